@@ -1,0 +1,21 @@
+"""fpsset: one descriptor from a set of faces (FaceCoresetNet in JAX and Flax)."""
+
+from fpsset.errors import InputError
+from fpsset.face_set import FaceSet, pad_sets
+from fpsset.models.face_coreset_net import FaceCoresetNet
+from fpsset.models.margin_heads import AdaFaceHead, ArcFaceHead, CosFaceHead
+from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdaFaceHead",
+    "ArcFaceHead",
+    "CosFaceHead",
+    "FaceCoresetNet",
+    "FaceSet",
+    "InputError",
+    "farthest_point_sampling",
+    "pad_sets",
+    "soft_farthest_point_sampling",
+]

@@ -1,0 +1,176 @@
+"""FaceSet: sets of faces of different sizes as padded arrays with a mask."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import struct
+
+from fpsset.errors import InputError
+
+
+@struct.dataclass
+class FaceSet:
+    """A batch of face sets, padded to one size. A pytree.
+
+    Attributes:
+      embeddings: [*B, N, D] unit rows, float32, bfloat16 or float16.
+      norms: [*B, N] lengths of the embeddings before normalisation, >= 0: the quality signal.
+      mask: [*B, N] bool, True where a slot holds a face. Padded slots may hold anything.
+      media: optional [*B, N] int32, which medium (still or video) of the set a face comes from,
+        in [0, N). Only pooling by media reads it.
+    """
+
+    embeddings: jax.Array
+    norms: jax.Array
+    mask: jax.Array
+    media: jax.Array | None = None
+
+
+def pad_sets(
+    embeddings_list: Sequence[np.ndarray],
+    norms_list: Sequence[np.ndarray],
+    size: int | None = None,
+    media_list: Sequence[np.ndarray] | None = None,
+) -> FaceSet:
+    """Stacks ragged sets into one padded FaceSet.
+
+    Args:
+      embeddings_list: B arrays [N_b, D], unit rows.
+      norms_list: B arrays [N_b].
+      size: slots per set; the largest set's size when None.
+      media_list: B integer arrays [N_b] of media ids (any integers; they are renumbered per set).
+
+    Returns:
+      FaceSet of NumPy arrays: float32 embeddings [B, size, D], norms [B, size], mask [B, size].
+
+    Raises:
+      ValueError: no set, sets of several widths, lengths that disagree, or a set larger than `size`.
+    """
+    embeddings_list = [np.asarray(e) for e in embeddings_list]
+    norms_list = [np.asarray(n) for n in norms_list]
+    lengths = [len(e) for e in embeddings_list]
+    if not lengths:
+        raise ValueError("pad_sets needs at least one set")
+    if any(e.ndim != 2 or e.shape[1] != embeddings_list[0].shape[-1] for e in embeddings_list):
+        raise ValueError(f"sets must be [N, D] of one width; got {[e.shape for e in embeddings_list]}")
+    if lengths != [len(n) for n in norms_list]:
+        raise ValueError(f"{lengths} embeddings but {[len(n) for n in norms_list]} norms")
+    if media_list is not None and lengths != [len(m) for m in media_list]:
+        raise ValueError(f"{lengths} embeddings but {[len(m) for m in media_list]} media ids")
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    sets = RaggedSets(
+        np.concatenate(embeddings_list),
+        np.concatenate(norms_list),
+        None if media_list is None else np.concatenate([np.asarray(m) for m in media_list]),
+        np.arange(starts[-1]),
+        starts,
+    )
+    size = max(lengths) if size is None else size
+    if max(lengths) > size:
+        raise ValueError(f"a set has {max(lengths)} faces, more than size = {size}")
+    return sets.pad(np.arange(len(lengths)), len(lengths), size)
+
+
+class RaggedSets(NamedTuple):
+    """Sets of any sizes over a table of faces: set t holds rows[starts[t]:starts[t + 1]]."""
+
+    embeddings: np.ndarray  # [M, D]
+    norms: np.ndarray  # [M]
+    media: np.ndarray | None  # [M] int
+    rows: np.ndarray  # [M'] int64
+    starts: np.ndarray  # [T + 1] int64
+
+    def sizes(self) -> np.ndarray:
+        """[T] int64, faces per set."""
+        return np.diff(self.starts)
+
+    def slots(self, which: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the sets `which` [B], padded: ([B, size] int64 rows, [B, size] bool mask)."""
+        offsets = np.arange(size)[None, :]
+        mask = offsets < self.sizes()[which][:, None]
+        places = np.minimum(self.starts[which][:, None] + offsets, len(self.rows) - 1)
+        return np.where(mask, self.rows[places], 0), mask
+
+    def pad(self, which: np.ndarray, count: int, size: int) -> FaceSet:
+        """FaceSet [count, size] of the sets `which`, filled up with empty sets."""
+        rows, mask = self.slots(which, size)
+        spare = count - len(which)
+        rows, mask = np.pad(rows, ((0, spare), (0, 0))), np.pad(mask, ((0, spare), (0, 0)))
+        embeddings = np.asarray(self.embeddings[rows], np.float32)
+        embeddings[~mask] = 0
+        norms = np.where(mask, self.norms[rows], 0).astype(np.float32)
+        media = None
+        if self.media is not None:
+            media = _renumber(np.where(mask, self.media[rows], np.iinfo(np.int64).max))
+        return FaceSet(embeddings, norms, mask, media)
+
+
+def group_rows(
+    embeddings: np.ndarray, norms: np.ndarray, set_ids: np.ndarray, media: np.ndarray | None = None
+) -> tuple[np.ndarray, RaggedSets]:
+    """Groups rows that share an id, keeping the rows' order within a set.
+
+    Args:
+      embeddings: [M, D].
+      norms: [M].
+      set_ids: [M] integers or strings.
+      media: optional [M] int.
+
+    Returns:
+      ([T] unique ids, sorted; the sets in that order).
+    """
+    ids, codes = np.unique(set_ids, return_inverse=True)
+    rows = np.argsort(codes, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(ids)))])
+    return ids, RaggedSets(embeddings, norms, media, rows, starts)
+
+
+def bucket_size(size: int, smallest: int = 8) -> int:
+    """The padded size for a set of `size` faces: `smallest` times a power of two."""
+    bucket = smallest
+    while bucket < size:
+        bucket *= 2
+    return bucket
+
+
+def bucketed(sets: RaggedSets, faces_per_batch: int = 8192) -> Iterator[tuple[np.ndarray, FaceSet]]:
+    """Yields every set once, in batches of few shapes, so that a jitted function compiles seldom.
+
+    Sets are padded to the next bucket size (8, 16, 32, ...); a batch of a bucket always holds the
+    same number of sets, filled up with empty ones.
+
+    Args:
+      sets: T sets.
+      faces_per_batch: slots per batch, padding included; a single larger set is a batch of its own.
+
+    Yields:
+      ([b] indices of the sets in this batch, FaceSet [B, N] whose first b sets are those).
+
+    Raises:
+      InputError: a set is empty.
+    """
+    sizes = sets.sizes()
+    if len(sizes) and sizes.min() == 0:
+        raise InputError(f"set {int(np.argmin(sizes))} holds no face; leave it out")
+    buckets = np.array([bucket_size(int(s)) for s in sizes], np.int64)
+    for size in np.unique(buckets):
+        members = np.flatnonzero(buckets == size)
+        count = max(1, faces_per_batch // int(size))
+        # A bucket with few sets need not pay for a full batch.
+        count = min(count, 1 << (len(members) - 1).bit_length())
+        for start in range(0, len(members), count):
+            which = members[start : start + count]
+            yield which, sets.pad(which, count, int(size))
+
+
+def _renumber(media: np.ndarray) -> np.ndarray:
+    """Media ids [B, N] -> per-row ranks in [0, N), int32."""
+    order = np.argsort(media, axis=1, kind="stable")
+    ordered = np.take_along_axis(media, order, axis=1)
+    rank = np.zeros(media.shape, np.int32)
+    rank[:, 1:] = np.cumsum(ordered[:, 1:] != ordered[:, :-1], axis=1)
+    result = np.empty_like(rank)
+    np.put_along_axis(result, order, rank, axis=1)
+    return result

@@ -1,0 +1,1 @@
+"""Thin linen modules over `fpsset.ops`: set model, margin heads, baselines."""

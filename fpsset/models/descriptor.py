@@ -1,0 +1,23 @@
+"""What every set model returns."""
+
+import jax
+from flax import struct
+
+
+@struct.dataclass
+class SetDescriptor:
+    """One descriptor per set. A pytree.
+
+    Attributes:
+      descriptor: [*B, D] float32 of unit length (zero for a set without faces).
+      norm: [*B] float32, the descriptor's length before normalisation: the set's quality.
+      coreset_indices: [*B, K] int32 faces picked, -1 beyond the set's size; None where a model picks none.
+      coreset_mask: [*B, K] bool, True where a pick is valid.
+      core_features: [*B, K, D] float32, the picked n_i u_i, 0 where a pick is not valid.
+    """
+
+    descriptor: jax.Array
+    norm: jax.Array
+    coreset_indices: jax.Array | None = None
+    coreset_mask: jax.Array | None = None
+    core_features: jax.Array | None = None

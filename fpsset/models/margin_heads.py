@@ -1,0 +1,135 @@
+"""Margin heads for training: AdaFace, ArcFace and CosFace over one core.
+
+All three turn descriptors into logits s (cos(theta + a) - b) on the target class and s cos(theta)
+elsewhere; they differ in the angular margin a and the additive margin b.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpsset.ops.masking import normalize
+
+_COSINE_LIMIT = 1e-3
+
+
+def margin_logits(
+    cosine: jax.Array, labels: jax.Array, angular: jax.Array, additive: jax.Array, scale: float
+) -> jax.Array:
+    """scale * (cos(clip(theta + angular)) - additive) on the target class, scale * cos(theta) elsewhere.
+
+    Args:
+      cosine: [B, C] float32 in (-1, 1).
+      labels: [B] int, the target classes.
+      angular: [B] margins in radians, added to the target's angle.
+      additive: [B] margins, taken from the target's cosine.
+      scale: s.
+
+    Returns:
+      [B, C] float32 logits.
+    """
+    target = jnp.take_along_axis(cosine, labels[:, None], axis=1)[:, 0]
+    theta = jnp.clip(jnp.arccos(target) + angular, _COSINE_LIMIT, jnp.pi - _COSINE_LIMIT)
+    moved = jnp.cos(theta) - additive
+    is_target = jnp.arange(cosine.shape[1])[None, :] == labels[:, None]
+    return scale * jnp.where(is_target, moved[:, None], cosine)
+
+
+class _MarginHead(nn.Module):
+    """A class kernel with unit columns; subclasses say which margins apply."""
+
+    num_classes: int
+
+    def margins(self, norms: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Angular and additive margin per row: [B] -> ([B], [B])."""
+        raise AssertionError("a head defines its margins")
+
+    @nn.compact
+    def __call__(self, descriptor, norm, labels, *, train: bool = False) -> jax.Array:
+        """Logits of unit descriptors.
+
+        Args:
+          descriptor: [B, D] float32 of unit length.
+          norm: [B] float32, the sets' norms.
+          labels: [B] int in [0, C).
+          train: update running statistics, where a head has any (collection 'batch_stats').
+
+        Returns:
+          [B, C] float32 logits, for a softmax cross-entropy.
+        """
+        kernel = self.param(
+            "kernel",
+            nn.initializers.variance_scaling(1.0, "fan_in", "normal"),
+            (descriptor.shape[-1], self.num_classes),
+        )
+        columns, _ = normalize(kernel.T)
+        cosine = jnp.einsum("bd,cd->bc", descriptor, columns)
+        cosine = jnp.clip(cosine, -1 + _COSINE_LIMIT, 1 - _COSINE_LIMIT)
+        angular, additive = self.margins(norm, train)
+        return margin_logits(cosine, labels, angular, additive, self.scale)
+
+
+class AdaFaceHead(_MarginHead):
+    """AdaFace (CVPR 2022): margins that follow the norm, so that hopeless images are not emphasised.
+
+    z = clip(h (|f| - mean) / (std + 1e-3), -1, 1) without gradient; angular margin -m z, additive
+    m + m z. The running mean and std of the norms are updated (rate 0.01) before they are used.
+
+    Attributes:
+      num_classes: C.
+      margin: m.
+      h: concentration of z.
+      scale: s.
+    """
+
+    margin: float = 0.8
+    h: float = 0.333
+    scale: float = 48.0
+
+    def margins(self, norms, train):
+        """See the class."""
+        mean = self.variable("batch_stats", "mean", lambda: jnp.full((), 20.0, jnp.float32))
+        std = self.variable("batch_stats", "std", lambda: jnp.full((), 100.0, jnp.float32))
+        norms = jax.lax.stop_gradient(jnp.clip(norms, 1e-3, 100.0))
+        if train and not self.is_initializing():
+            mean.value = 0.99 * mean.value + 0.01 * jnp.mean(norms)
+            std.value = 0.99 * std.value + 0.01 * jnp.std(norms, ddof=1 if norms.size > 1 else 0)
+        z = jnp.clip(self.h * (norms - mean.value) / (std.value + 1e-3), -1.0, 1.0)
+        return -self.margin * z, self.margin + self.margin * z
+
+
+class ArcFaceHead(_MarginHead):
+    """ArcFace (CVPR 2019): one angular margin for all.
+
+    Attributes:
+      num_classes: C.
+      margin: radians.
+      scale: s.
+    """
+
+    margin: float = 0.5
+    scale: float = 64.0
+
+    def margins(self, norms, train):
+        """See the class."""
+        return jnp.full_like(norms, self.margin), jnp.zeros_like(norms)
+
+
+class CosFaceHead(_MarginHead):
+    """CosFace (CVPR 2018): one margin on the cosine for all.
+
+    Attributes:
+      num_classes: C.
+      margin: taken from the target's cosine.
+      scale: s.
+    """
+
+    margin: float = 0.35
+    scale: float = 64.0
+
+    def margins(self, norms, train):
+        """See the class."""
+        return jnp.zeros_like(norms), jnp.full_like(norms, self.margin)
+
+
+HEADS = {"adaface": AdaFaceHead, "arcface": ArcFaceHead, "cosface": CosFaceHead}

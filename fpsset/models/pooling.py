@@ -1,0 +1,99 @@
+"""The plain ways to pool a set, behind the interface of FaceCoresetNet: sums of c_i u_i, normalised."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpsset.face_set import FaceSet
+from fpsset.models.descriptor import SetDescriptor
+from fpsset.ops.masking import count_valid, normalize, zero_padding
+from fpsset.ops.sampling import farthest_point_sampling
+
+Coefficients = Callable[[FaceSet], jax.Array]
+
+
+def _mean_over_faces(weights: jax.Array, mask: jax.Array) -> jax.Array:
+    """Weights [*B, N] -> weights / number of real faces, 0 on padding."""
+    count = jnp.maximum(count_valid(mask), 1)[..., None]
+    return zero_padding(weights, mask).astype(jnp.float32) / count
+
+
+def mean(face_set: FaceSet) -> jax.Array:
+    """1 / N: the mean of the unit embeddings u_i."""
+    return _mean_over_faces(jnp.ones_like(face_set.norms), face_set.mask)
+
+
+def norm_weighted(face_set: FaceSet) -> jax.Array:
+    """n_i / N: the mean of the features n_i u_i."""
+    return _mean_over_faces(face_set.norms, face_set.mask)
+
+
+def media_mean(face_set: FaceSet) -> jax.Array:
+    """The mean over media of each medium's mean n_i u_i, as the IJB protocols pool.
+
+    Without `face_set.media` every face is its own medium.
+    """
+    if face_set.media is None:
+        return norm_weighted(face_set)
+    mask = face_set.mask
+    media = zero_padding(face_set.media, mask)
+    members = _count_media(media.reshape(-1, media.shape[-1]), mask.reshape(-1, mask.shape[-1]))
+    members = members.reshape(mask.shape)
+    faces = jnp.maximum(jnp.take_along_axis(members, media, axis=-1), 1.0)
+    count = jnp.maximum(jnp.sum(members > 0, axis=-1), 1)[..., None]
+    return zero_padding(face_set.norms, mask).astype(jnp.float32) / faces / count
+
+
+@jax.vmap
+def _count_media(media: jax.Array, mask: jax.Array) -> jax.Array:
+    """Faces of each medium: [B, N] ids in [0, N), [B, N] bool -> [B, N] float32, per id."""
+    return jnp.zeros(media.shape, jnp.float32).at[media].add(mask.astype(jnp.float32))
+
+
+def coreset_mean(size: int = 3, gamma: float = 0.35) -> Coefficients:
+    """The mean n_i u_i of a coreset picked by farthest-point sampling, nothing learned."""
+
+    def coefficients(face_set: FaceSet) -> jax.Array:
+        picks = farthest_point_sampling(
+            face_set.embeddings, face_set.norms, face_set.mask, size=size, gamma=gamma
+        )
+        picked = jnp.sum(jax.nn.one_hot(picks, face_set.mask.shape[-1]), axis=-2)
+        return _mean_over_faces(face_set.norms, picked > 0)
+
+    return coefficients
+
+
+class Pooling(nn.Module):
+    """Pools by fixed coefficients: descriptor = normalize(sum_i c_i u_i). Holds no parameters.
+
+    Attributes:
+      coefficients: FaceSet [*B, N] -> [*B, N] float32, 0 on padding.
+    """
+
+    coefficients: Coefficients
+
+    @nn.compact
+    def __call__(self, face_set: FaceSet, *, train: bool = False) -> SetDescriptor:
+        """Same interface as FaceCoresetNet; `train` changes nothing."""
+        del train
+        weights = self.coefficients(face_set)
+        embeddings = zero_padding(face_set.embeddings, face_set.mask)
+        total = jnp.einsum(
+            "...n,...nd->...d",
+            weights,
+            embeddings.astype(jnp.float32),
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        return SetDescriptor(*normalize(total))
+
+
+def baselines(size: int = 3, gamma: float = 0.35) -> dict[str, Pooling]:
+    """The four baselines by name; `size` and `gamma` are those of 'fps'."""
+    return {
+        "mean": Pooling(mean),
+        "norm_weighted": Pooling(norm_weighted),
+        "media_mean": Pooling(media_mean),
+        "fps": Pooling(coreset_mean(size, gamma)),
+    }

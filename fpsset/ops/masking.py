@@ -1,0 +1,52 @@
+"""What every masked function needs: padding that cannot leak, and lengths whose gradient is finite."""
+
+import jax
+import jax.numpy as jnp
+
+
+def zero_padding(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Replaces padded slots by zero, whatever they hold, so that neither NaN nor gradient passes.
+
+    Args:
+      values: [*B, N] or [*B, N, D].
+      mask: [*B, N] bool, True where a slot is real.
+
+    Returns:
+      Same shape and dtype as `values`.
+    """
+    if values.ndim == mask.ndim + 1:
+        mask = mask[..., None]
+    return jnp.where(mask, values, jnp.zeros((), values.dtype))
+
+
+def count_valid(mask: jax.Array) -> jax.Array:
+    """Number of real slots: [*B, N] bool -> [*B] int32."""
+    return jnp.sum(mask, axis=-1, dtype=jnp.int32)
+
+
+def safe_length(vectors: jax.Array) -> jax.Array:
+    """Euclidean length of the last axis in float32, with gradient 0 (not NaN) at the zero vector.
+
+    Args:
+      vectors: [*B, D].
+
+    Returns:
+      [*B] float32, >= 0.
+    """
+    squared = jnp.sum(jnp.square(vectors.astype(jnp.float32)), axis=-1)
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
+def normalize(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Splits vectors into direction and length; the zero vector stays zero.
+
+    Args:
+      vectors: [*B, D].
+
+    Returns:
+      ([*B, D] float32 of unit length, [*B] float32 lengths).
+    """
+    length = safe_length(vectors)
+    divisor = jnp.where(length > 0, length, 1.0)[..., None]
+    return vectors.astype(jnp.float32) / divisor, length

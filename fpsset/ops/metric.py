@@ -1,0 +1,57 @@
+"""The quality-aware cosine distance (FaceCoresetNet, arXiv 2308.14075, section 3)."""
+
+import jax
+import jax.numpy as jnp
+
+
+def quality_weight(norms: jax.Array, gamma: jax.Array | float) -> jax.Array:
+    """n^gamma, with a finite gradient everywhere.
+
+    A face of norm 0 weighs 0, or 1 when gamma is exactly 0, as 0^gamma does for gamma >= 0.
+
+    Args:
+      norms: [*B, N], >= 0.
+      gamma: scalar; 0 ignores quality, larger values favour it.
+
+    Returns:
+      [*B, N] float32.
+    """
+    norms = norms.astype(jnp.float32)
+    gamma = jnp.asarray(gamma, jnp.float32)
+    positive = norms > 0
+    power = jnp.exp(gamma * jnp.log(jnp.where(positive, norms, 1.0)))
+    return jnp.where(positive, power, jnp.where(gamma == 0, 1.0, 0.0))
+
+
+def cosine_distance(embeddings: jax.Array, center: jax.Array) -> jax.Array:
+    """(1 - cos) / 2 of every face of a set to one center, accumulated in float32.
+
+    Args:
+      embeddings: [*B, N, D] unit rows.
+      center: [*B, D] unit.
+
+    Returns:
+      [*B, N] float32 in [0, 1] up to rounding.
+    """
+    # Not a matrix product: one that blocks or rounds rows differently would break ties by chance,
+    # and the work is bound by reading the embeddings once either way.
+    products = embeddings.astype(jnp.float32) * center.astype(jnp.float32)[..., None, :]
+    cosine = jnp.sum(products, axis=-1)
+    return (1.0 - cosine) / 2.0
+
+
+def quality_aware_distance(
+    embeddings: jax.Array, norms: jax.Array, center: jax.Array, gamma: jax.Array | float
+) -> jax.Array:
+    """d(i, s) = n_i^gamma (1 - cos(u_i, u_s)) / 2 of every face i to one center s.
+
+    Args:
+      embeddings: [*B, N, D] unit rows u_i.
+      norms: [*B, N], >= 0.
+      center: [*B, D] unit, u_s.
+      gamma: scalar.
+
+    Returns:
+      [*B, N] float32.
+    """
+    return quality_weight(norms, gamma) * cosine_distance(embeddings, center)

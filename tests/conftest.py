@@ -1,0 +1,35 @@
+"""What every test runs under: several CPU devices, no silent broadcasting, golden files where present."""
+
+import os
+import pathlib
+
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import chex
+import jax
+import pytest
+from absl import flags
+from hypothesis import HealthCheck, settings
+
+chex.set_n_cpu_devices(8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+flags.FLAGS.mark_as_parsed()  # Grain reads flags
+
+settings.register_profile(
+    "fpsset", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("fpsset")
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """The folder of golden values and real data beside the repository; tests that need it skip without."""
+    folder = REPOSITORY.parent / "shared"
+    if not folder.is_dir():
+        reason = "no golden files beside the repository"
+        if os.environ.get("FPSSET_REQUIRE_SHARED") == "1":
+            pytest.fail(f"{reason}, and FPSSET_REQUIRE_SHARED=1")
+        pytest.skip(reason)
+    return folder

@@ -1,0 +1,34 @@
+"""The norm encoding against its formula in float64 and a textbook LayerNorm."""
+
+import numpy as np
+import pytest
+
+from fpsset.ops.norm_encoding import encode_norms, normalized_norm_encoding
+
+NORMS = np.concatenate([[0.0], np.geomspace(1e-3, 300, 40)]).astype(np.float32)
+
+
+def expected(norms, dim):
+    turns = norms.astype(np.float64)[:, None] / 10000 ** (np.arange(0, dim, 2) / dim)
+    waves = np.empty((len(norms), dim))
+    waves[:, 0::2], waves[:, 1::2] = np.sin(2 * np.pi * turns), np.cos(2 * np.pi * turns)
+    return waves
+
+
+def test_formula():
+    np.testing.assert_allclose(encode_norms(NORMS, 512), expected(NORMS, 512), atol=3e-4)
+    np.testing.assert_allclose(encode_norms(NORMS[:30], 512), expected(NORMS[:30], 512), atol=5e-5)
+
+
+def test_layer_norm_by_the_fixed_second_moment():
+    rng = np.random.default_rng(0)
+    scale, bias = rng.standard_normal((2, 512)).astype(np.float32)
+    waves = expected(NORMS[:30], 512)
+    textbook = (waves - waves.mean(-1, keepdims=True)) / np.sqrt(waves.var(-1, keepdims=True) + 1e-5)
+    got = normalized_norm_encoding(NORMS[:30], scale, bias)
+    np.testing.assert_allclose(got, textbook * scale + bias, atol=3e-4)
+
+
+def test_odd_width_is_an_error():
+    with pytest.raises(ValueError, match="even"):
+        encode_norms(NORMS, 7)

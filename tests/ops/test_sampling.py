@@ -1,0 +1,210 @@
+"""Farthest-point sampling: a reference in plain loops, and the promises about masks, order and gradients."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import fpsset
+from tests.sets import KINDS, coreset_sizes, kinds, make_set, seeds, sizes, with_padding
+
+GAMMA = 0.35
+
+hard_sampling = jax.jit(fpsset.farthest_point_sampling, static_argnames="size")
+soft_sampling = jax.jit(fpsset.soft_farthest_point_sampling, static_argnames=("size", "straight_through"))
+
+
+def reference(embeddings, norms, size, gamma=GAMMA):
+    """The method's words as loops; the distances are float32, as ties need."""
+    weight = np.asarray(fpsset.ops.metric.quality_weight(jnp.asarray(norms), gamma))
+    score, distance, picks = norms, np.full(len(norms), np.inf, np.float32), []
+    for _ in range(min(size, len(norms))):
+        left = [i for i in range(len(norms)) if i not in picks]
+        picks.append(max(left, key=lambda i: (score[i], -i)))
+        cosine = (embeddings * embeddings[picks[-1]]).sum(-1)
+        score = distance = np.minimum(distance, weight * (1 - cosine) / 2)
+    return picks + [-1] * (size - len(picks)), distance
+
+
+@given(seeds, sizes, coreset_sizes)
+def test_picks_what_the_loop_picks(seed, size, k):
+    embeddings, norms = make_set(seed, size)
+    picks = hard_sampling(embeddings, norms, np.ones(size, bool), size=k, gamma=GAMMA)
+    assert picks.dtype == jnp.int32
+    assert picks.tolist() == reference(embeddings, norms, k)[0]
+
+
+@given(seeds, sizes, coreset_sizes, kinds)
+def test_masked_equals_removed(seed, size, k, kind):
+    embeddings, norms = make_set(seed, size, kind)
+    padded, padded_norms, mask, places = with_padding(embeddings, norms, seed, 64)
+    removed = hard_sampling(embeddings, norms, np.ones(size, bool), size=k)
+    masked = hard_sampling(padded, padded_norms, mask, size=k)
+    removed = np.asarray(removed)
+    assert np.where(removed >= 0, places[removed], -1).tolist() == masked.tolist()
+
+
+@given(seeds, sizes, coreset_sizes, kinds)
+def test_never_twice_and_as_many_as_there_are(seed, size, k, kind):
+    embeddings, norms = make_set(seed, size, kind)
+    picks = np.asarray(hard_sampling(embeddings, norms, np.ones(size, bool), size=k))
+    valid = picks[picks >= 0]
+    assert len(set(valid.tolist())) == len(valid) == min(size, k)
+    assert (picks[len(valid) :] == -1).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 33, 64])
+def test_equal_faces_are_picked_in_order(size):
+    embeddings, norms = make_set(3, size, "all_equal", dim=512)
+    picks = hard_sampling(embeddings, norms, np.ones(size, bool), size=4)
+    assert picks.tolist() == [i if i < size else -1 for i in range(4)]
+
+
+@given(seeds, sizes, coreset_sizes)
+def test_order_does_not_matter(seed, size, k):
+    embeddings, norms = make_set(seed, size)
+    order = np.random.default_rng(seed).permutation(size)
+    straight = hard_sampling(embeddings, norms, np.ones(size, bool), size=k)
+    shuffled = np.asarray(hard_sampling(embeddings[order], norms[order], np.ones(size, bool), size=k))
+    assert np.where(shuffled >= 0, order[shuffled], -1).tolist() == straight.tolist()
+
+
+@given(seeds, coreset_sizes)
+@settings(max_examples=10)
+def test_batch_and_vmap_equal_a_loop(seed, k):
+    sets = [with_padding(*make_set(seed + i, 1 + (seed + 7 * i) % 12, KINDS[i % 5]), i, 12) for i in range(6)]
+    embeddings, norms, mask = (np.stack(arrays) for arrays in list(zip(*sets, strict=True))[:3])
+    loop = [hard_sampling(*one, size=k) for one in zip(embeddings, norms, mask, strict=True)]
+    batched = hard_sampling(embeddings, norms, mask, size=k)
+    mapped = jax.vmap(functools.partial(hard_sampling, size=k))(embeddings, norms, mask)
+    folded = hard_sampling(
+        embeddings.reshape(2, 3, 12, -1), norms.reshape(2, 3, 12), mask.reshape(2, 3, 12), size=k
+    )
+    np.testing.assert_array_equal(batched, np.stack(loop))
+    np.testing.assert_array_equal(mapped, batched)
+    np.testing.assert_array_equal(folded.reshape(6, k), batched)
+
+
+def _noise(seed, k, size):
+    return np.random.default_rng(seed).gumbel(size=(k, size)).astype(np.float32)
+
+
+@given(seeds, sizes, coreset_sizes, kinds)
+def test_soft_masked_equals_removed(seed, size, k, kind):
+    embeddings, norms = make_set(seed, size, kind)
+    padded, padded_norms, mask, places = with_padding(embeddings, norms, seed, 64)
+    noise = _noise(seed, k, size)
+    padded_noise = np.full((k, 64), np.nan, np.float32)
+    padded_noise[:, places] = noise
+    removed = soft_sampling(embeddings, norms, np.ones(size, bool), noise, size=k)
+    masked = soft_sampling(padded, padded_norms, mask, padded_noise, size=k)
+    np.testing.assert_array_equal(masked[:, places], removed)
+    assert not masked[:, ~mask].any()
+    # One-hot rows, as many as there are faces.
+    np.testing.assert_array_equal(removed.sum(-1), np.arange(k) < size)
+    assert set(np.unique(removed)) <= {0.0, 1.0}
+
+
+@given(seeds, sizes, coreset_sizes, kinds)
+@settings(max_examples=20)
+def test_no_gradient_and_no_nan_from_padding(seed, size, k, kind):
+    embeddings, norms = make_set(seed, size, kind)
+    padded, padded_norms, mask, _ = with_padding(embeddings, norms, seed, 64)
+    target = np.random.default_rng(seed).standard_normal((k, 64)).astype(np.float32)
+
+    def loss(embeddings, norms, noise, gamma):
+        rows = soft_sampling(embeddings, norms, mask, noise, size=k, gamma=gamma)
+        return (rows * target).sum()
+
+    grads = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))(padded, padded_norms, _noise(seed, k, 64), 0.3)
+    assert all(np.isfinite(g).all() for g in grads)
+    for gradient in (grads[0][~mask], grads[1][~mask], grads[2][:, ~mask]):
+        assert not np.any(gradient)
+
+
+@given(seeds, sizes.filter(lambda n: n > 1), coreset_sizes)
+@settings(max_examples=12)
+def test_relaxation_gradients_match_finite_differences(seed, size, k):
+    """In float64: central differences of the softmax rows at given noise."""
+    with jax.enable_x64(True):
+        embeddings, norms = make_set(seed, size, dim=8)
+        embeddings, norms = embeddings.astype(np.float64), norms.astype(np.float64) / 10
+        noise = _noise(seed, k, size)
+        target = np.random.default_rng(seed).standard_normal((k, size))
+
+        @jax.jit
+        def loss(embeddings, norms, gamma):
+            rows = soft_sampling(
+                embeddings,
+                norms,
+                np.ones(size, bool),
+                noise,
+                size=k,
+                gamma=gamma,
+                temperature=0.7,
+                straight_through=False,
+            )
+            return jnp.vdot(rows, target)
+
+        inputs = (jnp.asarray(embeddings), jnp.asarray(norms), jnp.asarray(GAMMA))
+        grads = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*inputs)
+        rng = np.random.default_rng(seed)
+        step = 1e-2
+        for _ in range(2):
+            towards = [rng.standard_normal(x.shape) / np.sqrt(x.size) for x in inputs]
+            ahead = loss(*[x + step * t for x, t in zip(inputs, towards, strict=True)])
+            behind = loss(*[x - step * t for x, t in zip(inputs, towards, strict=True)])
+            slope = sum(jnp.vdot(g, t) for g, t in zip(grads, towards, strict=True))
+            np.testing.assert_allclose((ahead - behind) / (2 * step), slope, rtol=0.05, atol=5e-3)
+
+
+def test_straight_through_borrows_the_gradient_of_the_relaxation():
+    """For one pick the two differ in the forward value alone."""
+    embeddings, norms = make_set(0, 9)
+    noise, target = _noise(0, 1, 9), np.arange(9, dtype=np.float32)[None]
+
+    def loss(norms, straight_through):
+        rows = soft_sampling(
+            embeddings, norms, np.ones(9, bool), noise, size=1, straight_through=straight_through
+        )
+        return (rows * target).sum()
+
+    hard, soft = (jax.grad(loss)(norms, flag) for flag in (True, False))
+    np.testing.assert_allclose(hard, soft, atol=1e-6)
+
+
+def test_without_noise_and_with_large_scores_soft_equals_hard():
+    embeddings, norms = make_set(5, 30)
+    mask = np.ones(30, bool)
+    rows = soft_sampling(embeddings, norms, mask, np.zeros((4, 30), "f"), size=4, score_scale=1e4)
+    assert rows.argmax(-1).tolist() == hard_sampling(embeddings, norms, mask, size=4).tolist()
+
+
+@pytest.mark.parametrize("call", ["hard", "soft"])
+def test_rejects_what_makes_no_sense(call):
+    embeddings, norms = make_set(0, 4)
+    mask = np.ones(4, bool)
+
+    def run(mask, size):
+        if call == "hard":
+            return fpsset.farthest_point_sampling(embeddings, norms, mask, size=size)
+        return fpsset.soft_farthest_point_sampling(embeddings, norms, mask, _noise(0, 3, 4), size=size)
+
+    with pytest.raises(ValueError, match="at least one face"):
+        run(mask, 0)
+    with pytest.raises(ValueError, match="disagree"):
+        run(np.ones(5, bool), 3)
+    if call == "soft":
+        with pytest.raises(ValueError, match="noise must be"):
+            run(mask, 2)
+
+
+def test_runs_under_jit_with_bfloat16():
+    embeddings, norms = make_set(2, 50, dim=64)
+    half = jnp.asarray(embeddings, jnp.bfloat16)
+    pick = jax.jit(fpsset.farthest_point_sampling, static_argnames="size")
+    exact = pick(half.astype(jnp.float32), norms, np.ones(50, bool), size=5)
+    assert pick(half, norms, np.ones(50, bool), size=5).tolist() == exact.tolist()

@@ -1,0 +1,40 @@
+"""Random face sets for property tests, the awkward ones included."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+KINDS = ("random", "ties", "all_equal", "zero_norms", "some_zero_norms")
+
+
+def make_set(seed: int, size: int, kind: str = "random", dim: int = 16):
+    """([size, dim] unit float32, [size] float32) of one kind."""
+    rng = np.random.default_rng([seed, size])
+    embeddings = rng.standard_normal((size, dim)).astype(np.float32)
+    norms = rng.uniform(1.0, 30.0, size).astype(np.float32)
+    if kind == "ties":
+        source = rng.integers(0, max(1, size // 2), size)
+        embeddings, norms = embeddings[source], norms[source]
+    elif kind == "all_equal":
+        embeddings, norms = np.repeat(embeddings[:1], size, 0), np.repeat(norms[:1], size)
+    elif kind == "zero_norms":
+        norms = np.zeros_like(norms)
+    elif kind == "some_zero_norms":
+        norms = np.where(rng.random(size) < 0.5, 0, norms).astype(np.float32)
+    return embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True), norms
+
+
+def with_padding(embeddings, norms, seed: int, slots: int, fill=np.nan):
+    """A set scattered in order over `slots` slots, `fill` elsewhere: (embeddings, norms, mask, places)."""
+    rng = np.random.default_rng(seed)
+    places = np.sort(rng.permutation(slots)[: len(norms)])
+    padded = np.full((slots, embeddings.shape[1]), fill, np.float32)
+    padded_norms = np.full(slots, fill, np.float32)
+    mask = np.zeros(slots, bool)
+    padded[places], padded_norms[places], mask[places] = embeddings, norms, True
+    return padded, padded_norms, mask, places
+
+
+seeds = st.integers(0, 2**16)
+sizes = st.integers(1, 64)
+coreset_sizes = st.integers(1, 8)
+kinds = st.sampled_from(KINDS)

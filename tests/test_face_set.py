@@ -1,0 +1,65 @@
+"""Padding, grouping and bucketing."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fpsset
+from fpsset.face_set import bucket_size, bucketed, group_rows
+from tests.sets import make_set, seeds
+
+
+def test_pad_sets():
+    first, second = make_set(0, 2), make_set(1, 5)
+    sets = fpsset.pad_sets([first[0], second[0]], [first[1], second[1]], size=6)
+    assert sets.embeddings.shape == (2, 6, 16) and sets.embeddings.dtype == np.float32
+    assert sets.mask.sum(1).tolist() == [2, 5]
+    np.testing.assert_array_equal(sets.embeddings[0, :2], first[0])
+    np.testing.assert_array_equal(sets.norms[1, :5], second[1])
+    assert sets.media is None
+    assert fpsset.pad_sets([first[0], second[0]], [first[1], second[1]]).mask.shape == (2, 5)
+
+
+def test_media_are_renumbered_per_set():
+    (first, norms), (second, more) = make_set(0, 3), make_set(1, 2)
+    sets = fpsset.pad_sets([first, second], [norms, more], media_list=[[70, 7, 70], [9, 8]])
+    assert sets.media[0].tolist() == [1, 0, 1]
+    assert sets.media[1, :2].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "norms", "size", "message"),
+    [
+        ([], [], None, "at least one"),
+        ([np.ones((2, 4)), np.ones((2, 5))], [np.ones(2), np.ones(2)], None, "one width"),
+        ([np.ones((2, 4))], [np.ones(3)], None, "norms"),
+        ([np.ones((3, 4))], [np.ones(3)], 2, "more than size"),
+    ],
+)
+def test_pad_sets_rejects(embeddings, norms, size, message):
+    with pytest.raises(ValueError, match=message):
+        fpsset.pad_sets(embeddings, norms, size)
+
+
+def test_bucket_sizes():
+    assert [bucket_size(n) for n in (1, 8, 9, 16, 17, 1000)] == [8, 8, 16, 16, 32, 1024]
+
+
+@given(seeds, st.lists(st.integers(1, 60), min_size=1, max_size=40))
+def test_every_set_comes_once_and_whole(seed, counts):
+    ids = np.repeat(np.arange(len(counts)) * 3 + 5, counts)
+    ids = np.random.default_rng(seed).permutation(ids)
+    embeddings, norms = make_set(seed, len(ids), dim=4)
+    unique, sets = group_rows(embeddings, norms, ids)
+    assert unique.tolist() == sorted(set(ids.tolist()))
+    seen, shapes = {}, {}
+    for which, batch in bucketed(sets, faces_per_batch=64):
+        assert shapes.setdefault(batch.mask.shape[1], batch.mask.shape) == batch.mask.shape
+        assert not batch.mask[len(which) :].any()
+        for row, index in enumerate(which):
+            assert index not in seen
+            seen[index] = batch.norms[row][batch.mask[row]]
+    for index, got in seen.items():
+        np.testing.assert_array_equal(got, norms[ids == unique[index]])
+    assert len(seen) == len(counts)
