@@ -1,5 +1,6 @@
 """fpsset: one descriptor from a set of faces (FaceCoresetNet in JAX and Flax)."""
 
+from fpsset.aggregator import Aggregator, load
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, pad_sets
 from fpsset.models.face_coreset_net import FaceCoresetNet
@@ -10,12 +11,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdaFaceHead",
+    "Aggregator",
     "ArcFaceHead",
     "CosFaceHead",
     "FaceCoresetNet",
     "FaceSet",
     "InputError",
     "farthest_point_sampling",
+    "load",
     "pad_sets",
     "soft_farthest_point_sampling",
 ]

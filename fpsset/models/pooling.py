@@ -1,5 +1,6 @@
 """The plain ways to pool a set, behind the interface of FaceCoresetNet: sums of c_i u_i, normalised."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -52,17 +53,25 @@ def _count_media(media: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.zeros(media.shape, jnp.float32).at[media].add(mask.astype(jnp.float32))
 
 
-def coreset_mean(size: int = 3, gamma: float = 0.35) -> Coefficients:
-    """The mean n_i u_i of a coreset picked by farthest-point sampling, nothing learned."""
+@dataclasses.dataclass(frozen=True)
+class CoresetMean:
+    """The mean n_i u_i of a coreset picked by farthest-point sampling, nothing learned.
 
-    def coefficients(face_set: FaceSet) -> jax.Array:
+    Attributes:
+      size: K.
+      gamma: exponent of the norm in the metric.
+    """
+
+    size: int = 3
+    gamma: float = 0.35
+
+    def __call__(self, face_set: FaceSet) -> jax.Array:
+        """n_i / min(N, K) on the picks."""
         picks = farthest_point_sampling(
-            face_set.embeddings, face_set.norms, face_set.mask, size=size, gamma=gamma
+            face_set.embeddings, face_set.norms, face_set.mask, size=self.size, gamma=self.gamma
         )
         picked = jnp.sum(jax.nn.one_hot(picks, face_set.mask.shape[-1]), axis=-2)
         return _mean_over_faces(face_set.norms, picked > 0)
-
-    return coefficients
 
 
 class Pooling(nn.Module):
@@ -95,5 +104,5 @@ def baselines(size: int = 3, gamma: float = 0.35) -> dict[str, Pooling]:
         "mean": Pooling(mean),
         "norm_weighted": Pooling(norm_weighted),
         "media_mean": Pooling(media_mean),
-        "fps": Pooling(coreset_mean(size, gamma)),
+        "fps": Pooling(CoresetMean(size, gamma)),
     }

@@ -1,0 +1,106 @@
+"""The fields of a run's configuration, their defaults (the published recipe's) and their limits."""
+
+from ml_collections import ConfigDict
+
+from fpsset.errors import InputError
+from fpsset.models.margin_heads import HEADS
+
+
+def base_config() -> ConfigDict:
+    """Every field a run knows; files in `configs/` change what they need."""
+    config = ConfigDict()
+    config.mode = "train"  # 'train' (which evaluates when done) or 'eval'
+    config.weights = ""  # what to evaluate, a workdir or checkpoint; the workdir's best when empty
+    config.seed = 0
+    config.steps = 4000
+    config.batch_size = 40  # templates a step, over all devices
+    config.log_every = 50
+    config.eval_every = 500  # steps between validations, each followed by a checkpoint
+
+    config.model = ConfigDict()
+    config.model.coreset_size = 3
+    config.model.num_heads = 8
+    config.model.dropout_rate = 0.1
+    # Start and end of a geometric schedule over the run: what the scores are multiplied by before
+    # the Gumbel noise, and the softmax's temperature.
+    config.model.score_scale = (1.0, 1.0)
+    config.model.temperature = (1.0, 1.0)
+
+    config.head = ConfigDict()
+    config.head.name = "adaface"  # adaface, arcface or cosface
+    config.head.margin = 0.8
+    config.head.scale = 48.0
+    config.head.h = 0.333  # of adaface alone
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.weight_decay = 1e-3
+    config.optimizer.gamma_learning_rate = 1e-4
+    config.optimizer.milestones = (3000,)  # steps at which both rates are multiplied by the decay
+    config.optimizer.decay = 0.1
+    config.optimizer.clip_norm = 1.0
+
+    config.data = ConfigDict()
+    config.data.source = "files"  # 'files' or 'synthetic'
+    config.data.train = ""  # feature files, .npz or .parquet
+    config.data.eval = ""
+    config.data.pairs = ""  # lines 'template template same'; all pairs of templates when empty
+    config.data.max_size = 20  # faces in a training template
+    config.data.max_clip = 3  # frames of one seed in a row
+    config.data.holdout = 0.1  # share of the training people kept for validation
+    config.data.norm_mean = 20.0  # norms are scaled to this mean over the training faces; 0: as they are
+    config.data.people = 1000  # synthetic people to train on, and
+    config.data.eval_people = 200  # others to evaluate on
+    config.data.dim = 512  # width of synthetic embeddings
+
+    config.evaluation = ConfigDict()
+    config.evaluation.metric = "tar@far=1e-3"  # on held-out people; the best checkpoint is chosen by it
+    config.evaluation.faces_per_batch = 8192
+    config.evaluation.fps_gamma = 0.35  # of the baseline 'fps'
+    config.evaluation.resamples = 200  # of the subjects, for 95% intervals; 0: none
+    return config
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises InputError that names the first field with an impossible value, and the values it may have."""
+
+    def need(ok: bool, field: str, values: str) -> None:
+        if not ok:
+            value = config
+            for part in field.split("."):
+                value = value[part]
+            raise InputError(f"config.{field} is {value!r}; it must be {values}")
+
+    need(config.mode in ("train", "eval"), "mode", "'train' or 'eval'")
+    need(config.seed >= 0, "seed", "at least 0")
+    for field in ("steps", "batch_size", "log_every", "eval_every"):
+        need(config[field] >= 1, field, "at least 1")
+    need(config.model.coreset_size >= 1, "model.coreset_size", "at least 1: a coreset holds a face")
+    need(config.model.num_heads >= 1, "model.num_heads", "at least 1")
+    need(0 <= config.model.dropout_rate < 1, "model.dropout_rate", "in [0, 1)")
+    for field in ("score_scale", "temperature"):
+        schedule = tuple(config.model[field])
+        need(len(schedule) == 2 and min(schedule) > 0, f"model.{field}", "two positive numbers: start, end")
+    need(config.head.name in HEADS, "head.name", f"one of {', '.join(HEADS)}")
+    need(config.head.scale > 0, "head.scale", "positive")
+    for field in ("learning_rate", "gamma_learning_rate", "clip_norm", "decay"):
+        need(config.optimizer[field] > 0, f"optimizer.{field}", "positive")
+    need(config.optimizer.weight_decay >= 0, "optimizer.weight_decay", "at least 0")
+    milestones = list(config.optimizer.milestones)
+    need(milestones == sorted(set(milestones)), "optimizer.milestones", "rising steps")
+    need(config.data.source in ("files", "synthetic"), "data.source", "'files' or 'synthetic'")
+    for field in ("max_size", "max_clip"):
+        need(config.data[field] >= 1, f"data.{field}", "at least 1")
+    for field in ("people", "eval_people"):
+        need(config.data[field] >= 4, f"data.{field}", "at least 4")
+    need(config.data.dim >= 2 and config.data.dim % 2 == 0, "data.dim", "even")
+    need(0 < config.data.holdout < 1, "data.holdout", "in (0, 1)")
+    need(config.data.norm_mean >= 0, "data.norm_mean", "positive, or 0 to leave norms as they are")
+    metric = config.evaluation.metric
+    need(_is_tar(metric), "evaluation.metric", "'tar@far=1e-1' ... 'tar@far=1e-6'")
+    need(config.evaluation.faces_per_batch >= 1, "evaluation.faces_per_batch", "at least 1")
+    need(config.evaluation.resamples >= 0, "evaluation.resamples", "at least 0")
+
+
+def _is_tar(metric: str) -> bool:
+    return metric.startswith("tar@far=1e-") and metric[11:] in tuple("123456")

@@ -1,0 +1,1 @@
+"""Sources of faces, template sampling and the input pipeline. Knows no model."""

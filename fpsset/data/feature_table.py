@@ -1,0 +1,190 @@
+"""FeatureTable: faces as rows, checked once, whatever they were read from."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from fpsset.errors import InputError
+from fpsset.face_set import RaggedSets, group_rows
+
+REQUIRED = ("embeddings", "norms", "subject", "media")
+OPTIONAL = ("template", "seed", "paths")
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureTable:
+    """M faces with what is known about them.
+
+    Attributes:
+      embeddings: [M, D] float32 unit rows.
+      norms: [M] float32, >= 0.
+      subject: [M] int64, the person.
+      media: [M] int64, the still or video a face comes from.
+      template: optional [M] int64, the set a face belongs to.
+      seed: optional [M] int64; rows of one seed are frames made from one image or clip.
+      paths: optional [M] str.
+      name: where the faces come from, for messages.
+    """
+
+    embeddings: np.ndarray
+    norms: np.ndarray
+    subject: np.ndarray
+    media: np.ndarray
+    template: np.ndarray | None = None
+    seed: np.ndarray | None = None
+    paths: np.ndarray | None = None
+    name: str = "features"
+
+    def __len__(self) -> int:
+        return len(self.norms)
+
+    @property
+    def dim(self) -> int:
+        """D, the width of the embeddings."""
+        return self.embeddings.shape[1]
+
+    def take(self, rows: np.ndarray) -> "FeatureTable":
+        """The table of the given rows (indices or a bool mask)."""
+        columns = {c: getattr(self, c) for c in (*REQUIRED, *OPTIONAL)}
+        return dataclasses.replace(self, **{c: v[rows] for c, v in columns.items() if v is not None})
+
+    def with_norm_scale(self, factor: float) -> "FeatureTable":
+        """The table with all norms multiplied by a factor."""
+        return dataclasses.replace(self, norms=self.norms * np.float32(factor))
+
+    def fingerprint(self) -> str:
+        """A short hash of what training depends on; equal tables have equal fingerprints."""
+        digest = hashlib.sha256()
+        for column in (self.norms, self.subject, self.embeddings[:, :4]):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
+    """Checks raw columns and makes a table of them; embeddings are brought to unit length.
+
+    Args:
+      columns: arrays by column name; names this package does not know are ignored.
+      name: the file, for messages.
+
+    Returns:
+      FeatureTable.
+
+    Raises:
+      InputError: a column is missing or malformed, a value is impossible (the row is named), a
+        template spans two subjects.
+    """
+    for column in REQUIRED:
+        if column not in columns:
+            held = ", ".join(sorted(columns)) or "none"
+            raise InputError(f"{name}: no column '{column}' (it holds: {held}); a feature file needs it")
+    embeddings = np.asarray(columns["embeddings"])
+    if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or 0 in embeddings.shape:
+        raise InputError(
+            f"{name}: 'embeddings' must be float [M, D] with at least one row; "
+            f"it is {embeddings.dtype} {list(embeddings.shape)}"
+        )
+    rows = len(embeddings)
+    norms = _column(columns, "norms", "fiu", rows, name).astype(np.float32)
+    ids = {c: _column(columns, c, "iu", rows, name).astype(np.int64) for c in ("subject", "media")}
+    for column in ("template", "seed"):
+        if column in columns:
+            ids[column] = _column(columns, column, "iu", rows, name).astype(np.int64)
+    paths = _column(columns, "paths", "U", rows, name) if "paths" in columns else None
+
+    embeddings = embeddings.astype(np.float32)
+    lengths = np.linalg.norm(embeddings, axis=1)
+    _refuse(~np.isfinite(lengths), "embeddings", "holds a value that is not finite; leave the row out", name)
+    _refuse(lengths == 0, "embeddings", "has length zero; leave the row out", name)
+    _refuse(~np.isfinite(norms), "norms", "is not finite; leave the row out", name)
+    _refuse(norms < 0, "norms", "is negative; a norm is a length", name)
+    table = FeatureTable(embeddings / lengths[:, None], norms, paths=paths, name=name, **ids)
+    if table.template is not None:
+        _check_templates(table)
+    return table
+
+
+def require_people(table: FeatureTable, count: int = 2) -> None:
+    """Raises InputError unless the table holds at least `count` subjects."""
+    people = len(np.unique(table.subject))
+    if people < count:
+        raise InputError(
+            f"{table.name}: column 'subject' holds {people} subject(s); at least {count} are needed"
+        )
+
+
+def templates(table: FeatureTable) -> tuple[np.ndarray, np.ndarray, RaggedSets]:
+    """The templates to evaluate.
+
+    Without a template column each subject's seeds (media where there is no seed column) go to two
+    templates in turn, so that each person with two or more has a genuine pair.
+
+    Args:
+      table: T templates' rows.
+
+    Returns:
+      ([T] template ids, sorted; [T] their subjects; the sets in that order).
+    """
+    ids = table.template
+    if ids is None:
+        group = table.media if table.seed is None else table.seed
+        # Rank of each group within its subject.
+        pairs, codes = np.unique(np.stack([table.subject, group], 1), axis=0, return_inverse=True)
+        first = np.searchsorted(pairs[:, 0], pairs[:, 0], side="left")
+        rank = (np.arange(len(pairs)) - first)[codes.reshape(-1)]
+        people = np.unique(table.subject, return_inverse=True)[1]
+        ids = 2 * people + rank % 2
+    unique, sets = group_rows(table.embeddings, table.norms, ids, table.media)
+    return unique, table.subject[sets.rows[sets.starts[:-1]]], sets
+
+
+def split_people(table: FeatureTable, fraction: float, seed: int) -> tuple[FeatureTable, FeatureTable]:
+    """Holds out people, not faces: (the rest, the held out), no subject in both.
+
+    Args:
+      table: at least four subjects.
+      fraction: of the subjects to hold out, in (0, 1); at least two are, and two stay.
+      seed: of the draw.
+
+    Raises:
+      InputError: fewer than four subjects.
+    """
+    require_people(table, 4)
+    people = np.unique(table.subject)
+    count = int(np.clip(round(fraction * len(people)), 2, len(people) - 2))
+    held = np.random.default_rng([seed, len(people)]).permutation(people)[:count]
+    out = np.isin(table.subject, held)
+    return table.take(~out), table.take(out)
+
+
+def _column(columns, column: str, kinds: str, rows: int, name: str) -> np.ndarray:
+    values = np.asarray(columns[column])
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or values.dtype.kind not in kinds:
+        words = {"fiu": "numbers", "iu": "integers", "U": "strings"}[kinds]
+        raise InputError(
+            f"{name}: '{column}' must be [M] {words}; it is {values.dtype} {list(np.shape(columns[column]))}"
+        )
+    if len(values) != rows:
+        raise InputError(f"{name}: '{column}' has {len(values)} rows but 'embeddings' has {rows}")
+    return values
+
+
+def _refuse(bad: np.ndarray, column: str, problem: str, name: str) -> None:
+    if bad.any():
+        more = f" ({int(bad.sum())} such rows)" if bad.sum() > 1 else ""
+        raise InputError(f"{name}: row {int(np.argmax(bad))} of '{column}' {problem}{more}")
+
+
+def _check_templates(table: FeatureTable) -> None:
+    pairs = np.unique(np.stack([table.template, table.subject], 1), axis=0)
+    repeated = np.flatnonzero(pairs[1:, 0] == pairs[:-1, 0])
+    if len(repeated):
+        template, first = pairs[repeated[0]]
+        second = pairs[repeated[0] + 1, 1]
+        raise InputError(
+            f"{table.name}: template {template} spans subjects {first} and {second}; "
+            "a template shows one person"
+        )

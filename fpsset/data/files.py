@@ -1,0 +1,116 @@
+"""Feature files: `.npz` and Parquet."""
+
+import os
+import pathlib
+import zipfile
+import zlib
+
+import numpy as np
+
+from fpsset.data.feature_table import OPTIONAL, REQUIRED, FeatureTable, make_table
+from fpsset.errors import InputError
+from fpsset.files import replacing
+
+_KNOWN = (*REQUIRED, *OPTIONAL)
+
+
+def read_features(path: str | os.PathLike) -> FeatureTable:
+    """Reads a feature file.
+
+    Args:
+      path: `.npz` or `.parquet`. Columns: embeddings [M, D] float16/32, norms [M], subject [M] int,
+        media [M] int; optional template [M] int, seed [M] int, paths [M] str. Others are ignored.
+
+    Returns:
+      FeatureTable with float32 unit embeddings.
+
+    Raises:
+      InputError: the file is missing, is not what its name says, or holds bad columns or rows.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    columns = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
+    return make_table(columns, str(path))
+
+
+def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
+    """Writes a feature file (embeddings as float16), beside and then renamed.
+
+    Args:
+      path: `.npz` or `.parquet`; its folder is made if missing.
+      table: what to write.
+    """
+    path = pathlib.Path(path)
+    columns = {c: getattr(table, c) for c in _KNOWN if getattr(table, c) is not None}
+    columns["embeddings"] = columns["embeddings"].astype(np.float16)
+    with replacing(path) as beside:
+        if path.suffix == ".parquet":
+            pyarrow, parquet = _pyarrow(path)
+            flat = pyarrow.array(columns.pop("embeddings").reshape(-1))
+            vectors = pyarrow.FixedSizeListArray.from_arrays(flat, table.dim)
+            parquet.write_table(pyarrow.table({"embeddings": vectors, **columns}), beside)
+        else:
+            np.savez(beside, **columns)
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise InputError(f"{path}: is a single array, not an .npz; save columns with np.savez")
+            return {c: file[c] for c in file.files if c in _KNOWN}
+    except InputError:
+        raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise InputError(
+            f"{path}: cannot be read as an .npz of plain arrays ({_first_line(error)}); "
+            "save columns with np.savez"
+        ) from error
+
+
+def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
+    pyarrow, parquet = _pyarrow(path)
+    try:
+        names = [c for c in parquet.read_schema(path).names if c in _KNOWN]
+        table = parquet.read_table(path, columns=names)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from error
+    columns = {}
+    for column in names:
+        values = table[column].combine_chunks()
+        if values.null_count:
+            raise InputError(f"{path}: column '{column}' holds {values.null_count} empty cells; fill them")
+        if column == "embeddings":
+            values = _vectors(values, path)
+        elif pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type):
+            values = np.array(values.to_pylist(), str)
+        else:
+            values = values.to_numpy(zero_copy_only=False)
+        columns[column] = values
+    return columns
+
+
+def _vectors(values, path: pathlib.Path) -> np.ndarray:
+    """A list column as [M, D]."""
+    if not hasattr(values, "flatten"):
+        raise InputError(f"{path}: 'embeddings' must be a column of lists; it is {values.type}")
+    flat = values.flatten().to_numpy(zero_copy_only=False)
+    widths = np.asarray(values.value_lengths())
+    if len(widths) and (widths != widths[0]).any():
+        row = int(np.argmax(widths != widths[0]))
+        raise InputError(f"{path}: row {row} of 'embeddings' is {widths[row]} wide, row 0 is {widths[0]}")
+    return flat.reshape(len(values), -1)
+
+
+def _pyarrow(path: pathlib.Path):
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError(f"{path}: Parquet needs pyarrow; pip install 'fpsset[parquet]'") from error
+    return pyarrow, pyarrow.parquet
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,60 @@
+"""The Grain pipeline: shuffled people -> random templates -> padded batches."""
+
+from typing import NamedTuple
+
+import grain
+import jax
+import numpy as np
+
+from fpsset.data.feature_table import FeatureTable
+from fpsset.data.template_sampling import TemplateSampler
+from fpsset.errors import InputError
+from fpsset.face_set import FaceSet
+
+
+class TrainingBatch(NamedTuple):
+    """What a training step sees."""
+
+    face_set: FaceSet  # [B, N]
+    labels: np.ndarray  # [B] int32
+
+
+def training_batches(
+    table: FeatureTable, batch_size: int, seed: int, max_size: int = 20, max_clip: int = 3
+) -> grain.DatasetIterator:
+    """An endless, resumable iterator of TrainingBatch; people are reshuffled every pass.
+
+    The draws depend on `seed` and a batch's position alone, so the iterator's state is one number.
+    With several processes each gets its share of the people's positions and of the batch.
+
+    Args:
+      table: faces of the people to train on.
+      batch_size: templates a step, over all processes.
+      seed: of the shuffles and the draws.
+      max_size: N, the largest template.
+      max_clip: frames a clip, at most.
+
+    Raises:
+      InputError: the batch does not split over the processes.
+    """
+    processes = jax.process_count()
+    if batch_size % processes:
+        raise InputError(f"config.batch_size {batch_size} does not split over {processes} processes")
+    sampler = TemplateSampler(table, max_size, max_clip)
+
+    def draw(people: np.ndarray, rng: np.random.Generator) -> TrainingBatch:
+        rows, mask = sampler.draw(people, rng)
+        # Padding repeats row 0: the mask keeps it out, and a gather beats a gather and a fill.
+        face_set = FaceSet(table.embeddings[rows], table.norms[rows], mask)
+        return TrainingBatch(face_set, people.astype(np.int32))
+
+    dataset = (
+        grain.MapDataset.range(len(sampler.people))
+        .seed(seed)
+        .shuffle()
+        .repeat()[jax.process_index() :: processes]
+        .batch(batch_size // processes)
+        .random_map(draw)
+    )
+    # Two threads keep ahead of a step; deeper buffers only hold memory.
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

@@ -1,0 +1,1 @@
+"""Descriptors of templates, verification and reports."""

@@ -1,0 +1,66 @@
+"""Descriptors of ragged sets by several models at once, in few compilations."""
+
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from fpsset.face_set import FaceSet, RaggedSets, bucketed
+
+
+class Descriptors(NamedTuple):
+    """Descriptors of T sets by one model."""
+
+    vectors: np.ndarray  # [T, D] float32 unit
+    norms: np.ndarray  # [T] float32
+    coreset: np.ndarray | None  # [T, K] int64 rows of the table, -1 beyond a set's size
+
+
+def describe(
+    models: Mapping[str, nn.Module],
+    variables: Mapping[str, dict],
+    sets: RaggedSets,
+    faces_per_batch: int = 8192,
+) -> dict[str, Descriptors]:
+    """Runs every model on every set; one compilation a bucket of set sizes, whatever the models.
+
+    Args:
+      models: set models by name.
+      variables: their variables; models without may be left out.
+      sets: T sets, none empty.
+      faces_per_batch: padded faces a batch; memory grows with it.
+
+    Returns:
+      Descriptors by name, in the order of the sets.
+
+    Raises:
+      InputError: a set is empty.
+    """
+    run = _runner(tuple(models.items()))
+    variables = {name: variables.get(name, {}) for name in models}
+    count = len(sets.starts) - 1
+    collected: dict[str, dict[str, np.ndarray]] = {name: {} for name in models}
+    for which, batch in bucketed(sets, faces_per_batch):
+        rows = sets.slots(which, batch.mask.shape[1])[0]
+        for name, out in jax.device_get(run(variables, batch)).items():
+            fields = {"vectors": out.descriptor, "norms": out.norm}
+            if out.coreset_indices is not None:
+                picks = out.coreset_indices[: len(which)]
+                fields["coreset"] = np.where(picks >= 0, np.take_along_axis(rows, picks, axis=1), -1)
+            for field, value in fields.items():
+                store = collected[name].setdefault(field, np.empty((count, *value.shape[1:]), value.dtype))
+                store[which] = value[: len(which)]
+    return {name: Descriptors(f["vectors"], f["norms"], f.get("coreset")) for name, f in collected.items()}
+
+
+@functools.lru_cache(maxsize=16)
+def _runner(models: tuple[tuple[str, nn.Module], ...]):
+    """One jitted function for these models; modules are compared by value, so it is found again."""
+
+    def run(variables: dict[str, dict], face_set: FaceSet):
+        return {name: model.apply(variables[name], face_set) for name, model in models}
+
+    return jax.jit(run)

@@ -1,0 +1,132 @@
+"""What a run evaluates: all five methods under the verification protocol."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fpsset.aggregator import Aggregator
+from fpsset.data.feature_table import FeatureTable, templates
+from fpsset.errors import InputError
+from fpsset.evaluation.descriptors import Descriptors, describe
+from fpsset.evaluation.intervals import tar_intervals
+from fpsset.evaluation.verification import (
+    Pairs,
+    all_pairs,
+    far_name,
+    listed_pairs,
+    operating_points,
+    pair_scores,
+    roc,
+)
+from fpsset.face_set import RaggedSets
+from fpsset.models.pooling import baselines
+
+Metrics = dict[str, float | int | None]
+Curves = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+class Verification(NamedTuple):
+    """A verification protocol: T templates and the pairs of them to compare."""
+
+    subjects: np.ndarray  # [T]
+    sets: RaggedSets  # T sets
+    pairs: Pairs
+    dim: int
+    name: str
+
+
+def verification_protocol(table: FeatureTable, pairs_file: str = "") -> Verification:
+    """Templates and pairs of a table.
+
+    Args:
+      table: faces with templates; without them each subject's faces are split in two.
+      pairs_file: pairs to score; all pairs of templates when empty.
+
+    Raises:
+      InputError: a malformed pairs file, or no genuine or no impostor pair.
+    """
+    ids, subjects, sets = templates(table)
+    pairs = listed_pairs(pairs_file, ids, subjects) if pairs_file else all_pairs(subjects)
+    if pairs.same.all() or not pairs.same.any():
+        kind = "impostor" if pairs.same.all() else "genuine"
+        raise InputError(
+            f"{pairs_file or table.name}: holds no {kind} pair of templates; verification needs both"
+        )
+    return Verification(subjects, sets, pairs, table.dim, table.name)
+
+
+def evaluate(
+    aggregator: Aggregator,
+    protocol: Verification,
+    fps_gamma: float = 0.35,
+    resamples: int = 200,
+    faces_per_batch: int = 8192,
+) -> tuple[dict[str, Metrics], Curves]:
+    """Verification by the four baselines and the model.
+
+    Args:
+      aggregator: the trained model.
+      protocol: templates and pairs.
+      fps_gamma: exponent of the norm in the baseline 'fps'.
+      resamples: of the subjects, for 95% intervals; 0 for none.
+      faces_per_batch: padded faces a batch.
+
+    Returns:
+      ({method: {metric: value}}, {method: (FAR, TAR) along the ROC}).
+
+    Raises:
+      InputError: embeddings of another width than the model's.
+    """
+    require_width(protocol.name, protocol.dim, aggregator.dim)
+    sets = aggregator.scaled(protocol.sets)
+    models = {**baselines(aggregator.model.coreset_size, fps_gamma), "fpsset": aggregator.model}
+    described = describe(models, {"fpsset": aggregator.variables}, sets, faces_per_batch)
+    results, curves = {}, {}
+    for name, descriptors in described.items():
+        scores = pair_scores(descriptors.vectors, protocol.pairs)
+        results[name] = verification_metrics(scores, protocol.pairs, protocol.subjects, resamples)
+        curves[name] = roc(scores, protocol.pairs.same)
+    return results, curves
+
+
+def require_width(name: str, dim: int, wanted: int) -> None:
+    """Raises InputError unless the embeddings of `name` are as wide as the model's."""
+    if dim != wanted:
+        raise InputError(
+            f"{name}: embeddings are {dim} wide but the model takes {wanted}; extract both with one backbone"
+        )
+
+
+def verification_metrics(scores: np.ndarray, pairs: Pairs, subjects: np.ndarray, resamples: int) -> Metrics:
+    """All figures of one method: counts, and per FAR target the TAR, its interval and what was achieved.
+
+    Args:
+      scores: [P] of the pairs.
+      pairs: P pairs.
+      subjects: [T].
+      resamples: 0 for no intervals.
+
+    Returns:
+      Metrics by name; None where there are not enough impostors.
+    """
+    metrics: Metrics = {
+        "subjects": len(np.unique(subjects)),
+        "templates": len(subjects),
+        "genuine_pairs": int(pairs.same.sum()),
+        "impostor_pairs": int((~pairs.same).sum()),
+    }
+    intervals = tar_intervals(scores, pairs, subjects, resamples) if resamples else {}
+    for point in operating_points(scores, pairs.same):
+        name = far_name(point.far)
+        metrics[f"tar@far={name}"] = point.tar
+        if point.far in intervals:
+            metrics[f"tar_low@far={name}"], metrics[f"tar_high@far={name}"] = intervals[point.far]
+        metrics[f"achieved_far@far={name}"] = point.achieved_far
+        metrics[f"threshold@far={name}"] = point.threshold
+    return metrics
+
+
+def validation_tar(descriptors: Descriptors, pairs: Pairs, far: float) -> float:
+    """TAR at one FAR, for choosing a checkpoint on held-out people."""
+    (point,) = operating_points(pair_scores(descriptors.vectors, pairs), pairs.same, (far,))
+    return point.tar

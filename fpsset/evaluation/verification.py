@@ -1,0 +1,140 @@
+"""1:1 verification: pairs, scores, TAR at FAR."""
+
+import math
+import os
+import pathlib
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from fpsset.errors import InputError
+
+FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+
+
+class Pairs(NamedTuple):
+    """P pairs of templates."""
+
+    first: np.ndarray  # [P] int32, positions of templates
+    second: np.ndarray  # [P] int32
+    same: np.ndarray  # [P] bool, True for a genuine pair
+
+
+class OperatingPoint(NamedTuple):
+    """Verification at one FAR target."""
+
+    far: float  # the target
+    tar: float | None  # None: not enough impostors
+    achieved_far: float | None  # <= far
+    threshold: float | None  # pairs that score above it are accepted
+
+
+def far_name(far: float) -> str:
+    """1e-3 for 0.001: how metrics name a FAR."""
+    return f"1e-{round(-math.log10(far))}"
+
+
+def all_pairs(subjects: np.ndarray) -> Pairs:
+    """Every pair of two different templates: [T] subjects -> T (T - 1) / 2 pairs."""
+    first, second = np.triu_indices(len(subjects), 1)
+    return Pairs(first.astype(np.int32), second.astype(np.int32), subjects[first] == subjects[second])
+
+
+def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np.ndarray) -> Pairs:
+    """Pairs of a file in the layout of IJB: lines `template template same`.
+
+    Args:
+      path: text file, columns apart by blanks or commas; `same` is 1 for a genuine pair.
+      template_ids: [T] sorted ids.
+      subjects: [T].
+
+    Returns:
+      Pairs in the file's order.
+
+    Raises:
+      InputError: the file is missing or malformed, names an unknown template, or calls a pair
+        genuine whose subjects differ (or the other way round).
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        text = path.read_text().replace(",", " ").splitlines()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an empty file is reported below
+            rows = np.loadtxt(text, dtype=np.int64, ndmin=2)
+    except ValueError as error:
+        raise InputError(
+            f"{path}: {str(error).splitlines()[0]}; lines are 'template template same'"
+        ) from error
+    if rows.size == 0 or rows.shape[1] != 3:
+        raise InputError(f"{path}: lines must be three integers 'template template same'")
+    places = np.minimum(np.searchsorted(template_ids, rows[:, :2]), len(template_ids) - 1)
+    unknown = (template_ids[places] != rows[:, :2]).any(1)
+    if unknown.any():
+        raise InputError(
+            f"{path}: line {int(np.argmax(unknown)) + 1} names a template the features do not hold"
+        )
+    first, second = places[:, 0], places[:, 1]
+    same = rows[:, 2] == 1
+    wrong = same != (subjects[first] == subjects[second])
+    if wrong.any():
+        raise InputError(f"{path}: line {int(np.argmax(wrong)) + 1} disagrees with the features' subjects")
+    return Pairs(first.astype(np.int32), second.astype(np.int32), same)
+
+
+def pair_scores(descriptors: np.ndarray, pairs: Pairs, chunk: int = 1 << 14) -> np.ndarray:
+    """Cosine of each pair: [T, D] unit descriptors -> [P] float32."""
+    scores = np.empty(len(pairs.first), np.float32)
+    for start in range(0, len(scores), chunk):
+        part = slice(start, start + chunk)
+        np.einsum(
+            "pd,pd->p", descriptors[pairs.first[part]], descriptors[pairs.second[part]], out=scores[part]
+        )
+    return scores
+
+
+def operating_points(scores: np.ndarray, same: np.ndarray, fars=FARS) -> list[OperatingPoint]:
+    """TAR at each FAR, conservatively: the largest set accepted whose FAR does not exceed the target.
+
+    Args:
+      scores: [P], higher is more alike.
+      same: [P] bool.
+      fars: targets in (0, 1].
+
+    Returns:
+      One point a target; without values where fewer than 1 / far impostors exist.
+    """
+    impostors = np.sort(scores[~same])[::-1]
+    genuine = scores[same]
+    points = []
+    for far in fars:
+        allowed = math.floor(far * len(impostors) + 1e-6)
+        if allowed < 1 or not len(genuine):
+            points.append(OperatingPoint(far, None, None, None))
+            continue
+        threshold = impostors[allowed] if allowed < len(impostors) else -np.inf
+        # Strictly above: ties with the first impostor refused are refused too.
+        accepted = np.searchsorted(-impostors, -threshold, side="left")
+        tar = float(np.mean(genuine > threshold))
+        points.append(OperatingPoint(far, tar, float(accepted / len(impostors)), float(threshold)))
+    return points
+
+
+def reachable_far(pairs: Pairs, wanted: float) -> float:
+    """The smallest of FARS, not below `wanted`, that the number of impostor pairs allows."""
+    impostors = int((~pairs.same).sum())
+    for far in sorted(FARS):
+        if far >= wanted * (1 - 1e-9) and far * impostors + 1e-6 >= 1:
+            return far
+    raise InputError(f"{impostors} impostor pairs are too few for any FAR; give more people")
+
+
+def roc(scores: np.ndarray, same: np.ndarray, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """FAR and TAR along thresholds, thinned evenly in log FAR: two arrays [<= points]."""
+    impostors = np.sort(scores[~same])[::-1]
+    genuine = np.sort(scores[same])
+    ranks = np.unique(np.geomspace(1, len(impostors), points).astype(np.int64)) - 1
+    tar = 1 - np.searchsorted(genuine, impostors[ranks], side="right") / len(genuine)
+    return (ranks + 1) / len(impostors), tar

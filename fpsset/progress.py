@@ -1,0 +1,68 @@
+"""Progress of long work: a bar on a terminal, lines elsewhere."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console(stderr=True)
+
+
+class StepProgress:
+    """Steps done, templates a second and time left. Use as a context manager.
+
+    On a terminal a bar; otherwise a line to stderr at most every `seconds`.
+    """
+
+    def __init__(self, total: int, done: int, per_step: int, seconds: float = 10.0):
+        """`total` steps of which `done` are done, `per_step` templates each."""
+        self._total, self._done, self._per_step, self._seconds = total, done, per_step, seconds
+        self._first = done
+        self._started = self._said = None
+        self._bar = self._task = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]:.0f} templates/s"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=console,
+            )
+            self._task = self._bar.add_task("training", total=total, completed=done, rate=0.0, note="")
+
+    def __enter__(self) -> "StepProgress":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def advance(self, note: str) -> None:
+        """One more step is done; `note` says how it went."""
+        self._done += 1
+        now = time.monotonic()
+        if self._started is None:  # the first step compiles: it says nothing about the rate
+            self._started, self._said, self._first = now, now, self._done
+        rate = (self._done - self._first) / max(now - self._started, 1e-9)
+        if self._bar:
+            self._bar.update(self._task, completed=self._done, rate=rate * self._per_step, note=note)
+        elif now - self._said >= self._seconds and rate:
+            self._said = now
+            left = (self._total - self._done) / rate
+            self.say(
+                f"step {self._done}/{self._total}  {rate * self._per_step:.0f} templates/s  "
+                f"{left:.0f} s left  {note}"
+            )
+
+    @staticmethod
+    def say(line: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        if console.is_terminal:
+            console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,162 @@
+"""The training loop, top to bottom."""
+
+import math
+import pathlib
+import time
+from contextlib import ExitStack
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fpsset.data.feature_table import FeatureTable, split_people, templates
+from fpsset.data.pipeline import training_batches
+from fpsset.errors import InputError, TrainingError
+from fpsset.evaluation.descriptors import describe
+from fpsset.evaluation.protocols import validation_tar
+from fpsset.evaluation.verification import all_pairs, far_name, reachable_far
+from fpsset.models.face_coreset_net import FaceCoresetNet
+from fpsset.models.margin_heads import HEADS
+from fpsset.progress import StepProgress
+from fpsset.training.checkpoints import Checkpoints, ModelCard
+from fpsset.training.interrupts import Interrupted, stop_requests
+from fpsset.training.optimizer import make_optimizer
+from fpsset.training.state import init_state
+from fpsset.training.step import geometric, make_train_step
+from fpsset.training.workdir import MetricsLog, claim_workdir
+
+
+def train(config: ConfigDict, workdir: pathlib.Path, table: FeatureTable) -> None:
+    """Trains up to `config.steps`, from the newest checkpoint in `workdir` if it holds one.
+
+    Args:
+      config: checked configuration.
+      workdir: gets checkpoints/, metrics.jsonl and config.json.
+      table: faces of the people to train on and to validate with.
+
+    Raises:
+      InputError: unusable data, or a workdir that belongs to another configuration.
+      TrainingError: the loss or its gradient stopped being finite.
+      Interrupted: SIGINT or SIGTERM came; the state is saved.
+    """
+    norm_scale = _norm_scale(table, config.data.norm_mean)
+    claim_workdir(workdir, config, table)
+    seen, held_out = split_people(table.with_norm_scale(norm_scale), config.data.holdout, config.seed)
+    batches = training_batches(
+        seen, config.batch_size, config.seed, config.data.max_size, config.data.max_clip
+    )
+    people = len(np.unique(seen.subject))
+
+    model = _model(config, table.dim)
+    head = _head(config, people)
+    optimizer = make_optimizer(config.optimizer)
+    root = jax.random.key(config.seed)
+    step_once = make_train_step(
+        model,
+        head,
+        optimizer,
+        root,
+        score_scale=geometric(*config.model.score_scale, config.steps),
+        temperature=geometric(*config.model.temperature, config.steps),
+    )
+    state = jax.jit(lambda: init_state(model, head, optimizer, root, table.dim))()
+    card = ModelCard(
+        config.model.coreset_size, config.model.num_heads, table.dim, norm_scale, table.fingerprint()
+    )
+    validate, metric = _validation(model, held_out, config)
+
+    with ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(workdir))
+        if checkpoints.latest_step() is not None:
+            state = checkpoints.restore(state, batches)
+        done = int(state.step)
+        if done >= config.steps:
+            return
+        log = stack.enter_context(MetricsLog(workdir / "metrics.jsonl", done))
+        stop = stack.enter_context(stop_requests())
+        progress = stack.enter_context(StepProgress(config.steps, done, config.batch_size))
+        progress.say(
+            f"training on {len(seen)} faces of {people} people, validating on {len(held_out)} of "
+            f"{len(np.unique(held_out.subject))} others" + (f", from step {done}" if done else "")
+        )
+        pending = None  # metrics are read one step late, so that the device never waits for us
+        started, logged = time.monotonic(), done
+        for step in range(done + 1, config.steps + 1):
+            state, metrics = step_once(state, next(batches))
+            if pending is not None:
+                _check_finite(step - 1, pending)
+                progress.advance(f"loss {float(pending['loss']):.3f}")
+            pending = metrics
+            last = step == config.steps
+            if last or stop.asked or step % config.eval_every == 0 or step % config.log_every == 0:
+                _check_finite(step, metrics)
+            if step % config.log_every == 0 or last:
+                rate = (step - logged) * config.batch_size / max(time.monotonic() - started, 1e-9)
+                log.write(step, templates_per_second=rate, **jax.device_get(metrics))
+                started, logged = time.monotonic(), step
+            if last or step % config.eval_every == 0:
+                score = validate(state.params["aggregator"])
+                log.write(step, **{metric: score})
+                progress.say(f"step {step}: {metric} {score:.4f} on held-out people")
+                checkpoints.save(state, batches, card, score)
+                started, logged = time.monotonic(), step
+            elif stop.asked:
+                checkpoints.save(state, batches, card, None)
+            if stop.asked and not last:
+                raise Interrupted(
+                    f"stopped at step {step} of {config.steps}; the same command goes on from there"
+                )
+        progress.advance("")
+
+
+def _norm_scale(table: FeatureTable, wanted: float) -> float:
+    """Factor that brings the mean norm of the training faces to `wanted`; 1 when that is 0."""
+    mean = float(table.norms.mean(dtype=np.float64))
+    if wanted and not mean:
+        raise InputError(f"{table.name}: all norms are zero; set config.data.norm_mean=0 to leave them")
+    return wanted / mean if wanted else 1.0
+
+
+def _model(config: ConfigDict, dim: int) -> FaceCoresetNet:
+    if dim % 2 or dim % config.model.num_heads:
+        raise InputError(
+            f"config.model.num_heads is {config.model.num_heads}, but embeddings of width {dim} must be even "
+            "and split over it evenly"
+        )
+    return FaceCoresetNet(config.model.coreset_size, config.model.num_heads, config.model.dropout_rate)
+
+
+def _head(config: ConfigDict, classes: int):
+    fields = {"num_classes": classes, "margin": config.head.margin, "scale": config.head.scale}
+    if config.head.name == "adaface":
+        fields["h"] = config.head.h
+    return HEADS[config.head.name](**fields)
+
+
+def _validation(model: FaceCoresetNet, held_out: FeatureTable, config: ConfigDict):
+    """(aggregator's params -> score, the score's name); the FAR is what the held-out pairs allow."""
+    _, subjects, sets = templates(held_out)
+    pairs = all_pairs(subjects)
+    if not pairs.same.any():
+        raise InputError(
+            f"{held_out.name}: no held-out person has two seeds or media to compare; "
+            "raise config.data.holdout, or give people with more faces"
+        )
+    far = reachable_far(pairs, float(config.evaluation.metric.removeprefix("tar@far=")))
+
+    def validate(params) -> float:
+        variables = {"fpsset": {"params": params}}
+        described = describe({"fpsset": model}, variables, sets, config.evaluation.faces_per_batch)
+        return validation_tar(described["fpsset"], pairs, far)
+
+    return validate, f"validation_tar@far={far_name(far)}"
+
+
+def _check_finite(step: int, metrics) -> None:
+    for name in ("loss", "grad_norm"):
+        value = float(metrics[name])
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"step {step}: {name} is {value}; the last checkpoint is from before it. "
+                "Lower config.optimizer.learning_rate or config.head.scale"
+            )

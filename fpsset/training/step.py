@@ -1,0 +1,77 @@
+"""One training step: loss, gradients, update."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from fpsset.data.pipeline import TrainingBatch
+from fpsset.training.state import TrainState, stream_key
+
+Metrics = dict[str, jax.Array]
+
+
+def geometric(start: float, end: float, steps: int) -> Callable[[jax.Array], jax.Array]:
+    """A schedule from `start` at step 0 to `end` at step `steps`, by equal factors; both positive."""
+
+    def schedule(step: jax.Array) -> jax.Array:
+        progress = jnp.clip(step.astype(jnp.float32) / steps, 0.0, 1.0)
+        return start * (end / start) ** progress
+
+    return schedule
+
+
+def make_train_step(
+    model: nn.Module,
+    head: nn.Module,
+    optimizer: optax.GradientTransformation,
+    root: jax.Array,
+    score_scale: Callable[[jax.Array], jax.Array],
+    temperature: Callable[[jax.Array], jax.Array],
+) -> Callable[[TrainState, TrainingBatch], tuple[TrainState, Metrics]]:
+    """Builds the jitted step. It donates the state given to it.
+
+    Args:
+      model: the set model.
+      head: a margin head over the training classes.
+      optimizer: of both their parameters.
+      root: key of the run; the streams 'gumbel' and 'dropout' are folded from it at each step.
+      score_scale: schedule of the factor of the scores in the soft sampling.
+      temperature: schedule of the softmax's temperature there.
+
+    Returns:
+      (state, batch) -> (state after it, float32 scalars: loss, accuracy, grad_norm, gamma, norm).
+    """
+
+    def loss_of(params, state: TrainState, batch: TrainingBatch):
+        out = model.apply(
+            {"params": params["aggregator"]},
+            batch.face_set,
+            train=True,
+            temperature=temperature(state.step),
+            score_scale=score_scale(state.step),
+            rngs={name: stream_key(root, name, state.step) for name in ("gumbel", "dropout")},
+        )
+        logits, updated = head.apply(
+            {"params": params["head"], "batch_stats": state.batch_stats},
+            out.descriptor,
+            out.norm,
+            batch.labels,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels))
+        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
+        stats = updated.get("batch_stats", {})
+        return loss, (stats, {"loss": loss, "accuracy": accuracy, "norm": jnp.mean(out.norm)})
+
+    def step(state: TrainState, batch: TrainingBatch) -> tuple[TrainState, Metrics]:
+        grads, (stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params, state, batch)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics |= {"grad_norm": optax.global_norm(grads), "gamma": params["aggregator"]["gamma"]}
+        return TrainState(state.step + 1, params, stats, opt_state), metrics
+
+    return jax.jit(step, donate_argnums=0)

@@ -1,0 +1,83 @@
+"""What a workdir remembers beside checkpoints: whose it is, and the metrics."""
+
+import json
+import pathlib
+
+from ml_collections import ConfigDict
+
+from fpsset.data.feature_table import FeatureTable
+from fpsset.errors import InputError
+from fpsset.files import replacing, write_json
+
+# What may change between two runs in one workdir: how far and how often, not what is trained.
+_FREE = frozenset(
+    """mode weights steps log_every eval_every data.train data.eval data.pairs data.eval_people
+    evaluation.faces_per_batch evaluation.fps_gamma evaluation.resamples""".split()
+)
+
+
+class MetricsLog:
+    """metrics.jsonl; lines of steps that a resumed run does again are dropped first.
+
+    Use as a context manager.
+    """
+
+    def __init__(self, path: pathlib.Path, done: int):
+        """Opens `path` for appending after step `done`."""
+        lines = path.read_text().splitlines() if path.is_file() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= done]
+        with replacing(path) as beside:
+            beside.write_text("".join(line + "\n" for line in kept))
+        self._file = path.open("a")
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def write(self, step: int, **values) -> None:
+        """A line of numbers about a step."""
+        fields = {"step": step, **{name: float(value) for name, value in values.items()}}
+        self._file.write(json.dumps(fields) + "\n")
+        self._file.flush()
+
+
+def claim_workdir(workdir: pathlib.Path, config: ConfigDict, table: FeatureTable) -> None:
+    """Writes config.json, or checks that the workdir's own asks for the same training.
+
+    Args:
+      workdir: of the run.
+      config: of the run.
+      table: the training faces; the file may have moved, its content may not differ.
+
+    Raises:
+      InputError: the workdir holds another configuration's checkpoints.
+    """
+    path = workdir / "config.json"
+    ours = {"training faces": table.fingerprint(), **_flat(config.to_dict())}
+    ours = json.loads(json.dumps(ours))
+    scheduled = any(len(set(config.model[field])) > 1 for field in ("score_scale", "temperature"))
+
+    def free(key: str) -> bool:
+        # A schedule stretches over the steps, so where there is one they are part of the training.
+        return key in _FREE and not (key == "steps" and scheduled)
+
+    if path.is_file():
+        theirs = json.loads(path.read_text())
+        for key, value in ours.items():
+            if not free(key) and theirs.get(key) != value:
+                raise InputError(
+                    f"{workdir}: holds another config's checkpoints ({key} {theirs.get(key)!r}, "
+                    f"now {value!r}); give another --workdir"
+                )
+    elif (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").iterdir()):
+        raise InputError(f"{workdir}: holds checkpoints but no config.json; give another --workdir")
+    write_json(path, ours)
+
+
+def _flat(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
