@@ -1,4 +1,4 @@
-"""The command line: python -m fpsset.main --config configs/NAME.py[:arg] --workdir DIR [--config.key=value ...]."""
+"""python -m fpsset.main --config configs/NAME.py[:arg] --workdir DIR [--config.key=value ...]."""
 
 import pathlib
 import sys

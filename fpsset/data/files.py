@@ -56,8 +56,9 @@ def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if isinstance(file, np.ndarray):
                 raise InputError(f"{path}: is a single array, not an .npz; save columns with np.savez")
             return {c: file[c] for c in file.files if c in _KNOWN}
     except InputError:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
+from collections.abc import Iterator
 
 import grain
 import jax
@@ -11,9 +12,6 @@ import orbax.checkpoint as ocp
 
 from fpsset.errors import InputError
 from fpsset.training.state import TrainState
-
-# Orbax reports every file it touches.
-logging.getLogger("absl").setLevel(logging.WARNING)
 
 _FORMAT = 1
 _SCORE = "score"
@@ -102,6 +100,19 @@ class Checkpoints:
         return restored.state
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax warns of the items that are left unread and of reading only: both are meant."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@_quiet()
 def read_params(path: pathlib.Path) -> tuple[dict, ModelCard]:
     """The aggregator's parameters of a checkpoint.
 
@@ -128,9 +139,7 @@ def read_params(path: pathlib.Path) -> tuple[dict, ModelCard]:
     handlers.add("state", ocp.args.PyTreeRestore, ocp.PyTreeCheckpointHandler())
     handlers.add("card", ocp.args.JsonRestore, ocp.JsonCheckpointHandler())
     options = ocp.CheckpointManagerOptions(best_fn=_score, read_only=True)
-    with contextlib.closing(
-        ocp.CheckpointManager(path, options=options, handler_registry=handlers)
-    ) as manager:
+    with ocp.CheckpointManager(path, options=options, handler_registry=handlers) as manager:
         if step is None:
             step = manager.best_step()
         if step is None:

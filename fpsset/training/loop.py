@@ -40,7 +40,6 @@ def train(config: ConfigDict, workdir: pathlib.Path, table: FeatureTable) -> Non
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     norm_scale = _norm_scale(table, config.data.norm_mean)
-    claim_workdir(workdir, config, table)
     seen, held_out = split_people(table.with_norm_scale(norm_scale), config.data.holdout, config.seed)
     batches = training_batches(
         seen, config.batch_size, config.seed, config.data.max_size, config.data.max_clip
@@ -65,6 +64,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, table: FeatureTable) -> Non
     )
     validate, metric = _validation(model, held_out, config)
 
+    claim_workdir(workdir, config, table)
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir))
         if checkpoints.latest_step() is not None:

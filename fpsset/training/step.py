@@ -71,7 +71,7 @@ def make_train_step(
         grads, (stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params, state, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics |= {"grad_norm": optax.global_norm(grads), "gamma": params["aggregator"]["gamma"]}
+        metrics |= {"grad_norm": optax.tree.norm(grads), "gamma": params["aggregator"]["gamma"]}
         return TrainState(state.step + 1, params, stats, opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)

@@ -1,0 +1,157 @@
+"""Feature files: round trips, and one clear line for each way to be wrong."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+
+from fpsset.data.feature_table import make_table, split_people, templates
+from fpsset.data.files import read_features, write_features
+from fpsset.data.synthetic import make_synthetic
+from fpsset.errors import InputError
+
+
+def columns(rows=12, dim=8):
+    rng = np.random.default_rng(0)
+    return {
+        "embeddings": rng.standard_normal((rows, dim)).astype(np.float16),
+        "norms": rng.uniform(1, 5, rows).astype(np.float32),
+        "subject": np.repeat(np.arange(rows // 3), 3),
+        "media": np.arange(rows),
+    }
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_round_trip(tmp_path, suffix):
+    table, _ = make_synthetic(5, 0, dim=16)
+    table = dataclasses.replace(
+        table,
+        template=table.subject * 2 + table.media % 2,
+        paths=np.char.mod("a/%d.png", np.arange(len(table))),
+    )
+    path = tmp_path / f"new/faces{suffix}"
+    write_features(path, table)
+    again = read_features(path)
+    for column in ("norms", "subject", "media", "template", "seed", "paths"):
+        np.testing.assert_array_equal(getattr(again, column), getattr(table, column))
+    np.testing.assert_allclose(again.embeddings, table.embeddings, atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(again.embeddings, axis=1), 1, atol=1e-6)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_unknown_columns_are_ignored_and_column_vectors_taken(tmp_path):
+    np.savez(tmp_path / "f.npz", extra=np.ones(3), **{**columns(), "norms": np.ones((12, 1))})
+    assert len(read_features(tmp_path / "f.npz")) == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"norms": None}, "no column 'norms'.*embeddings, media, subject"),
+        ({"embeddings": np.ones(12, "f")}, r"'embeddings' must be float \[M, D\]"),
+        ({"embeddings": np.ones((12, 8), int)}, "'embeddings' must be float"),
+        ({"norms": np.ones(11)}, "'norms' has 11 rows but 'embeddings' has 12"),
+        ({"subject": np.ones(12)}, "'subject' must be .* integers"),
+        ({"media": np.ones((12, 2), int)}, "'media' must be .* integers"),
+        ({"paths": np.arange(12)}, "'paths' must be .* strings"),
+        ({"template": np.repeat([0, 1], 6)}, "template 0 spans subjects 0 and 1"),
+    ],
+)
+def test_bad_columns(change, message):
+    raw = {name: value for name, value in {**columns(), **change}.items() if value is not None}
+    with pytest.raises(InputError, match=f"^F: .*{message}"):
+        make_table(raw, "F")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("embeddings", np.nan, "row 7 of 'embeddings' holds a value that is not finite"),
+        ("embeddings", 0, "row 7 of 'embeddings' has length zero"),
+        ("norms", np.inf, "row 7 of 'norms' is not finite"),
+        ("norms", -1, "row 7 of 'norms' is negative"),
+    ],
+)
+def test_bad_rows_are_named(column, value, message):
+    raw = columns()
+    raw[column][7] = value
+    with pytest.raises(InputError, match=message):
+        make_table(raw, "F")
+
+
+def _object_array(path):
+    np.savez(path, **{**columns(), "paths": np.array([{}] * 12, object)})
+
+
+def _npy(path):
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+
+
+def _truncated(path):
+    np.savez(path, **columns())
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "no such file"),
+        (lambda path: path.write_text("hello"), "cannot be read"),
+        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "cannot be read"),
+        (_object_array, "cannot be read"),
+        (_npy, "single array"),
+        (_truncated, "cannot be read"),
+    ],
+)
+def test_not_an_npz(tmp_path, write, message):
+    write(tmp_path / "f.npz")
+    with pytest.raises(InputError, match=f"f.npz: .*{message}"):
+        read_features(tmp_path / "f.npz")
+
+
+def test_bad_parquet(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    path = tmp_path / "f.parquet"
+    path.write_text("hello")
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        read_features(path)
+    plain = {name: values.tolist() for name, values in columns().items()}
+    for bad, message in (
+        ({"embeddings": [[1.0] * 8] * 11 + [[1.0] * 7]}, "row 11 of 'embeddings' is 7 wide"),
+        ({"embeddings": [1.0] * 12}, "column of lists"),
+        ({"norms": [1.0] * 11 + [None]}, "'norms' holds 1 empty"),
+    ):
+        parquet.write_table(pyarrow.table({**plain, **bad}), path)
+        with pytest.raises(InputError, match=message):
+            read_features(path)
+
+
+def test_people_are_held_out_whole():
+    table, _ = make_synthetic(40, 0, dim=8)
+    seen, held = split_people(table, 0.2, 3)
+    assert len(np.unique(held.subject)) == 8
+    assert not set(seen.subject.tolist()) & set(held.subject.tolist())
+    assert len(seen) + len(held) == len(table)
+    np.testing.assert_array_equal(split_people(table, 0.2, 3)[1].media, held.media)
+    with pytest.raises(InputError, match="at least 4"):
+        split_people(table.take(table.subject < 3), 0.2, 0)
+
+
+def test_templates_without_a_template_column_split_each_person_in_two():
+    table, _ = make_synthetic(20, 1, dim=8)
+    ids, subjects, sets = templates(table)
+    assert len(np.unique(ids)) == len(ids) == len(subjects)
+    people, counts = np.unique(subjects, return_counts=True)
+    assert len(people) == 20 and (counts == 2).all()
+    for t in range(len(ids)):
+        rows = sets.rows[sets.starts[t] : sets.starts[t + 1]]
+        assert (table.subject[rows] == subjects[t]).all()
+    # No seed is in two templates.
+    owner = np.empty(len(table), int)
+    owner[sets.rows] = np.repeat(np.arange(len(ids)), sets.sizes())
+    assert len(np.unique(np.stack([table.seed, owner]), axis=1).T) == len(np.unique(table.seed))

@@ -1,0 +1,90 @@
+"""Template sampling and the Grain pipeline."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fpsset.data.pipeline import training_batches
+from fpsset.data.synthetic import make_synthetic
+from fpsset.data.template_sampling import TemplateSampler
+from tests.sets import seeds
+
+
+@pytest.fixture(scope="module")
+def table():
+    return make_synthetic(30, 0, dim=8)[0]
+
+
+@given(seeds, st.integers(1, 25), st.integers(1, 4))
+def test_templates_are_of_one_person_and_fill_from_the_front(table, seed, max_size, max_clip):
+    sampler = TemplateSampler(table, max_size, max_clip)
+    people = np.random.default_rng(seed).integers(0, 30, 16)
+    rows, mask = sampler.draw(people, np.random.default_rng(seed))
+    assert rows.shape == mask.shape == (16, max_size)
+    assert mask[:, 0].all() and (np.diff(mask.astype(int), axis=1) <= 0).all()
+    for person, chosen, real in zip(people, rows, mask, strict=True):
+        faces = chosen[real]
+        assert (table.subject[faces] == sampler.people[person]).all()
+
+
+def test_sizes_are_uniform_and_every_face_is_drawn(table):
+    sampler = TemplateSampler(table, 20, 3)
+    rng = np.random.default_rng(0)
+    sizes, seen = [], set()
+    for _ in range(300):
+        rows, mask = sampler.draw(np.arange(30), rng)
+        sizes.extend(mask.sum(1))
+        seen.update(rows[mask].tolist())
+    counts = np.bincount(sizes, minlength=21)[1:]
+    assert counts.min() > 0.7 * np.mean(counts) and counts.max() < 1.3 * np.mean(counts)
+    assert seen == set(range(len(table)))
+
+
+def test_clips_are_one_to_three_different_frames():
+    """With one seed of many frames, the lengths of clips show in how often a frame follows its neighbour."""
+    table, _ = make_synthetic(4, 0, dim=8, stills=(0, 0), clips=(1, 1), frames=(50, 50))
+    sampler = TemplateSampler(table, 20, 3)
+    rows, mask = sampler.draw(np.zeros(2000, int), np.random.default_rng(0))
+    follows = ((rows[:, 1:] - rows[:, :-1]) % 50 == 1) & mask[:, 1:]
+    # Mean length 2: half of all steps stay in a clip.
+    assert abs(follows.sum() / mask[:, 1:].sum() - 0.51) < 0.02
+    assert not ((rows[:, 1:] == rows[:, :-1]) & follows).any()
+
+
+def test_without_seeds_media_group_frames(table):
+    plain = dataclasses.replace(table, seed=None)
+    for one, other in zip(
+        TemplateSampler(table).draw(np.arange(30), np.random.default_rng(1)),
+        TemplateSampler(plain).draw(np.arange(30), np.random.default_rng(1)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def _take(iterator, count):
+    return [next(iterator) for _ in range(count)]
+
+
+def test_an_iterator_resumes_where_it_was_saved(table):
+    straight = _take(training_batches(table, 8, seed=5), 12)
+    iterator = training_batches(table, 8, seed=5)
+    _take(iterator, 7)
+    state = iterator.get_state()
+    fresh = training_batches(table, 8, seed=5)
+    fresh.set_state(state)
+    for one, other in zip(_take(fresh, 5), straight[7:], strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_every_person_comes_once_a_pass_and_draws_differ_between_passes(table):
+    batches = _take(training_batches(table, 10, seed=0), 6)
+    labels = np.concatenate([b.labels for b in batches])
+    assert sorted(labels[:30].tolist()) == sorted(labels[30:].tolist()) == list(range(30))
+    assert labels[:30].tolist() != labels[30:].tolist()
+    sizes = np.concatenate([b.face_set.mask.sum(1) for b in batches])
+    by_person = [sizes[:30][np.argsort(labels[:30])], sizes[30:][np.argsort(labels[30:])]]
+    assert (by_person[0] != by_person[1]).mean() > 0.5

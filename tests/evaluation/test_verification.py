@@ -1,0 +1,145 @@
+"""TAR at FAR, pairs and intervals against counting by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fpsset.errors import InputError
+from fpsset.evaluation.intervals import tar_intervals
+from fpsset.evaluation.verification import (
+    FARS,
+    Pairs,
+    all_pairs,
+    far_name,
+    listed_pairs,
+    operating_points,
+    pair_scores,
+    reachable_far,
+    roc,
+)
+from tests.sets import seeds
+
+
+def brute_force(scores, same, far):
+    """The best TAR over every threshold whose FAR does not exceed the target."""
+    best = -1.0
+    for threshold in np.concatenate([[-np.inf], np.unique(scores)]):
+        if (scores[~same] > threshold).mean() <= far + 1e-12:
+            best = max(best, (scores[same] > threshold).mean())
+    return best
+
+
+@given(seeds, st.integers(10, 120), st.booleans())
+def test_conservative_tar(seed, impostors, ties):
+    rng = np.random.default_rng(seed)
+    same = np.arange(impostors + 20) < 20
+    scores = rng.standard_normal(len(same)) + 1.5 * same
+    if ties:
+        scores = np.round(scores, 1)
+    for point in operating_points(scores, same, (0.1, 0.05, 0.01)):
+        if point.far * impostors < 1 - 1e-6:
+            assert point.tar is None and point.achieved_far is None
+            continue
+        assert point.tar == pytest.approx(brute_force(scores, same, point.far))
+        assert point.achieved_far <= point.far
+        assert point.achieved_far == pytest.approx((scores[~same] > point.threshold).mean())
+
+
+def test_a_far_that_is_an_exact_count_is_reached():
+    scores = np.concatenate([np.linspace(0, 1, 1000), [2.0]])
+    (point,) = operating_points(scores, np.arange(1001) == 1000, (1e-3,))
+    assert point.achieved_far == pytest.approx(1e-3) and point.tar == 1
+
+
+def test_all_pairs():
+    pairs = all_pairs(np.array([4, 4, 7]))
+    assert list(zip(*pairs, strict=True)) == [(0, 1, True), (0, 2, False), (1, 2, False)]
+
+
+def test_pair_scores_are_cosines_in_any_chunk():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((20, 8)).astype(np.float32)
+    pairs = all_pairs(np.arange(20))
+    np.testing.assert_allclose(
+        pair_scores(vectors, pairs, 7), (vectors @ vectors.T)[np.triu_indices(20, 1)], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_listed_pairs(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text("10 12 1\n12 15 0\n")
+    pairs = listed_pairs(path, np.array([10, 12, 15]), np.array([1, 1, 2]))
+    assert list(zip(*pairs, strict=True)) == [(0, 1, True), (1, 2, False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        ("", "three integers"),
+        ("1 2\n", "three integers"),
+        ("a b c\n", "lines are"),
+        ("10 12 1\n10 11 0\n", "line 2 names a template"),
+        ("10 12 0\n", "line 1 disagrees"),
+    ],
+)
+def test_bad_pair_lists(tmp_path, text, message):
+    path = tmp_path / "pairs.txt"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=f"pairs.txt: .*{message}"):
+        listed_pairs(path, np.array([10, 12, 15]), np.array([1, 1, 2]))
+
+
+def test_reachable_far():
+    pairs = Pairs(np.zeros(500), np.zeros(500), np.zeros(500, bool))
+    assert reachable_far(pairs, 1e-3) == 1e-2
+    assert reachable_far(pairs, 1e-1) == 1e-1
+    with pytest.raises(InputError, match="too few"):
+        reachable_far(Pairs(*[x[:5] for x in pairs]), 1e-3)
+
+
+def test_names():
+    assert [far_name(far) for far in FARS] == ["1e-1", "1e-2", "1e-3", "1e-4", "1e-5", "1e-6"]
+
+
+def test_roc_agrees_with_the_operating_points():
+    rng = np.random.default_rng(1)
+    same = np.arange(5000) < 300
+    scores = rng.standard_normal(5000) + 2 * same
+    far, tar = roc(scores, same)
+    assert (np.diff(far) > 0).all() and (np.diff(tar) >= 0).all() and far[-1] == 1
+    for point in operating_points(scores, same, (1e-1, 1e-2)):
+        assert np.interp(point.far, far, tar) == pytest.approx(point.tar, abs=0.02)
+
+
+def _simulate(rng, people=60, spread=1.0):
+    subjects = np.repeat(np.arange(people), 4)
+    pairs = all_pairs(subjects)
+    ease = rng.standard_normal(people)[subjects[pairs.first]]
+    scores = rng.standard_normal(len(pairs.same)) + pairs.same * (2.5 + spread * ease)
+    return scores, pairs, subjects
+
+
+def test_intervals_hold_the_estimate_and_cover_subjects_not_pairs():
+    scores, pairs, subjects = _simulate(np.random.default_rng(0))
+    intervals = tar_intervals(scores, pairs, subjects, 300)
+    narrow = tar_intervals(*_simulate(np.random.default_rng(0), spread=0.0), 300)
+    for point in operating_points(scores, pairs.same):
+        if point.tar is None:
+            assert point.far not in intervals
+            continue
+        low, high = intervals[point.far]
+        assert low <= point.tar <= high
+    low, high = intervals[1e-2]
+    pairs_alone = 4 * np.sqrt(0.25 / pairs.same.sum())
+    assert high - low > pairs_alone  # a subject's pairs go together
+    assert narrow[1e-2][1] - narrow[1e-2][0] < high - low
+
+
+def test_intervals_without_randomness_are_points():
+    """Perfect separation stays perfect in every resample."""
+    subjects = np.repeat(np.arange(10), 2)
+    pairs = all_pairs(subjects)
+    assert tar_intervals(pairs.same.astype(float), pairs, subjects, 50) == {0.1: (1.0, 1.0), 0.01: (1.0, 1.0)}

@@ -1,0 +1,94 @@
+"""The optimizer's groups, the schedules and one training step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fpsset
+from fpsset.config import base_config
+from fpsset.data.pipeline import TrainingBatch
+from fpsset.training.optimizer import make_optimizer
+from fpsset.training.state import init_state, stream_key
+from fpsset.training.step import geometric, make_train_step
+from tests.sets import make_set, with_padding
+
+DIM = 16
+
+
+def tree(value):
+    aggregator = {"gamma": jnp.float32(value), "w": jnp.full(3, value)}
+    return {"aggregator": aggregator, "head": {"kernel": jnp.full(2, value)}}
+
+
+def test_gamma_has_its_own_rate_and_no_decay():
+    config = base_config().optimizer
+    config.learning_rate, config.gamma_learning_rate, config.weight_decay = 1e-2, 1e-3, 0.5
+    optimizer = make_optimizer(config)
+    params = tree(2.0)
+    updates, _ = optimizer.update(tree(1.0), optimizer.init(params), params)
+    # Adam's first step is the sign of the gradient; decay adds rate * 0.5 * 2.
+    np.testing.assert_allclose(updates["aggregator"]["gamma"], -1e-3, rtol=1e-4)
+    np.testing.assert_allclose(updates["aggregator"]["w"], -1e-2 * (1 + 0.5 * 2), rtol=1e-4)
+    np.testing.assert_allclose(updates["head"]["kernel"], -1e-2 * (1 + 0.5 * 2), rtol=1e-4)
+
+
+def test_rates_drop_at_milestones():
+    config = base_config().optimizer
+    config.milestones, config.weight_decay = (2, 4), 0.0
+    optimizer = make_optimizer(config)
+    params = tree(1.0)
+    state, sizes = optimizer.init(params), []
+    for _ in range(6):
+        updates, state = optimizer.update(tree(1.0), state, params)
+        sizes.append(float(-updates["aggregator"]["gamma"]))
+    np.testing.assert_allclose(sizes, [1e-4, 1e-4, 1e-5, 1e-5, 1e-6, 1e-6], rtol=1e-3)
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+    """Adam's first moment is a tenth of the clipped gradient, whose length is 1."""
+    optimizer = make_optimizer(base_config().optimizer)
+    params, gradient = tree(0.0), tree(100.0)
+    _, state = optimizer.update(gradient, optimizer.init(params), params)
+    moments = [optax.tree.get(group, "mu") for group in state[1].inner_states.values()]
+    assert float(optax.tree.norm(moments)) == pytest.approx(0.1, rel=1e-4)
+
+
+def test_geometric_schedule():
+    schedule = geometric(1.0, 100.0, 10)
+    values = [float(schedule(jnp.int32(step))) for step in (0, 5, 10, 20)]
+    np.testing.assert_allclose(values, [1, 10, 100, 100], rtol=1e-5)
+
+
+def test_streams_differ_by_name_and_step():
+    root = jax.random.key(0)
+    keys = [stream_key(root, name, step) for name in ("gumbel", "dropout") for step in range(3)]
+    data = {tuple(jax.random.key_data(key).tolist()) for key in keys}
+    assert len(data) == 6
+
+
+def make_batch(seed=0):
+    sets = [with_padding(*make_set(seed + i, 1 + i, dim=DIM), i, 8)[:3] for i in range(6)]
+    face_set = fpsset.FaceSet(*[np.stack(arrays) for arrays in zip(*sets, strict=True)])
+    return TrainingBatch(face_set, np.arange(6, dtype=np.int32) % 4)
+
+
+@pytest.mark.parametrize("head", [fpsset.AdaFaceHead(4), fpsset.ArcFaceHead(4), fpsset.CosFaceHead(4)])
+def test_a_step_learns_and_compiles_once(head):
+    model = fpsset.FaceCoresetNet(num_heads=4)
+    config = base_config().optimizer
+    config.learning_rate = 1e-3
+    optimizer, root = make_optimizer(config), jax.random.key(0)
+    constant = geometric(1.0, 1.0, 10)
+    step = make_train_step(model, head, optimizer, root, constant, constant)
+    state = jax.jit(lambda: init_state(model, head, optimizer, root, DIM))()
+    losses = []
+    for _ in range(40):
+        before = state
+        state, metrics = step(state, make_batch())  # NaN in its padding
+        losses.append(float(metrics["loss"]))
+        assert before.params["aggregator"]["gamma"].is_deleted()
+    assert np.isfinite(losses).all() and np.mean(losses[-5:]) < np.mean(losses[:5]) - 1
+    assert int(state.step) == 40
+    assert step._cache_size() == 1
