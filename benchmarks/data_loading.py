@@ -1,0 +1,107 @@
+"""What the input pipeline costs a training step, waiting and working.
+
+python benchmarks/data_loading.py [--steps 200] [--people 4000] [--dim 512]
+
+Prints one table: a step as trained, the part of it spent waiting for the batch, the same work by the
+loader alone, and the loader a user would write (one template at a time, in a Python loop).
+"""
+
+import argparse
+import time
+
+import jax
+import numpy as np
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from fpsset.config import base_config
+from fpsset.data.pipeline import training_batches
+from fpsset.data.synthetic import make_synthetic
+from fpsset.models.face_coreset_net import FaceCoresetNet
+from fpsset.models.margin_heads import AdaFaceHead
+from fpsset.training.optimizer import make_optimizer
+from fpsset.training.state import init_state
+from fpsset.training.step import geometric, make_train_step
+
+
+def one_by_one(table, batch_size: int, rng: np.random.Generator):
+    """The obvious loader: per template, per clip, per frame."""
+    seeds = {}
+    for row, (subject, seed) in enumerate(zip(table.subject.tolist(), table.seed.tolist(), strict=True)):
+        seeds.setdefault(subject, {}).setdefault(seed, []).append(row)
+    while True:
+        embeddings = np.zeros((batch_size, 20, table.dim), np.float32)
+        norms, mask = np.zeros((batch_size, 20), np.float32), np.zeros((batch_size, 20), bool)
+        for b, subject in enumerate(rng.integers(0, len(seeds), batch_size).tolist()):
+            size, place = int(rng.integers(1, 21)), 0
+            choices = list(seeds[subject].values())
+            while place < size:
+                frames = choices[rng.integers(len(choices))]
+                count = min(int(rng.integers(1, 4)), len(frames), size - place)
+                for row in rng.permutation(frames)[:count]:
+                    embeddings[b, place], norms[b, place] = table.embeddings[row], table.norms[row]
+                    mask[b, place], place = True, place + 1
+        yield embeddings, norms, mask
+
+
+def milliseconds(function, times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        function()
+    return (time.perf_counter() - start) / times * 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--people", type=int, default=4000)
+    parser.add_argument("--dim", type=int, default=512)
+    arguments = parser.parse_args()
+    flags.FLAGS.mark_as_parsed()
+    config = base_config()
+    table, _ = make_synthetic(arguments.people, 0, arguments.dim)
+    model, head = FaceCoresetNet(), AdaFaceHead(arguments.people)
+    optimizer, root = make_optimizer(config.optimizer), jax.random.key(0)
+    constant = geometric(1.0, 1.0, 1)
+    step = make_train_step(model, head, optimizer, root, constant, constant)
+    state = jax.jit(lambda: init_state(model, head, optimizer, root, arguments.dim))()
+
+    batches = training_batches(table, config.batch_size, seed=0)
+    for _ in range(5):
+        state, metrics = step(state, next(batches))
+    jax.block_until_ready(metrics)
+    waited, start = 0.0, time.perf_counter()
+    for _ in range(arguments.steps):
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        state, metrics = step(state, batch)
+        float(metrics["loss"])
+    whole = (time.perf_counter() - start) / arguments.steps * 1e3
+    waiting = waited / arguments.steps * 1e3
+
+    alone = training_batches(table, config.batch_size, seed=1)
+    next(alone)
+    working = milliseconds(lambda: next(alone), arguments.steps)
+    naive = one_by_one(table, config.batch_size, np.random.default_rng(0))
+    next(naive)
+    looping = milliseconds(lambda: next(naive), max(10, arguments.steps // 10))
+
+    faces = f"{arguments.people} people, {len(table)} faces, D {arguments.dim}"
+    report = Table(title=f"{config.batch_size} templates a step, {faces}")
+    report.add_column("what")
+    report.add_column("ms a batch", justify="right")
+    report.add_column("share of a step", justify="right")
+    for what, value in (
+        ("training step, all in", whole),
+        ("  of it waiting for data", waiting),
+        ("this loader alone", working),
+        ("a Python loop over templates", looping),
+    ):
+        report.add_row(what, f"{value:.2f}", f"{value / whole:.1%}")
+    Console(width=90).print(report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""Progress off a terminal: lines with rate and time left."""
+
+import re
+
+from fpsset.progress import StepProgress
+
+
+def test_lines(capsys):
+    with StepProgress(total=10, done=5, per_step=40, seconds=0.0) as progress:
+        for _ in range(5):
+            progress.advance("loss 1.0")
+        progress.say("done")
+    lines = capsys.readouterr().err.splitlines()
+    # The first step compiles and starts the clock.
+    assert [line.split()[1] for line in lines[:-1]] == ["7/10", "8/10", "9/10", "10/10"]
+    assert all(re.search(r"\d+ templates/s  \d+ s left  loss 1.0$", line) for line in lines[:-1])
+    assert lines[-1] == "done"
