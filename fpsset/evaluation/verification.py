@@ -132,9 +132,10 @@ def reachable_far(pairs: Pairs, wanted: float) -> float:
 
 
 def roc(scores: np.ndarray, same: np.ndarray, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """FAR and TAR along thresholds, thinned evenly in log FAR: two arrays [<= points]."""
-    impostors = np.sort(scores[~same])[::-1]
+    """FAR and TAR along thresholds, conservatively, thinned evenly in log FAR: two arrays [<= points]."""
+    impostors = np.append(np.sort(scores[~same])[::-1], -np.inf)
     genuine = np.sort(scores[same])
-    ranks = np.unique(np.geomspace(1, len(impostors), points).astype(np.int64)) - 1
-    tar = 1 - np.searchsorted(genuine, impostors[ranks], side="right") / len(genuine)
-    return (ranks + 1) / len(impostors), tar
+    accepted = np.unique(np.geomspace(1, len(impostors) - 1, points).astype(np.int64))
+    # The threshold is the first impostor refused, and lies below all of those accepted.
+    tar = 1 - np.searchsorted(genuine, impostors[accepted], side="right") / len(genuine)
+    return accepted / (len(impostors) - 1), tar

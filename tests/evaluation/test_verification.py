@@ -110,8 +110,8 @@ def test_roc_agrees_with_the_operating_points():
     scores = rng.standard_normal(5000) + 2 * same
     far, tar = roc(scores, same)
     assert (np.diff(far) > 0).all() and (np.diff(tar) >= 0).all() and far[-1] == 1
-    for point in operating_points(scores, same, (1e-1, 1e-2)):
-        assert np.interp(point.far, far, tar) == pytest.approx(point.tar, abs=0.02)
+    for point, rate in zip(operating_points(scores, same, far), tar, strict=True):
+        assert point.achieved_far == pytest.approx(point.far) and point.tar == pytest.approx(rate)
 
 
 def _simulate(rng, people=60, spread=1.0):
