@@ -1,8 +1,9 @@
 """fpsset: one descriptor from a set of faces (FaceCoresetNet in JAX and Flax)."""
 
-from fpsset.aggregator import Aggregator, load
+from fpsset.aggregator import Aggregator
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, pad_sets
+from fpsset.loading import load
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.margin_heads import AdaFaceHead, ArcFaceHead, CosFaceHead
 from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling

@@ -1,12 +1,10 @@
 """A trained model, ready to call on NumPy arrays."""
 
-import os
-import pathlib
-
 import numpy as np
 
+from fpsset.data.feature_table import unit_rows
+from fpsset.descriptors import describe
 from fpsset.errors import InputError
-from fpsset.evaluation.descriptors import describe
 from fpsset.face_set import RaggedSets, group_rows
 from fpsset.models.face_coreset_net import FaceCoresetNet
 
@@ -19,11 +17,15 @@ class Aggregator:
       variables: its variables.
       dim: D, the width of embeddings it takes.
       norm_scale: factor applied to norms before the model sees them.
+      name: where the model comes from, for messages.
     """
 
-    def __init__(self, model: FaceCoresetNet, variables: dict, dim: int, norm_scale: float = 1.0):
-        """See the class; `load` makes one from a checkpoint."""
-        self.model, self.variables, self.dim, self.norm_scale = model, variables, dim, norm_scale
+    def __init__(
+        self, model: FaceCoresetNet, variables: dict, dim: int, norm_scale: float = 1.0, name: str = "model"
+    ):
+        """See the class; `fpsset.load` makes one from a checkpoint."""
+        self.model, self.variables, self.dim = model, variables, dim
+        self.norm_scale, self.name = norm_scale, name
 
     def aggregate(
         self, embeddings: np.ndarray, norms: np.ndarray, set_ids: np.ndarray, return_coreset: bool = False
@@ -44,23 +46,13 @@ class Aggregator:
           InputError: arrays that disagree, of another width than the checkpoint's, or with
             impossible values.
         """
-        embeddings, norms, set_ids = np.asarray(embeddings), np.asarray(norms), np.asarray(set_ids)
-        if embeddings.ndim != 2 or not len(embeddings) == len(norms) == len(set_ids) > 0:
-            raise InputError(
-                "embeddings [M, D], norms [M] and set_ids [M] disagree or are empty: "
-                f"{embeddings.shape}, {norms.shape}, {set_ids.shape}"
-            )
-        if embeddings.shape[1] != self.dim:
+        embeddings, set_ids = np.asarray(embeddings), np.asarray(set_ids)
+        if embeddings.ndim == 2 and embeddings.shape[1] != self.dim:
             raise InputError(f"embeddings are {embeddings.shape[1]} wide; the model takes {self.dim}")
-        embeddings = embeddings.astype(np.float32)
-        lengths = np.linalg.norm(embeddings, axis=1)
-        for bad, problem in (
-            (~np.isfinite(lengths) | (lengths == 0), "its embedding is zero or not finite"),
-            (~(np.isfinite(norms) & (norms >= 0)), "its norm is negative or not finite"),
-        ):
-            if bad.any():
-                raise InputError(f"row {int(np.argmax(bad))}: {problem}; leave it out")
-        _, sets = group_rows(embeddings / lengths[:, None], norms.astype(np.float32), set_ids)
+        embeddings, norms = unit_rows(embeddings, norms, "input")
+        if set_ids.shape != norms.shape:
+            raise InputError(f"set_ids must be [{len(norms)}], one a row; they are {list(set_ids.shape)}")
+        _, sets = group_rows(embeddings, norms, set_ids)
         out = describe({"fpsset": self.model}, {"fpsset": self.variables}, self.scaled(sets))["fpsset"]
         if return_coreset:
             return out.vectors, out.norms, out.coreset
@@ -69,22 +61,3 @@ class Aggregator:
     def scaled(self, sets: RaggedSets) -> RaggedSets:
         """The sets with norms as the model wants them."""
         return sets._replace(norms=sets.norms * np.float32(self.norm_scale))
-
-
-def load(path: str | os.PathLike) -> Aggregator:
-    """Loads a trained model.
-
-    Args:
-      path: a workdir (its best checkpoint), its `checkpoints` folder, or one checkpoint in that.
-
-    Returns:
-      Aggregator.
-
-    Raises:
-      InputError: there is no checkpoint of this package.
-    """
-    from fpsset.training.checkpoints import read_params  # Orbax takes seconds to import
-
-    params, card = read_params(pathlib.Path(path))
-    model = FaceCoresetNet(coreset_size=card.coreset_size, num_heads=card.num_heads)
-    return Aggregator(model, {"params": params}, card.dim, card.norm_scale)

@@ -1,5 +1,8 @@
 """The fields of a run's configuration, their defaults (the published recipe's) and their limits."""
 
+import math
+from collections.abc import Iterator
+
 from ml_collections import ConfigDict
 
 from fpsset.errors import InputError
@@ -13,7 +16,7 @@ def base_config() -> ConfigDict:
     config.weights = ""  # what to evaluate, a workdir or checkpoint; the workdir's best when empty
     config.seed = 0
     config.steps = 4000
-    config.batch_size = 40  # templates a step, over all devices
+    config.batch_size = 40  # templates a step
     config.log_every = 50
     config.eval_every = 500  # steps between validations, each followed by a checkpoint
 
@@ -71,7 +74,10 @@ def check_config(config: ConfigDict) -> None:
                 value = value[part]
             raise InputError(f"config.{field} is {value!r}; it must be {values}")
 
+    for field, value in _numbers(config):
+        need(math.isfinite(value), field, "finite")
     need(config.mode in ("train", "eval"), "mode", "'train' or 'eval'")
+    need(config.mode == "eval" or not config.weights, "weights", "empty unless the mode is 'eval'")
     need(config.seed >= 0, "seed", "at least 0")
     for field in ("steps", "batch_size", "log_every", "eval_every"):
         need(config[field] >= 1, field, "at least 1")
@@ -80,14 +86,16 @@ def check_config(config: ConfigDict) -> None:
     need(0 <= config.model.dropout_rate < 1, "model.dropout_rate", "in [0, 1)")
     for field in ("score_scale", "temperature"):
         schedule = tuple(config.model[field])
-        need(len(schedule) == 2 and min(schedule) > 0, f"model.{field}", "two positive numbers: start, end")
+        fine = len(schedule) == 2 and all(isinstance(x, int | float) and x > 0 for x in schedule)
+        need(fine, f"model.{field}", "two positive numbers: start, end")
     need(config.head.name in HEADS, "head.name", f"one of {', '.join(HEADS)}")
     need(config.head.scale > 0, "head.scale", "positive")
     for field in ("learning_rate", "gamma_learning_rate", "clip_norm", "decay"):
         need(config.optimizer[field] > 0, f"optimizer.{field}", "positive")
     need(config.optimizer.weight_decay >= 0, "optimizer.weight_decay", "at least 0")
     milestones = list(config.optimizer.milestones)
-    need(milestones == sorted(set(milestones)), "optimizer.milestones", "rising steps")
+    fine = all(isinstance(x, int) and x >= 1 for x in milestones) and milestones == sorted(set(milestones))
+    need(fine, "optimizer.milestones", "rising steps, each at least 1")
     need(config.data.source in ("files", "synthetic"), "data.source", "'files' or 'synthetic'")
     for field in ("max_size", "max_clip"):
         need(config.data[field] >= 1, f"data.{field}", "at least 1")
@@ -100,6 +108,17 @@ def check_config(config: ConfigDict) -> None:
     need(_is_tar(metric), "evaluation.metric", "'tar@far=1e-1' ... 'tar@far=1e-6'")
     need(config.evaluation.faces_per_batch >= 1, "evaluation.faces_per_batch", "at least 1")
     need(config.evaluation.resamples >= 0, "evaluation.resamples", "at least 0")
+
+
+def _numbers(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of the configuration with its field."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _numbers(value, f"{prefix}{key}.")
+        else:
+            for item in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(item, int | float):
+                    yield prefix + key, item
 
 
 def _is_tar(metric: str) -> bool:

@@ -37,7 +37,7 @@ def pad_sets(
     """Stacks ragged sets into one padded FaceSet.
 
     Args:
-      embeddings_list: B arrays [N_b, D], unit rows.
+      embeddings_list: B arrays [N_b, D], unit rows; sets may be empty, but not all of them.
       norms_list: B arrays [N_b].
       size: slots per set; the largest set's size when None.
       media_list: B integer arrays [N_b] of media ids (any integers; they are renumbered per set).
@@ -46,13 +46,13 @@ def pad_sets(
       FaceSet of NumPy arrays: float32 embeddings [B, size, D], norms [B, size], mask [B, size].
 
     Raises:
-      ValueError: no set, sets of several widths, lengths that disagree, or a set larger than `size`.
+      ValueError: no face, sets of several widths, lengths that disagree, or a set larger than `size`.
     """
     embeddings_list = [np.asarray(e) for e in embeddings_list]
     norms_list = [np.asarray(n) for n in norms_list]
     lengths = [len(e) for e in embeddings_list]
-    if not lengths:
-        raise ValueError("pad_sets needs at least one set")
+    if not sum(lengths):
+        raise ValueError("pad_sets needs at least one face")
     if any(e.ndim != 2 or e.shape[1] != embeddings_list[0].shape[-1] for e in embeddings_list):
         raise ValueError(f"sets must be [N, D] of one width; got {[e.shape for e in embeddings_list]}")
     if lengths != [len(n) for n in norms_list]:
@@ -90,7 +90,7 @@ class RaggedSets(NamedTuple):
         """Rows of the sets `which` [B], padded: ([B, size] int64 rows, [B, size] bool mask)."""
         offsets = np.arange(size)[None, :]
         mask = offsets < self.sizes()[which][:, None]
-        places = np.minimum(self.starts[which][:, None] + offsets, len(self.rows) - 1)
+        places = np.where(mask, self.starts[which][:, None] + offsets, 0)
         return np.where(mask, self.rows[places], 0), mask
 
     def pad(self, which: np.ndarray, count: int, size: int) -> FaceSet:

@@ -22,63 +22,77 @@ def run(config, workdir: pathlib.Path) -> None:
     Raises:
       InputError: bad configuration or data.
       TrainingError: the loss stopped being finite.
+      Interrupted: training was asked to stop.
     """
-    from fpsset.aggregator import load
     from fpsset.config import check_config
     from fpsset.data.sources import evaluation_table, training_table
-    from fpsset.evaluation.protocols import evaluate, require_width, verification_protocol
+    from fpsset.evaluation.protocols import evaluate, require_model, require_width, verification_protocol
     from fpsset.evaluation.report import write_report
+    from fpsset.loading import load
     from fpsset.training.loop import train
 
     check_config(config)
     protocol = verification_protocol(evaluation_table(config.data, config.seed), config.data.pairs)
     if config.mode == "train":
         table = training_table(config.data, config.seed)
-        require_width(protocol.name, protocol.dim, table.dim)
+        require_width(protocol, table.dim)
         train(config, workdir, table)
+    aggregator = load(config.weights or workdir)
+    require_model(aggregator, config.model)
     results, curves = evaluate(
-        load(config.weights or workdir),
+        aggregator,
         protocol,
         config.evaluation.fps_gamma,
         config.evaluation.resamples,
         config.evaluation.faces_per_batch,
     )
-    print(write_report(workdir, results, curves, pathlib.Path(protocol.name).name))
+    title = f"{pathlib.Path(protocol.name).name}; fpsset is {aggregator.name}"
+    print(write_report(workdir, results, curves, title))
 
 
 def main(argv: list[str]) -> int:
     """Runs a command line; returns the exit code: 0 done, 1 training failed, 2 bad input, 130 stopped."""
-    from fpsset.training.interrupts import Interrupted
+    from fpsset.training.interrupts import Interrupted, sigterm_as_interrupt
 
     try:
-        _parse(argv)
-        run(_CONFIG.value, pathlib.Path(_WORKDIR.value))
+        with sigterm_as_interrupt():
+            if _parse(argv):
+                run(_CONFIG.value, pathlib.Path(_WORKDIR.value))
     except InputError as error:
         return _fail(error, 2)
     except TrainingError as error:
         return _fail(error, 1)
     except Interrupted as error:
         return _fail(error, 130)
+    except KeyboardInterrupt:
+        return _fail("stopped; the same command goes on", 130)
     return 0
 
 
-def _parse(argv: list[str]) -> None:
+def _parse(argv: list[str]) -> bool:
+    """Reads the flags; False when only help was asked for."""
+    if {"--help", "-h", "-help"} & set(argv[1:]):
+        print(f"{__doc__}\n\nEvery field of a config is explained in fpsset/config.py.")
+        return False
     try:
         rest = flags.FLAGS(argv)[1:]
+        if _CONFIG.value is not None:
+            _ = _CONFIG.value.mode  # a file that cannot be loaded says so only when it is used
     except (AttributeError, KeyError) as error:  # a key that the config does not have
         raise InputError(f"no such config key: {error.args[0]}") from error
-    except (flags.Error, OSError, TypeError, ValueError) as error:
-        raise InputError(str(error)) from error
+    except (flags.Error, ImportError, NameError, OSError, SyntaxError, TypeError, ValueError) as error:
+        raise InputError(f"{error}") from error
     if rest:
         raise InputError(f"{rest[0]!r} is not an option; options look like --config.key=value")
     for name in ("config", "workdir"):
-        if flags.FLAGS[name].value is None:
+        if not flags.FLAGS[name].value:
             raise InputError(
-                f"--{name} is missing; try --config configs/quickstart.py --workdir runs/quickstart"
+                f"--{name} is missing; e.g. --config configs/quickstart.py --workdir runs/quickstart"
             )
+    return True
 
 
-def _fail(error: Exception, code: int) -> int:
+def _fail(error: Exception | str, code: int) -> int:
     print("fpsset:", " ".join(str(error).split()), file=sys.stderr)
     return code
 

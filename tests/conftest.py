@@ -16,7 +16,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # Grain reads flags
 
 settings.register_profile(
-    "fpsset", deadline=None, max_examples=20, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "fpsset", deadline=None, max_examples=16, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("fpsset")
 

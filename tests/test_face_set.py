@@ -32,6 +32,7 @@ def test_media_are_renumbered_per_set():
     ("embeddings", "norms", "size", "message"),
     [
         ([], [], None, "at least one"),
+        ([np.ones((0, 4))], [np.ones(0)], None, "at least one face"),
         ([np.ones((2, 4)), np.ones((2, 5))], [np.ones(2), np.ones(2)], None, "one width"),
         ([np.ones((2, 4))], [np.ones(3)], None, "norms"),
         ([np.ones((3, 4))], [np.ones(3)], 2, "more than size"),

@@ -183,6 +183,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(folder):
     _, err = finish(start("--workdir", workdir, *SMALL, "--config.optimizer.learning_rate=1e30"), 1)
     assert len([line for line in err.splitlines() if line.startswith("fpsset: step ")]) == 1
     assert "Traceback" not in err and not (workdir / "results.json").exists()
+    # Nothing was saved, so the mend may be tried in the same workdir.
+    finish(start("--workdir", workdir, *SMALL, "--config.steps=10"))
+    assert (workdir / "results.json").exists()
 
 
 # --- bad input: all processes are started at once, each test looks at one ---
@@ -208,7 +211,17 @@ BAD = {
         "template 0 spans subjects 0 and 1",
     ),
     "no_file_given": (["--config.data.train="], "config.data.train is empty"),
-    "pairs": (["--config.data.pairs={tmp}/text.npz"], "text.npz: "),
+    "pairs": (["--config.data.eval={tmp}/sets.npz", "--config.data.pairs={tmp}/text.npz"], "text.npz: "),
+    "pairs_of_nothing": (["--config.data.pairs={tmp}/text.npz"], "good.npz: no column 'template'"),
+    "too_few_people": (["--config.data.holdout=0.1"], "good.npz: of the held-out people 4 impostor pairs"),
+    "no_config": (["--config={tmp}/nope.py"], "nope.py"),
+    "broken_config": (["--config={tmp}/broken.py"], "broken.py"),
+    "no_workdir": (["--workdir="], "--workdir is missing"),
+    "workdir_is_a_file": (["--workdir={tmp}/text.npz", "--config.data.holdout=0.5"], "cannot be written to"),
+    "nan_in_config": (["--config.head.margin=nan"], "config.head.margin is nan; it must be finite"),
+    "milestones": (["--config.optimizer.milestones=(-5,)"], "config.optimizer.milestones is (-5,)"),
+    "words_for_numbers": (["--config.model.temperature=('a','b')"], "config.model.temperature is ('a', 'b')"),
+    "weights_when_training": (["--config.weights=x"], "config.weights is 'x'; it must be empty"),
     "unknown_key": (["--config.model.coreset_sise=3"], 'Did you mean "coreset_size"'),
     "unknown_section": (["--config.optimiser.decay=1"], 'Did you mean "optimizer"'),
     "wrong_type": (["--config.steps=many"], "--config.steps=many"),
@@ -227,6 +240,10 @@ BAD_WORKDIR = {
     ),
     "eval_width": ([":eval", "--config.data.dim=64"], "embeddings are 64 wide but the model takes 32"),
     "eval_nothing": ([":eval", "--workdir={tmp}/empty"], "empty: no such folder"),
+    "eval_coreset": (
+        [":eval", "--config.model.coreset_size=5"],
+        "trained with model.coreset_size 3, not 5",
+    ),
     "mode": ([":evaluate"], "config.mode is 'evaluate'"),
 }
 
@@ -246,6 +263,8 @@ def failures(folder, straight):
 
     fifth = np.arange(len(table)) == 5
     (tmp / "text.npz").write_text("hello\n")
+    (tmp / "broken.py").write_text("def get_config(:\n")
+    write("sets", template=good["subject"] * 2 + good["media"] % 2)
     write("no_norms", norms=None)
     write("float_subject", subject=good["subject"].astype(float))
     write("narrow", embeddings=good["embeddings"][:, :16])

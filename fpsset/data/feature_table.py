@@ -54,10 +54,11 @@ class FeatureTable:
         return dataclasses.replace(self, norms=self.norms * np.float32(factor))
 
     def fingerprint(self) -> str:
-        """A short hash of what training depends on; equal tables have equal fingerprints."""
+        """A short hash of all that training depends on; equal tables have equal fingerprints."""
         digest = hashlib.sha256()
-        for column in (self.norms, self.subject, self.embeddings[:, :4]):
-            digest.update(np.ascontiguousarray(column).tobytes())
+        for column in ("embeddings", "norms", "subject", "media", "seed"):
+            values = getattr(self, column)
+            digest.update(column.encode() if values is None else np.ascontiguousarray(values).data)
         return digest.hexdigest()[:16]
 
 
@@ -79,30 +80,51 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
         if column not in columns:
             held = ", ".join(sorted(columns)) or "none"
             raise InputError(f"{name}: no column '{column}' (it holds: {held}); a feature file needs it")
-    embeddings = np.asarray(columns["embeddings"])
+    embeddings, norms = unit_rows(columns["embeddings"], columns["norms"], name)
+    rows = len(embeddings)
+    ids = {c: _column(columns[c], c, "iu", rows, name).astype(np.int64) for c in ("subject", "media")}
+    for column in ("template", "seed"):
+        if column in columns:
+            ids[column] = _column(columns[column], column, "iu", rows, name).astype(np.int64)
+    paths = _column(columns["paths"], "paths", "U", rows, name) if "paths" in columns else None
+    table = FeatureTable(embeddings, norms, paths=paths, name=name, **ids)
+    if table.template is not None:
+        _check_templates(table)
+    return table
+
+
+def unit_rows(embeddings: np.ndarray, norms: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Checks embeddings and norms, and brings the embeddings to unit length.
+
+    Args:
+      embeddings: [M, D] float of any length but zero.
+      norms: [M] or [M, 1] numbers, >= 0.
+      name: where they come from, for messages.
+
+    Returns:
+      ([M, D] float32 unit rows, [M] float32).
+
+    Raises:
+      InputError: malformed arrays, or an impossible row (it is named).
+    """
+    embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or 0 in embeddings.shape:
         raise InputError(
             f"{name}: 'embeddings' must be float [M, D] with at least one row; "
             f"it is {embeddings.dtype} {list(embeddings.shape)}"
         )
-    rows = len(embeddings)
-    norms = _column(columns, "norms", "fiu", rows, name).astype(np.float32)
-    ids = {c: _column(columns, c, "iu", rows, name).astype(np.int64) for c in ("subject", "media")}
-    for column in ("template", "seed"):
-        if column in columns:
-            ids[column] = _column(columns, column, "iu", rows, name).astype(np.int64)
-    paths = _column(columns, "paths", "U", rows, name) if "paths" in columns else None
-
-    embeddings = embeddings.astype(np.float32)
-    lengths = np.linalg.norm(embeddings, axis=1)
-    _refuse(~np.isfinite(lengths), "embeddings", "holds a value that is not finite; leave the row out", name)
-    _refuse(lengths == 0, "embeddings", "has length zero; leave the row out", name)
-    _refuse(~np.isfinite(norms), "norms", "is not finite; leave the row out", name)
+    norms = _column(norms, "norms", "fiu", len(embeddings), name)
+    # By the largest entry first: the square of a large or small float32 is not one.
+    largest = np.abs(embeddings).max(axis=1, keepdims=True)
+    finite = np.isfinite(largest[:, 0])
+    _refuse(~finite, "embeddings", "holds a value that is not finite; leave the row out", name)
+    _refuse(largest[:, 0] == 0, "embeddings", "has length zero; leave the row out", name)
+    _refuse(~(np.abs(norms) < 1e30), "norms", "is not finite; leave the row out", name)
     _refuse(norms < 0, "norms", "is negative; a norm is a length", name)
-    table = FeatureTable(embeddings / lengths[:, None], norms, paths=paths, name=name, **ids)
-    if table.template is not None:
-        _check_templates(table)
-    return table
+    wide = np.promote_types(embeddings.dtype, np.float32)
+    embeddings = (embeddings.astype(wide) / largest).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return embeddings, norms.astype(np.float32)
 
 
 def require_people(table: FeatureTable, count: int = 2) -> None:
@@ -117,8 +139,8 @@ def require_people(table: FeatureTable, count: int = 2) -> None:
 def templates(table: FeatureTable) -> tuple[np.ndarray, np.ndarray, RaggedSets]:
     """The templates to evaluate.
 
-    Without a template column each subject's seeds (media where there is no seed column) go to two
-    templates in turn, so that each person with two or more has a genuine pair.
+    Without a template column each subject's media go to two templates in turn, so that each person
+    with two or more has a genuine pair, and no pair shares a medium.
 
     Args:
       table: T templates' rows.
@@ -128,9 +150,8 @@ def templates(table: FeatureTable) -> tuple[np.ndarray, np.ndarray, RaggedSets]:
     """
     ids = table.template
     if ids is None:
-        group = table.media if table.seed is None else table.seed
-        # Rank of each group within its subject.
-        pairs, codes = np.unique(np.stack([table.subject, group], 1), axis=0, return_inverse=True)
+        # Rank of each medium within its subject.
+        pairs, codes = np.unique(np.stack([table.subject, table.media], 1), axis=0, return_inverse=True)
         first = np.searchsorted(pairs[:, 0], pairs[:, 0], side="left")
         rank = (np.arange(len(pairs)) - first)[codes.reshape(-1)]
         people = np.unique(table.subject, return_inverse=True)[1]
@@ -158,15 +179,13 @@ def split_people(table: FeatureTable, fraction: float, seed: int) -> tuple[Featu
     return table.take(~out), table.take(out)
 
 
-def _column(columns, column: str, kinds: str, rows: int, name: str) -> np.ndarray:
-    values = np.asarray(columns[column])
+def _column(values, column: str, kinds: str, rows: int, name: str) -> np.ndarray:
+    given = values = np.asarray(values)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in kinds:
         words = {"fiu": "numbers", "iu": "integers", "U": "strings"}[kinds]
-        raise InputError(
-            f"{name}: '{column}' must be [M] {words}; it is {values.dtype} {list(np.shape(columns[column]))}"
-        )
+        raise InputError(f"{name}: '{column}' must be [M] {words}; it is {given.dtype} {list(given.shape)}")
     if len(values) != rows:
         raise InputError(f"{name}: '{column}' has {len(values)} rows but 'embeddings' has {rows}")
     return values

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tokenize
 import zipfile
 import zlib
 
@@ -12,6 +13,11 @@ from fpsset.errors import InputError
 from fpsset.files import replacing
 
 _KNOWN = (*REQUIRED, *OPTIONAL)
+# What NumPy and zipfile raise for files that are damaged, encrypted, or not what they say.
+_UNREADABLE = (
+    *(ValueError, OSError, EOFError, RuntimeError, MemoryError, SyntaxError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def read_features(path: str | os.PathLike) -> FeatureTable:
@@ -28,7 +34,7 @@ def read_features(path: str | os.PathLike) -> FeatureTable:
       InputError: the file is missing, is not what its name says, or holds bad columns or rows.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file")
     columns = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
     return make_table(columns, str(path))
@@ -63,7 +69,7 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
             return {c: file[c] for c in file.files if c in _KNOWN}
     except InputError:
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"{path}: cannot be read as an .npz of plain arrays ({_first_line(error)}); "
             "save columns with np.savez"
@@ -83,7 +89,7 @@ def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
         if values.null_count:
             raise InputError(f"{path}: column '{column}' holds {values.null_count} empty cells; fill them")
         if column == "embeddings":
-            values = _vectors(values, path)
+            values = _vectors(values, pyarrow.types, path)
         elif pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type):
             values = np.array(values.to_pylist(), str)
         else:
@@ -92,16 +98,19 @@ def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def _vectors(values, path: pathlib.Path) -> np.ndarray:
+def _vectors(values, types, path: pathlib.Path) -> np.ndarray:
     """A list column as [M, D]."""
-    if not hasattr(values, "flatten"):
+    is_list = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    if not any(test(values.type) for test in is_list):
         raise InputError(f"{path}: 'embeddings' must be a column of lists; it is {values.type}")
     flat = values.flatten().to_numpy(zero_copy_only=False)
     widths = np.asarray(values.value_lengths())
-    if len(widths) and (widths != widths[0]).any():
+    if not len(widths):
+        raise InputError(f"{path}: holds no row")
+    if (widths != widths[0]).any():
         row = int(np.argmax(widths != widths[0]))
         raise InputError(f"{path}: row {row} of 'embeddings' is {widths[row]} wide, row 0 is {widths[0]}")
-    return flat.reshape(len(values), -1)
+    return flat.reshape(len(values), widths[0])
 
 
 def _pyarrow(path: pathlib.Path):

@@ -3,12 +3,10 @@
 from typing import NamedTuple
 
 import grain
-import jax
 import numpy as np
 
 from fpsset.data.feature_table import FeatureTable
 from fpsset.data.template_sampling import TemplateSampler
-from fpsset.errors import InputError
 from fpsset.face_set import FaceSet
 
 
@@ -25,21 +23,14 @@ def training_batches(
     """An endless, resumable iterator of TrainingBatch; people are reshuffled every pass.
 
     The draws depend on `seed` and a batch's position alone, so the iterator's state is one number.
-    With several processes each gets its share of the people's positions and of the batch.
 
     Args:
       table: faces of the people to train on.
-      batch_size: templates a step, over all processes.
+      batch_size: templates a step.
       seed: of the shuffles and the draws.
       max_size: N, the largest template.
       max_clip: frames a clip, at most.
-
-    Raises:
-      InputError: the batch does not split over the processes.
     """
-    processes = jax.process_count()
-    if batch_size % processes:
-        raise InputError(f"config.batch_size {batch_size} does not split over {processes} processes")
     sampler = TemplateSampler(table, max_size, max_clip)
 
     def draw(people: np.ndarray, rng: np.random.Generator) -> TrainingBatch:
@@ -52,8 +43,8 @@ def training_batches(
         grain.MapDataset.range(len(sampler.people))
         .seed(seed)
         .shuffle()
-        .repeat()[jax.process_index() :: processes]
-        .batch(batch_size // processes)
+        .repeat()
+        .batch(batch_size)
         .random_map(draw)
     )
     # Two threads keep ahead of a step; deeper buffers only hold memory.

@@ -6,9 +6,9 @@ import numpy as np
 
 from fpsset.aggregator import Aggregator
 from fpsset.data.feature_table import FeatureTable, templates
+from fpsset.descriptors import Descriptors, describe
 from fpsset.errors import InputError
-from fpsset.evaluation.descriptors import Descriptors, describe
-from fpsset.evaluation.intervals import tar_intervals
+from fpsset.evaluation.intervals import SubjectResampler
 from fpsset.evaluation.verification import (
     Pairs,
     all_pairs,
@@ -43,8 +43,11 @@ def verification_protocol(table: FeatureTable, pairs_file: str = "") -> Verifica
       pairs_file: pairs to score; all pairs of templates when empty.
 
     Raises:
-      InputError: a malformed pairs file, or no genuine or no impostor pair.
+      InputError: a malformed pairs file or none of the templates it lists, or no genuine or no
+        impostor pair.
     """
+    if pairs_file and table.template is None:
+        raise InputError(f"{table.name}: no column 'template'; the pairs of {pairs_file} need one")
     ids, subjects, sets = templates(table)
     pairs = listed_pairs(pairs_file, ids, subjects) if pairs_file else all_pairs(subjects)
     if pairs.same.all() or not pairs.same.any():
@@ -77,34 +80,49 @@ def evaluate(
     Raises:
       InputError: embeddings of another width than the model's.
     """
-    require_width(protocol.name, protocol.dim, aggregator.dim)
+    require_width(protocol, aggregator.dim)
     sets = aggregator.scaled(protocol.sets)
     models = {**baselines(aggregator.model.coreset_size, fps_gamma), "fpsset": aggregator.model}
     described = describe(models, {"fpsset": aggregator.variables}, sets, faces_per_batch)
+    resampler = SubjectResampler(protocol.pairs, protocol.subjects, resamples)
     results, curves = {}, {}
     for name, descriptors in described.items():
         scores = pair_scores(descriptors.vectors, protocol.pairs)
-        results[name] = verification_metrics(scores, protocol.pairs, protocol.subjects, resamples)
+        results[name] = verification_metrics(scores, protocol.pairs, protocol.subjects, resampler)
         curves[name] = roc(scores, protocol.pairs.same)
     return results, curves
 
 
-def require_width(name: str, dim: int, wanted: int) -> None:
-    """Raises InputError unless the embeddings of `name` are as wide as the model's."""
-    if dim != wanted:
+def require_width(protocol: Verification, wanted: int) -> None:
+    """Raises InputError unless the protocol's embeddings are as wide as the model's."""
+    if protocol.dim != wanted:
         raise InputError(
-            f"{name}: embeddings are {dim} wide but the model takes {wanted}; extract both with one backbone"
+            f"{protocol.name}: embeddings are {protocol.dim} wide but the model takes {wanted}; "
+            "extract both with one backbone"
         )
 
 
-def verification_metrics(scores: np.ndarray, pairs: Pairs, subjects: np.ndarray, resamples: int) -> Metrics:
+def require_model(aggregator: Aggregator, wanted) -> None:
+    """Raises InputError unless the checkpoint's architecture is that of `wanted`, a `config.model`."""
+    for field in ("coreset_size", "num_heads"):
+        held = getattr(aggregator.model, field)
+        if held != wanted[field]:
+            raise InputError(
+                f"{aggregator.name}: was trained with model.{field} {held}, not {wanted[field]}; "
+                f"give --config.model.{field}={held}, or another workdir"
+            )
+
+
+def verification_metrics(
+    scores: np.ndarray, pairs: Pairs, subjects: np.ndarray, resampler: SubjectResampler
+) -> Metrics:
     """All figures of one method: counts, and per FAR target the TAR, its interval and what was achieved.
 
     Args:
       scores: [P] of the pairs.
       pairs: P pairs.
       subjects: [T].
-      resamples: 0 for no intervals.
+      resampler: for the intervals.
 
     Returns:
       Metrics by name; None where there are not enough impostors.
@@ -115,7 +133,7 @@ def verification_metrics(scores: np.ndarray, pairs: Pairs, subjects: np.ndarray,
         "genuine_pairs": int(pairs.same.sum()),
         "impostor_pairs": int((~pairs.same).sum()),
     }
-    intervals = tar_intervals(scores, pairs, subjects, resamples) if resamples else {}
+    intervals = resampler.tar_intervals(scores)
     for point in operating_points(scores, pairs.same):
         name = far_name(point.far)
         metrics[f"tar@far={name}"] = point.tar

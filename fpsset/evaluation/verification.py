@@ -74,13 +74,16 @@ def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np
     unknown = (template_ids[places] != rows[:, :2]).any(1)
     if unknown.any():
         raise InputError(
-            f"{path}: line {int(np.argmax(unknown)) + 1} names a template the features do not hold"
+            f"{path}: pair {int(np.argmax(unknown)) + 1} names a template the features do not hold"
         )
     first, second = places[:, 0], places[:, 1]
+    odd = (rows[:, 2] != 0) & (rows[:, 2] != 1)
+    if odd.any():
+        raise InputError(f"{path}: pair {int(np.argmax(odd)) + 1}: 'same' must be 0 or 1")
     same = rows[:, 2] == 1
     wrong = same != (subjects[first] == subjects[second])
     if wrong.any():
-        raise InputError(f"{path}: line {int(np.argmax(wrong)) + 1} disagrees with the features' subjects")
+        raise InputError(f"{path}: pair {int(np.argmax(wrong)) + 1} disagrees with the features' subjects")
     return Pairs(first.astype(np.int32), second.astype(np.int32), same)
 
 
@@ -128,7 +131,7 @@ def reachable_far(pairs: Pairs, wanted: float) -> float:
     for far in sorted(FARS):
         if far >= wanted * (1 - 1e-9) and far * impostors + 1e-6 >= 1:
             return far
-    raise InputError(f"{impostors} impostor pairs are too few for any FAR; give more people")
+    raise InputError(f"{impostors} impostor pairs are too few for any FAR, and ten the fewest")
 
 
 def roc(scores: np.ndarray, same: np.ndarray, points: int = 400) -> tuple[np.ndarray, np.ndarray]:

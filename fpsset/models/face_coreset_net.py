@@ -94,6 +94,7 @@ class FaceCoresetNet(nn.Module):
             raise ValueError(f"embeddings of width {dim} do not split over {self.num_heads} heads")
         gamma = self.param("gamma", init.constant(self.gamma_init), ())
 
+        faces = norms[..., None].astype(jnp.float32) * embeddings.astype(jnp.float32)
         size = self.coreset_size
         if train:
             if noise is None:
@@ -104,13 +105,12 @@ class FaceCoresetNet(nn.Module):
             )
             valid = jnp.arange(size).reshape((1,) * (mask.ndim - 1) + (size,)) < count_valid(mask)[..., None]
             indices = jnp.where(valid, jnp.argmax(rows, axis=-1), -1).astype(jnp.int32)
+            core = jnp.einsum("...kn,...nd->...kd", rows, faces, precision=jax.lax.Precision.HIGHEST)
         else:
             indices = farthest_point_sampling(embeddings, norms, mask, size, gamma)
             valid = indices >= 0
-            rows = jax.nn.one_hot(indices, mask.shape[-1], dtype=jnp.float32)
-
-        faces = norms[..., None] * embeddings.astype(jnp.float32)
-        core = jnp.einsum("...kn,...nd->...kd", rows, faces, precision=jax.lax.Precision.HIGHEST)
+            core = jnp.take_along_axis(faces, jnp.maximum(indices, 0)[..., None], axis=-2)
+            core = zero_padding(core, valid)
 
         scale = self.param("norm_encoding_scale", init.ones, (dim,))
         bias = self.param("norm_encoding_bias", init.zeros, (dim,))

@@ -19,13 +19,19 @@ def zero_padding(values: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(mask, values, jnp.zeros((), values.dtype))
 
 
+def widen(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Arrays in one dtype that is float32 at least: what reductions are done in."""
+    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    return tuple(array.astype(dtype) for array in map(jnp.asarray, arrays))
+
+
 def count_valid(mask: jax.Array) -> jax.Array:
     """Number of real slots: [*B, N] bool -> [*B] int32."""
     return jnp.sum(mask, axis=-1, dtype=jnp.int32)
 
 
 def safe_length(vectors: jax.Array) -> jax.Array:
-    """Euclidean length of the last axis in float32, with gradient 0 (not NaN) at the zero vector.
+    """Euclidean length of the last axis in float32 or wider, with gradient 0 (not NaN) at the zero vector.
 
     Args:
       vectors: [*B, D].
@@ -33,7 +39,7 @@ def safe_length(vectors: jax.Array) -> jax.Array:
     Returns:
       [*B] float32, >= 0.
     """
-    squared = jnp.sum(jnp.square(vectors.astype(jnp.float32)), axis=-1)
+    squared = jnp.sum(jnp.square(widen(vectors)[0]), axis=-1)
     positive = squared > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
@@ -49,4 +55,4 @@ def normalize(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     length = safe_length(vectors)
     divisor = jnp.where(length > 0, length, 1.0)[..., None]
-    return vectors.astype(jnp.float32) / divisor, length
+    return widen(vectors)[0] / divisor, length

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from fpsset.ops.masking import widen
+
 
 def quality_weight(norms: jax.Array, gamma: jax.Array | float) -> jax.Array:
     """n^gamma, with a finite gradient everywhere.
@@ -16,8 +18,8 @@ def quality_weight(norms: jax.Array, gamma: jax.Array | float) -> jax.Array:
     Returns:
       [*B, N] float32.
     """
-    norms = norms.astype(jnp.float32)
-    gamma = jnp.asarray(gamma, jnp.float32)
+    (norms,) = widen(norms)
+    gamma = jnp.asarray(gamma, norms.dtype)
     positive = norms > 0
     power = jnp.exp(gamma * jnp.log(jnp.where(positive, norms, 1.0)))
     return jnp.where(positive, power, jnp.where(gamma == 0, 1.0, 0.0))
@@ -35,8 +37,8 @@ def cosine_distance(embeddings: jax.Array, center: jax.Array) -> jax.Array:
     """
     # Not a matrix product: one that blocks or rounds rows differently would break ties by chance,
     # and the work is bound by reading the embeddings once either way.
-    products = embeddings.astype(jnp.float32) * center.astype(jnp.float32)[..., None, :]
-    cosine = jnp.sum(products, axis=-1)
+    embeddings, center = widen(embeddings, center)
+    cosine = jnp.sum(embeddings * center[..., None, :], axis=-1)
     return (1.0 - cosine) / 2.0
 
 

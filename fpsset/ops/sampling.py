@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from fpsset.ops.masking import count_valid, normalize, zero_padding
+from fpsset.ops.masking import count_valid, normalize, widen, zero_padding
 from fpsset.ops.metric import cosine_distance, quality_weight
 
 # Finite, so that a set without a real face gives a softmax of zeros after masking and not NaN.
@@ -46,7 +46,7 @@ def farthest_point_sampling(
       ValueError: `size` < 1, or shapes that disagree.
     """
     _check(embeddings, norms, mask, size)
-    embeddings, norms = zero_padding(embeddings, mask), zero_padding(norms, mask).astype(jnp.float32)
+    embeddings, norms = widen(zero_padding(embeddings, mask), zero_padding(norms, mask))
     weight = quality_weight(norms, gamma)
     slots = jnp.arange(mask.shape[-1], dtype=jnp.int32)
     slots = jnp.broadcast_to(slots, mask.shape)
@@ -102,7 +102,7 @@ def soft_farthest_point_sampling(
     _check(embeddings, norms, mask, size)
     if noise.shape != (*mask.shape[:-1], size, mask.shape[-1]):
         raise ValueError(f"noise must be [*B, K, N] with K = {size}, N = {mask.shape[-1]}; got {noise.shape}")
-    embeddings, norms = zero_padding(embeddings, mask), zero_padding(norms, mask).astype(jnp.float32)
+    embeddings, norms = widen(zero_padding(embeddings, mask), zero_padding(norms, mask))
     weight = quality_weight(norms, gamma)
     faces = count_valid(mask)
     # The pick's center is the direction of sum_i m_i n_i u_i, so norms have a part in its gradient.
@@ -113,7 +113,7 @@ def soft_farthest_point_sampling(
     def pick(carry, inputs):
         score, distance = carry
         k, noise_k = inputs
-        logits = jnp.where(mask, (score_scale * score + noise_k.astype(jnp.float32)) / temperature, _NEVER)
+        logits = jnp.where(mask, (score_scale * score + noise_k.astype(norms.dtype)) / temperature, _NEVER)
         row = jax.nn.softmax(logits, axis=-1) * mask
         if straight_through:
             hard = jax.nn.one_hot(jnp.argmax(logits, axis=-1), mask.shape[-1], dtype=row.dtype)

@@ -113,14 +113,14 @@ def _quiet() -> Iterator[None]:
 
 
 @_quiet()
-def read_params(path: pathlib.Path) -> tuple[dict, ModelCard]:
+def read_params(path: pathlib.Path) -> tuple[dict, ModelCard, str]:
     """The aggregator's parameters of a checkpoint.
 
     Args:
       path: a workdir (its best checkpoint), a `checkpoints` folder, or one checkpoint in it.
 
     Returns:
-      (tree under 'params', the model's card).
+      (tree under 'params', the model's card, the checkpoint's path from the workdir's name on).
 
     Raises:
       InputError: there is no checkpoint, or it is not one of this package.
@@ -146,13 +146,13 @@ def read_params(path: pathlib.Path) -> tuple[dict, ModelCard]:
             step = manager.latest_step()
         if step is None:
             raise InputError(f"{path}: holds no checkpoint; train one first, or give another workdir")
-        if not (path / str(step) / "card").is_dir():
+        if not all((path / str(step) / item).is_dir() for item in ("card", "state")):
             raise InputError(f"{path / str(step)}: is not a checkpoint of fpsset")
         fields = dict(manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card)
-        if fields.pop("format") != _FORMAT:
+        if fields.pop("format", None) != _FORMAT:
             raise InputError(f"{path / str(step)}: was written by another version of fpsset")
         params = _restore_aggregator(manager, step)
-    return params, ModelCard(**fields)
+    return params, ModelCard(**fields), "/".join((*path.parts[-2:], str(step)))
 
 
 def _restore_aggregator(manager: ocp.CheckpointManager, step: int) -> dict:

@@ -1,5 +1,6 @@
 """The training loop, top to bottom."""
 
+import dataclasses
 import math
 import pathlib
 import time
@@ -11,8 +12,8 @@ from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, split_people, templates
 from fpsset.data.pipeline import training_batches
+from fpsset.descriptors import describe
 from fpsset.errors import InputError, TrainingError
-from fpsset.evaluation.descriptors import describe
 from fpsset.evaluation.protocols import validation_tar
 from fpsset.evaluation.verification import all_pairs, far_name, reachable_far
 from fpsset.models.face_coreset_net import FaceCoresetNet
@@ -84,8 +85,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, table: FeatureTable) -> Non
         for step in range(done + 1, config.steps + 1):
             state, metrics = step_once(state, next(batches))
             if pending is not None:
-                _check_finite(step - 1, pending)
-                progress.advance(f"loss {float(pending['loss']):.3f}")
+                progress.advance(f"loss {_check_finite(step - 1, pending):.3f}")
             pending = metrics
             last = step == config.steps
             if last or stop.asked or step % config.eval_every == 0 or step % config.log_every == 0:
@@ -134,15 +134,19 @@ def _head(config: ConfigDict, classes: int):
 
 
 def _validation(model: FaceCoresetNet, held_out: FeatureTable, config: ConfigDict):
-    """(aggregator's params -> score, the score's name); the FAR is what the held-out pairs allow."""
-    _, subjects, sets = templates(held_out)
+    """(aggregator's params -> score, the score's name); the FAR is what the held-out pairs allow.
+
+    Each person's media make two templates, whatever templates the file has.
+    """
+    _, subjects, sets = templates(dataclasses.replace(held_out, template=None))
     pairs = all_pairs(subjects)
+    mend = "raise config.data.holdout, or give more people"
     if not pairs.same.any():
-        raise InputError(
-            f"{held_out.name}: no held-out person has two seeds or media to compare; "
-            "raise config.data.holdout, or give people with more faces"
-        )
-    far = reachable_far(pairs, float(config.evaluation.metric.removeprefix("tar@far=")))
+        raise InputError(f"{held_out.name}: no held-out person has two media to compare; {mend}")
+    try:
+        far = reachable_far(pairs, float(config.evaluation.metric.removeprefix("tar@far=")))
+    except InputError as error:
+        raise InputError(f"{held_out.name}: of the held-out people {error}; {mend}") from error
 
     def validate(params) -> float:
         variables = {"fpsset": {"params": params}}
@@ -152,11 +156,14 @@ def _validation(model: FaceCoresetNet, held_out: FeatureTable, config: ConfigDic
     return validate, f"validation_tar@far={far_name(far)}"
 
 
-def _check_finite(step: int, metrics) -> None:
-    for name in ("loss", "grad_norm"):
-        value = float(metrics[name])
+def _check_finite(step: int, metrics) -> float:
+    """The loss, if it and its gradient are finite."""
+    values = jax.device_get({name: metrics[name] for name in ("loss", "grad_norm")})
+    for name, value in values.items():
         if not math.isfinite(value):
             raise TrainingError(
-                f"step {step}: {name} is {value}; the last checkpoint is from before it. "
-                "Lower config.optimizer.learning_rate or config.head.scale"
+                f"step {step}: {name} is {value}; no checkpoint has it. Lower "
+                "config.optimizer.learning_rate or config.head.scale, in a --workdir of its own if this one "
+                "holds checkpoints"
             )
+    return float(values["loss"])

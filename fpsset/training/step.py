@@ -42,7 +42,8 @@ def make_train_step(
       temperature: schedule of the softmax's temperature there.
 
     Returns:
-      (state, batch) -> (state after it, float32 scalars: loss, accuracy, grad_norm, gamma, norm).
+      (state, batch) -> (state after it, float32 scalars from before it: loss, accuracy of the logits
+      with their margins, grad_norm, gamma, mean norm of the sets).
     """
 
     def loss_of(params, state: TrainState, batch: TrainingBatch):
@@ -71,7 +72,7 @@ def make_train_step(
         grads, (stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params, state, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics |= {"grad_norm": optax.tree.norm(grads), "gamma": params["aggregator"]["gamma"]}
+        metrics |= {"grad_norm": optax.tree.norm(grads), "gamma": state.params["aggregator"]["gamma"]}
         return TrainState(state.step + 1, params, stats, opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)

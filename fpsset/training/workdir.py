@@ -1,6 +1,7 @@
 """What a workdir remembers beside checkpoints: whose it is, and the metrics."""
 
 import json
+import math
 import pathlib
 
 from ml_collections import ConfigDict
@@ -25,7 +26,7 @@ class MetricsLog:
     def __init__(self, path: pathlib.Path, done: int):
         """Opens `path` for appending after step `done`."""
         lines = path.read_text().splitlines() if path.is_file() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= done]
+        kept = [line for line in lines if _step(line) <= done]
         with replacing(path) as beside:
             beside.write_text("".join(line + "\n" for line in kept))
         self._file = path.open("a")
@@ -63,17 +64,38 @@ def claim_workdir(workdir: pathlib.Path, config: ConfigDict, table: FeatureTable
         # A schedule stretches over the steps, so where there is one they are part of the training.
         return key in _FREE and not (key == "steps" and scheduled)
 
-    if path.is_file():
-        theirs = json.loads(path.read_text())
+    if _holds_checkpoints(workdir):
+        try:
+            theirs = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path}: cannot be read, but there are checkpoints; give another --workdir"
+            ) from error
         for key, value in ours.items():
             if not free(key) and theirs.get(key) != value:
                 raise InputError(
                     f"{workdir}: holds another config's checkpoints ({key} {theirs.get(key)!r}, "
                     f"now {value!r}); give another --workdir"
                 )
-    elif (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").iterdir()):
-        raise InputError(f"{workdir}: holds checkpoints but no config.json; give another --workdir")
-    write_json(path, ours)
+    try:
+        write_json(path, ours)
+    except OSError as error:
+        raise InputError(
+            f"{workdir}: cannot be written to ({error.strerror}); give another --workdir"
+        ) from error
+
+
+def _holds_checkpoints(workdir: pathlib.Path) -> bool:
+    folder = workdir / "checkpoints"
+    return folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir())
+
+
+def _step(line: str) -> float:
+    """The step of a line of metrics; infinite for one cut short."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:

@@ -125,10 +125,40 @@ def test_bad_parquet(tmp_path):
         ({"embeddings": [[1.0] * 8] * 11 + [[1.0] * 7]}, "row 11 of 'embeddings' is 7 wide"),
         ({"embeddings": [1.0] * 12}, "column of lists"),
         ({"norms": [1.0] * 11 + [None]}, "'norms' holds 1 empty"),
+        ({"embeddings": [{"a": 1.0}] * 12}, "column of lists"),
     ):
         parquet.write_table(pyarrow.table({**plain, **bad}), path)
         with pytest.raises(InputError, match=message):
             read_features(path)
+
+
+def test_lengths_do_not_count_however_large_or_small():
+    raw = columns()
+    raw["embeddings"] = raw["embeddings"].astype(np.float32)
+    expected = make_table(raw, "F").embeddings
+    for factor in (1e25, 1e-25, np.float64(1e200)):
+        scaled = make_table({**raw, "embeddings": raw["embeddings"] * factor}, "F").embeddings
+        np.testing.assert_allclose(scaled, expected, atol=1e-6)
+
+
+def test_the_fingerprint_is_of_all_that_training_depends_on():
+    table, _ = make_synthetic(5, 0, dim=16)
+    embeddings = table.embeddings.copy()
+    embeddings[-1, -1] *= -1
+    changed = [
+        dataclasses.replace(table, **change)
+        for change in (
+            {"embeddings": embeddings},
+            {"norms": table.norms * 2},
+            {"subject": table.subject + 1},
+            {"media": table.media + 1},
+            {"seed": None},
+        )
+    ]
+    prints = {table.fingerprint(), *(other.fingerprint() for other in changed)}
+    assert len(prints) == 6
+    again = dataclasses.replace(table, template=table.subject, name="moved")
+    assert again.fingerprint() == table.fingerprint()
 
 
 def test_people_are_held_out_whole():
@@ -151,7 +181,7 @@ def test_templates_without_a_template_column_split_each_person_in_two():
     for t in range(len(ids)):
         rows = sets.rows[sets.starts[t] : sets.starts[t + 1]]
         assert (table.subject[rows] == subjects[t]).all()
-    # No seed is in two templates.
+    # No medium is in two templates.
     owner = np.empty(len(table), int)
     owner[sets.rows] = np.repeat(np.arange(len(ids)), sets.sizes())
-    assert len(np.unique(np.stack([table.seed, owner]), axis=1).T) == len(np.unique(table.seed))
+    assert len(np.unique(np.stack([table.media, owner]), axis=1).T) == len(np.unique(table.media))

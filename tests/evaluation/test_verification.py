@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpsset.errors import InputError
-from fpsset.evaluation.intervals import tar_intervals
+from fpsset.evaluation.intervals import SubjectResampler
 from fpsset.evaluation.verification import (
     FARS,
     Pairs,
@@ -80,8 +80,9 @@ def test_listed_pairs(tmp_path):
         ("", "three integers"),
         ("1 2\n", "three integers"),
         ("a b c\n", "lines are"),
-        ("10 12 1\n10 11 0\n", "line 2 names a template"),
-        ("10 12 0\n", "line 1 disagrees"),
+        ("10 12 1\n10 11 0\n", "pair 2 names a template"),
+        ("10 12 1\n10 15 2\n", "pair 2: 'same' must be 0 or 1"),
+        ("10 12 0\n", "pair 1 disagrees"),
     ],
 )
 def test_bad_pair_lists(tmp_path, text, message):
@@ -114,6 +115,10 @@ def test_roc_agrees_with_the_operating_points():
         assert point.achieved_far == pytest.approx(point.far) and point.tar == pytest.approx(rate)
 
 
+def tar_intervals(scores, pairs, subjects, resamples):
+    return SubjectResampler(pairs, subjects, resamples).tar_intervals(scores)
+
+
 def _simulate(rng, people=60, spread=1.0):
     subjects = np.repeat(np.arange(people), 4)
     pairs = all_pairs(subjects)
@@ -136,6 +141,22 @@ def test_intervals_hold_the_estimate_and_cover_subjects_not_pairs():
     pairs_alone = 4 * np.sqrt(0.25 / pairs.same.sum())
     assert high - low > pairs_alone  # a subject's pairs go together
     assert narrow[1e-2][1] - narrow[1e-2][0] < high - low
+
+
+def test_every_draw_is_the_table_of_the_people_drawn():
+    """One resample against building its templates and pairs by hand."""
+    scores, pairs, subjects = _simulate(np.random.default_rng(3), people=12)
+    resampler = SubjectResampler(pairs, subjects, 1, seed=5)
+    weight = resampler._weights[0].astype(int)
+    times = np.where(pairs.same, weight[subjects[pairs.first]], 0)
+    times += np.where(~pairs.same, weight[subjects[pairs.first]] * weight[subjects[pairs.second]], 0)
+    for far, (low, high) in resampler.tar_intervals(scores, (0.3, 0.1, 0.01)).items():
+        (point,) = operating_points(np.repeat(scores, times), np.repeat(pairs.same, times), (far,))
+        assert low == high == pytest.approx(point.tar)
+
+
+def test_too_few_subjects_get_no_interval():
+    assert tar_intervals(*_simulate(np.random.default_rng(0), people=9), 20) == {}
 
 
 def test_intervals_without_randomness_are_points():

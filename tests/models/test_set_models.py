@@ -44,7 +44,7 @@ def _media(seed, size):
 
 @pytest.mark.parametrize("name", MODELS)
 @given(seed=seeds, size=sizes, k=coreset_sizes, kind=kinds)
-@settings(max_examples=10)
+@settings(max_examples=8)
 def test_masked_equals_removed(name, seed, size, k, kind):
     embeddings, norms = make_set(seed, size, kind, DIM)
     padded, padded_norms, mask, places = with_padding(embeddings, norms, seed, 64)

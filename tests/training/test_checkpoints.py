@@ -48,10 +48,10 @@ def test_the_best_and_the_latest_are_kept_and_the_best_is_read(tmp_path, scores,
     save(tmp_path, scores)
     assert kept(tmp_path) == steps
     for path in (tmp_path, tmp_path / "checkpoints"):
-        params, card = read_params(path)
-        assert card == CARD
+        params, card, name = read_params(path)
+        assert card == CARD and name == f"{tmp_path.name}/checkpoints/{best}"
         assert params["gamma"] == best
-    params, _ = read_params(tmp_path / f"checkpoints/{steps[-1]}")
+    params, _, _ = read_params(tmp_path / f"checkpoints/{steps[-1]}")
     assert params["gamma"] == steps[-1]
 
 
@@ -79,6 +79,8 @@ def test_what_is_no_checkpoint(tmp_path):
         read_params(tmp_path / "nothing")
     with pytest.raises(InputError, match="holds no checkpoint"):
         read_params(tmp_path)
-    (tmp_path / "checkpoints/7/state").mkdir(parents=True)
-    with pytest.raises(InputError, match="is not a checkpoint of fpsset"):
-        fpsset.load(tmp_path / "checkpoints/7")
+    for item in ("state", "card"):
+        (tmp_path / "checkpoints/7" / item).mkdir(parents=True)
+        with pytest.raises(InputError, match="is not a checkpoint of fpsset"):
+            fpsset.load(tmp_path / "checkpoints")
+        (tmp_path / "checkpoints/7" / item).rmdir()

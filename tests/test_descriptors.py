@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import fpsset
+from fpsset import descriptors
 from fpsset.aggregator import Aggregator
-from fpsset.evaluation import descriptors
 from fpsset.face_set import bucket_size, group_rows
 from fpsset.models.pooling import baselines
 from tests.sets import make_set
@@ -69,10 +69,15 @@ def test_ids_may_be_strings(aggregator, faces):
     ("change", "message"),
     [
         (lambda e, n, i: (e[:, :8], n, i), "8 wide; the model takes 16"),
-        (lambda e, n, i: (e, n[:-1], i), "disagree"),
-        (lambda e, n, i: (e[:0], n[:0], i[:0]), "disagree or are empty"),
-        (lambda e, n, i: (e * (np.arange(len(e)) != 5)[:, None], n, i), "row 5: its embedding"),
-        (lambda e, n, i: (e, np.where(np.arange(len(e)) == 5, -1, n), i), "row 5: its norm"),
+        (lambda e, n, i: (e, n[:-1], i), "'norms' has 1378 rows but 'embeddings' has 1379"),
+        (lambda e, n, i: (e, n, i[:, None]), "set_ids must be .1379., one a row"),
+        (lambda e, n, i: (e, n[0], i), "'norms' must be"),
+        (lambda e, n, i: (e[:0], n[:0], i[:0]), "at least one row"),
+        (
+            lambda e, n, i: (e * (np.arange(len(e)) != 5)[:, None], n, i),
+            "row 5 of 'embeddings' has length",
+        ),
+        (lambda e, n, i: (e, np.where(np.arange(len(e)) == 5, -1, n), i), "row 5 of 'norms' is negative"),
     ],
 )
 def test_aggregate_rejects(aggregator, faces, change, message):

@@ -61,6 +61,8 @@ def _runner(models: tuple[tuple[str, nn.Module], ...]):
     """One jitted function for these models; modules are compared by value, so it is found again."""
 
     def run(variables: dict[str, dict], face_set: FaceSet):
-        return {name: model.apply(variables[name], face_set) for name, model in models}
+        out = {name: model.apply(variables[name], face_set) for name, model in models}
+        # What is not asked for need not come back to the host.
+        return {name: o.replace(coreset_mask=None, core_features=None) for name, o in out.items()}
 
     return jax.jit(run)
