@@ -60,6 +60,8 @@ def main(argv: list[str]) -> int:
                 run(_CONFIG.value, pathlib.Path(_WORKDIR.value))
     except InputError as error:
         return _fail(error, 2)
+    except OSError as error:  # a full disk, a folder that cannot be written to; it names the path
+        return _fail(error, 2)
     except TrainingError as error:
         return _fail(error, 1)
     except Interrupted as error:
