@@ -1,8 +1,10 @@
 """fpsset: one descriptor from a set of faces (FaceCoresetNet in JAX and Flax)."""
 
 from fpsset.aggregator import Aggregator
+from fpsset.embedding import embed
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, pad_sets
+from fpsset.interop.official import load_official
 from fpsset.loading import load
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.margin_heads import AdaFaceHead, ArcFaceHead, CosFaceHead
@@ -18,8 +20,10 @@ __all__ = [
     "FaceCoresetNet",
     "FaceSet",
     "InputError",
+    "embed",
     "farthest_point_sampling",
     "load",
+    "load_official",
     "pad_sets",
     "soft_farthest_point_sampling",
 ]

@@ -1,12 +1,17 @@
 """A trained model, ready to call on NumPy arrays."""
 
+import functools
+import os
+
 import numpy as np
 
 from fpsset.data.feature_table import unit_rows
+from fpsset.data.galleries import Gallery, read_gallery, write_gallery
 from fpsset.descriptors import describe
 from fpsset.errors import InputError
 from fpsset.face_set import RaggedSets, group_rows
 from fpsset.models.face_coreset_net import FaceCoresetNet
+from fpsset.weights import AggregatorCard, digest
 
 
 class Aggregator:
@@ -17,15 +22,21 @@ class Aggregator:
       variables: its variables.
       dim: D, the width of embeddings it takes.
       norm_scale: factor applied to norms before the model sees them.
+      backbone: digest of the backbone that its embeddings come from; empty when not known.
       name: where the model comes from, for messages.
     """
 
-    def __init__(
-        self, model: FaceCoresetNet, variables: dict, dim: int, norm_scale: float = 1.0, name: str = "model"
-    ):
-        """See the class; `fpsset.load` makes one from a checkpoint."""
-        self.model, self.variables, self.dim = model, variables, dim
-        self.norm_scale, self.name = norm_scale, name
+    def __init__(self, params: dict, card: AggregatorCard, name: str = "model"):
+        """Of the parameters of a `FaceCoresetNet`; `fpsset.load` makes one from a checkpoint."""
+        self.model = FaceCoresetNet(coreset_size=card.coreset_size, num_heads=card.num_heads)
+        self.variables = {"params": params}
+        self.dim, self.norm_scale, self.backbone = card.dim, card.norm_scale, card.backbone
+        self.name = name
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Names the model: equal ones give descriptors that can be compared."""
+        return digest([self.variables, self.model.coreset_size, self.norm_scale])
 
     def aggregate(
         self, embeddings: np.ndarray, norms: np.ndarray, set_ids: np.ndarray, return_coreset: bool = False
@@ -61,3 +72,22 @@ class Aggregator:
     def scaled(self, sets: RaggedSets) -> RaggedSets:
         """The sets with norms as the model wants them."""
         return sets._replace(norms=sets.norms * np.float32(self.norm_scale))
+
+    def save_gallery(self, path: str | os.PathLike, ids: np.ndarray, descriptors, norms) -> None:
+        """Writes descriptors of this model, to be compared later with others of it.
+
+        Args:
+          path: an `.npz`.
+          ids: [S], whose each is.
+          descriptors: [S, D], as `aggregate` gave them.
+          norms: [S].
+        """
+        write_gallery(path, Gallery(np.asarray(ids), np.asarray(descriptors), np.asarray(norms)), self.digest)
+
+    def load_gallery(self, path: str | os.PathLike) -> Gallery:
+        """Reads what `save_gallery` wrote: (ids [S], descriptors [S, D], norms [S]).
+
+        Raises:
+          InputError: the file is missing or malformed, or another model's.
+        """
+        return read_gallery(path, self.digest)

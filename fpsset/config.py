@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from fpsset.errors import InputError
 from fpsset.models.margin_heads import HEADS
@@ -64,16 +65,46 @@ def base_config() -> ConfigDict:
     return config
 
 
+def extraction_config() -> ConfigDict:
+    """Every field of an extraction, images to features; `configs/extract.py` is one."""
+    config = ConfigDict()
+    config.mode = "extract"
+    config.images = ""  # a folder per person, or an IJB loose_crop folder
+    config.weights = ""  # converted weights, a published checkpoint, or an .onnx file
+    config.out = ""  # the feature file to write, .npz or .parquet
+    config.landmarks = ""  # lines 'name x1 y1 ... x5 y5 [score]'; empty: IJB's where found, or aligned crops
+    config.media_pattern = r"(.+?)[_-]?frame[_-]?\d+"  # file names with the same group 1 are one video
+    # How an .onnx file wants its pixels, (x - mean) / std in this order; converted weights know.
+    config.color_order = ""  # 'bgr' or 'rgb'
+    config.mean = placeholder(float)
+    config.std = placeholder(float)
+    config.check_color_order = True  # by embedding a sample both ways
+    config.dtype = "float32"  # or 'bfloat16', of an IResNet's convolutions
+    config.batch_size = 64
+    config.batches_per_part = 64  # what an interruption can cost
+    config.threads = 4  # that decode
+    return config
+
+
+def check_extraction_config(config: ConfigDict) -> None:
+    """Raises InputError that names the first field with an impossible value, and the values it may have."""
+    need = _Need(config)
+    for field, value in _numbers(config):
+        need(math.isfinite(value), field, "finite")
+    for field, example in (("images", "DIR"), ("weights", "FILE"), ("out", "FILE.npz")):
+        if not config[field]:
+            raise InputError(f"config.{field} is empty; give --config.{field}={example}")
+    need(config.out.endswith((".npz", ".parquet")), "out", "a file name that ends in .npz or .parquet")
+    need(config.color_order in ("", "bgr", "rgb"), "color_order", "'bgr' or 'rgb'")
+    need(config.std is None or config.std > 0, "std", "positive")
+    need(config.dtype in ("float32", "bfloat16"), "dtype", "'float32' or 'bfloat16'")
+    for field in ("batch_size", "batches_per_part", "threads"):
+        need(config[field] >= 1, field, "at least 1")
+
+
 def check_config(config: ConfigDict) -> None:
     """Raises InputError that names the first field with an impossible value, and the values it may have."""
-
-    def need(ok: bool, field: str, values: str) -> None:
-        if not ok:
-            value = config
-            for part in field.split("."):
-                value = value[part]
-            raise InputError(f"config.{field} is {value!r}; it must be {values}")
-
+    need = _Need(config)
     for field, value in _numbers(config):
         need(math.isfinite(value), field, "finite")
     need(config.mode in ("train", "eval"), "mode", "'train' or 'eval'")
@@ -108,6 +139,20 @@ def check_config(config: ConfigDict) -> None:
     need(_is_tar(metric), "evaluation.metric", "'tar@far=1e-1' ... 'tar@far=1e-6'")
     need(config.evaluation.faces_per_batch >= 1, "evaluation.faces_per_batch", "at least 1")
     need(config.evaluation.resamples >= 0, "evaluation.resamples", "at least 0")
+
+
+class _Need:
+    """Raises InputError for a field whose value is impossible."""
+
+    def __init__(self, config: ConfigDict):
+        self._config = config
+
+    def __call__(self, ok: bool, field: str, values: str) -> None:
+        if not ok:
+            value = self._config
+            for part in field.split("."):
+                value = value[part]
+            raise InputError(f"config.{field} is {value!r}; it must be {values}")
 
 
 def _numbers(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, float]]:

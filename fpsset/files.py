@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 
 
@@ -21,6 +22,28 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields an empty folder beside `path`; it takes the place of `path` when the block succeeds.
+
+    Args:
+      path: the folder to write; its parent is made if missing.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    old = path.with_name(f".{path.name}.old")
+    for leftover in (beside, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        if path.exists():
+            os.replace(path, old)
+        os.replace(beside, path)
+    finally:
+        for leftover in (beside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def write_json(path: pathlib.Path, value) -> None:

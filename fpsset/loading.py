@@ -1,26 +1,36 @@
-"""From a checkpoint on disk to a model ready to call."""
+"""From weights on disk to a model ready to call."""
 
 import os
 import pathlib
 
 from fpsset.aggregator import Aggregator
-from fpsset.models.face_coreset_net import FaceCoresetNet
+from fpsset.errors import InputError
+from fpsset.interop.official import load_official
+from fpsset.weights import is_weights, read_weights
 
 
 def load(path: str | os.PathLike) -> Aggregator:
     """Loads a trained model.
 
     Args:
-      path: a workdir (its best checkpoint), its `checkpoints` folder, or one checkpoint in that.
+      path: a workdir (its best checkpoint), its `checkpoints` folder, one checkpoint in that, a folder
+        that `fpsset convert` wrote, or a published FaceCoresetNet checkpoint itself.
 
     Returns:
       Aggregator.
 
     Raises:
-      InputError: there is no checkpoint of this package.
+      InputError: there is no aggregator.
     """
-    from fpsset.training.checkpoints import read_params  # Orbax takes seconds to import
+    path = pathlib.Path(path)
+    if not (path.is_file() or is_weights(path)):
+        from fpsset.training.checkpoints import read_params  # Orbax takes seconds to import
 
-    params, card, name = read_params(pathlib.Path(path))
-    model = FaceCoresetNet(coreset_size=card.coreset_size, num_heads=card.num_heads)
-    return Aggregator(model, {"params": params}, card.dim, card.norm_scale, name)
+        return Aggregator(*read_params(path))
+    weights = load_official(path) if path.is_file() else read_weights(path)
+    if weights.card.aggregator is None:
+        raise InputError(
+            f"{path}: holds a backbone but no aggregator; it turns images into features "
+            "(configs/extract.py), a trained model turns these into descriptors"
+        )
+    return Aggregator(weights["aggregator"]["params"], weights.card.aggregator, str(path))

@@ -1,12 +1,14 @@
-"""python -m fpsset.main --config configs/NAME.py[:arg] --workdir DIR [--config.key=value ...]."""
+"""python -m fpsset.main --config configs/NAME.py[:arg] [--workdir DIR] [--config.key=value ...]."""
 
 import pathlib
 import sys
 
+import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from fpsset.errors import InputError, TrainingError
+from fpsset.errors import InputError
+from fpsset.exits import exit_code
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to run, e.g. configs/quickstart.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results, metrics and checkpoints go.")
@@ -26,7 +28,7 @@ def run(config, workdir: pathlib.Path) -> None:
     """
     from fpsset.config import check_config
     from fpsset.data.sources import evaluation_table, training_table
-    from fpsset.evaluation.protocols import evaluate, require_model, require_width, verification_protocol
+    from fpsset.evaluation.protocols import evaluate, require_backbone, require_model, verification_protocol
     from fpsset.evaluation.report import write_report
     from fpsset.loading import load
     from fpsset.training.loop import train
@@ -35,7 +37,7 @@ def run(config, workdir: pathlib.Path) -> None:
     protocol = verification_protocol(evaluation_table(config.data, config.seed), config.data.pairs)
     if config.mode == "train":
         table = training_table(config.data, config.seed)
-        require_width(protocol, table.dim)
+        require_backbone(protocol, table.dim, table.backbone)
         train(config, workdir, table)
     aggregator = load(config.weights or workdir)
     require_model(aggregator, config.model)
@@ -50,25 +52,36 @@ def run(config, workdir: pathlib.Path) -> None:
     print(write_report(workdir, results, curves, title))
 
 
-def main(argv: list[str]) -> int:
-    """Runs a command line; returns the exit code: 0 done, 1 training failed, 2 bad input, 130 stopped."""
-    from fpsset.training.interrupts import Interrupted, sigterm_as_interrupt
+def run_extraction(config) -> None:
+    """Writes the features of a folder of images and says what it wrote.
 
-    try:
-        with sigterm_as_interrupt():
-            if _parse(argv):
-                run(_CONFIG.value, pathlib.Path(_WORKDIR.value))
-    except InputError as error:
-        return _fail(error, 2)
-    except OSError as error:  # a full disk, a folder that cannot be written to; it names the path
-        return _fail(error, 2)
-    except TrainingError as error:
-        return _fail(error, 1)
-    except Interrupted as error:
-        return _fail(error, 130)
-    except KeyboardInterrupt:
-        return _fail("stopped; the same command goes on", 130)
-    return 0
+    Args:
+      config: as `fpsset.config.extraction_config` lists it.
+
+    Raises:
+      InputError: bad configuration, images or weights.
+    """
+    from fpsset.config import check_extraction_config
+    from fpsset.extraction.extract import extract
+
+    check_extraction_config(config)
+    table = extract(config)
+    people, media = len(np.unique(table.subject)), len(np.unique(table.media))
+    print(f"{config.out}: {len(table)} faces, {people} people, {media} media, {table.dim} wide")
+
+
+def main(argv: list[str]) -> int:
+    """Runs a command line; returns the exit code."""
+
+    def command() -> None:
+        if not _parse(argv):
+            return
+        if _extracts():
+            run_extraction(_CONFIG.value)
+        else:
+            run(_CONFIG.value, pathlib.Path(_WORKDIR.value))
+
+    return exit_code(command)
 
 
 def _parse(argv: list[str]) -> bool:
@@ -87,16 +100,16 @@ def _parse(argv: list[str]) -> bool:
     if rest:
         raise InputError(f"{rest[0]!r} is not an option; options look like --config.key=value")
     for name in ("config", "workdir"):
-        if not flags.FLAGS[name].value:
+        if not flags.FLAGS[name].value and not (name == "workdir" and _extracts()):
             raise InputError(
                 f"--{name} is missing; e.g. --config configs/quickstart.py --workdir runs/quickstart"
             )
     return True
 
 
-def _fail(error: Exception | str, code: int) -> int:
-    print("fpsset:", " ".join(str(error).split()), file=sys.stderr)
-    return code
+def _extracts() -> bool:
+    """Whether the config is one of an extraction, which needs no workdir."""
+    return _CONFIG.value.mode == "extract"
 
 
 if __name__ == "__main__":

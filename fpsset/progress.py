@@ -10,28 +10,36 @@ console = Console(stderr=True)
 
 
 class StepProgress:
-    """Steps done, templates a second and time left. Use as a context manager.
+    """Steps done, items a second and time left. Use as a context manager.
 
     On a terminal a bar; otherwise a line to stderr at most every `seconds`.
     """
 
-    def __init__(self, total: int, done: int, per_step: int, seconds: float = 10.0):
-        """`total` steps of which `done` are done, `per_step` templates each."""
+    def __init__(
+        self,
+        total: int,
+        done: int,
+        per_step: int,
+        title: str = "training",
+        items: str = "templates",
+        seconds: float = 10.0,
+    ):
+        """`total` steps of which `done` are done, `per_step` items each; `title` heads the bar."""
         self._total, self._done, self._per_step, self._seconds = total, done, per_step, seconds
-        self._first = done
+        self._items, self._first = items, done
         self._started = self._said = None
         self._bar = self._task = None
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("training"),
+                TextColumn(title),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]:.0f} templates/s"),
+                TextColumn("{task.fields[rate]:.0f} " + f"{items}/s"),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
                 console=console,
             )
-            self._task = self._bar.add_task("training", total=total, completed=done, rate=0.0, note="")
+            self._task = self._bar.add_task(title, total=total, completed=done, rate=0.0, note="")
 
     def __enter__(self) -> "StepProgress":
         if self._bar:
@@ -55,7 +63,7 @@ class StepProgress:
             self._said = now
             left = (self._total - self._done) / rate
             self.say(
-                f"step {self._done}/{self._total}  {rate * self._per_step:.0f} templates/s  "
+                f"step {self._done}/{self._total}  {rate * self._per_step:.0f} {self._items}/s  "
                 f"{left:.0f} s left  {note}"
             )
 

@@ -9,6 +9,7 @@ from fpsset import descriptors
 from fpsset.aggregator import Aggregator
 from fpsset.face_set import bucket_size, group_rows
 from fpsset.models.pooling import baselines
+from fpsset.weights import AggregatorCard
 from tests.sets import make_set
 
 DIM = 16
@@ -19,7 +20,7 @@ def aggregator():
     model = fpsset.FaceCoresetNet(num_heads=4)
     embeddings, norms = make_set(0, 4, dim=DIM)
     variables = jax.jit(model.init)(jax.random.key(0), fpsset.pad_sets([embeddings], [norms]))
-    return Aggregator(model, variables, DIM, norm_scale=2.0)
+    return Aggregator(variables["params"], AggregatorCard(3, 4, DIM, norm_scale=2.0))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,9 @@ MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
     "descriptors": {"models", "face_set"},
-    "aggregator": {"models", "data", "face_set", "errors", "descriptors"},
+    "embedding": {"models", "errors"},
+    "weights": {"errors", "files"},
+    "aggregator": {"models", "data", "face_set", "errors", "descriptors", "weights"},
     "evaluation": {
         "models",
         "data",
@@ -31,12 +33,19 @@ MAY_IMPORT = {
     },
     "training": {
         *("models", "data", "face_set", "errors", "files", "descriptors"),
-        *("evaluation", "progress", "training"),
+        *("evaluation", "progress", "interrupts", "weights", "training"),
     },
-    "loading": {"models", "aggregator", "training"},
+    "interop": {"models", "errors", "face_set", "files", "weights", "interop"},
+    "loading": {"aggregator", "training", "interop", "weights", "errors"},
+    "extraction": {
+        *("models", "data", "embedding", "errors", "files", "interop"),
+        *("progress", "weights", "extraction"),
+    },
     "config": {"models", "errors"},
-    "interop": {"interop"},
-    "main": {"errors", "config", "data", "evaluation", "training", "loading"},
+    "interrupts": set(),
+    "exits": {"errors", "interrupts"},
+    "cli": {"errors", "exits", "interop", "loading", "weights"},
+    "main": {"errors", "exits", "config", "data", "evaluation", "extraction", "training", "loading"},
 }
 
 
@@ -70,7 +79,8 @@ def test_there_is_no_circle():
 
 def test_importing_the_package_leaves_the_heavy_libraries_alone():
     code = (
-        "import sys, fpsset; heavy = ('orbax', 'grain', 'matplotlib', 'pyarrow', 'torch'); "
+        "import sys, fpsset; heavy = ('orbax', 'grain', 'matplotlib', 'pyarrow', 'torch', 'PIL', "
+        "'skimage', 'click', 'safetensors', 'onnxruntime'); "
         "print([m for m in heavy if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

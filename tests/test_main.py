@@ -199,6 +199,11 @@ BAD = {
         ["--config.data.eval={tmp}/narrow.npz"],
         "narrow.npz: embeddings are 16 wide",
     ),
+    "other_backbone": (
+        ["--config.data.train={tmp}/ours.npz", "--config.data.eval={tmp}/theirs.npz"],
+        "theirs.npz: its embeddings are of the backbone bbbb, the model's of aaaa",
+    ),
+    "unknown_person": (["--config.data.train={tmp}/unknown.npz"], "unknown.npz: row 5 of 'subject' is -1"),
     "nan": (["--config.data.train={tmp}/nan.npz"], "nan.npz: row 5 of 'embeddings'"),
     "zero_length": (["--config.data.eval={tmp}/zero.npz"], "row 5 of 'embeddings' has length zero"),
     "negative_norm": (
@@ -268,6 +273,9 @@ def failures(folder, straight):
     write("no_norms", norms=None)
     write("float_subject", subject=good["subject"].astype(float))
     write("narrow", embeddings=good["embeddings"][:, :16])
+    write("ours", backbone=np.array("aaaa"))
+    write("theirs", backbone=np.array("bbbb"))
+    write("unknown", subject=np.where(fifth, -1, good["subject"]))
     write("nan", embeddings=np.where(fifth[:, None], np.nan, good["embeddings"]))
     write("zero", embeddings=np.where(fifth[:, None], 0, good["embeddings"]))
     write("negative", norms=np.where(fifth, -1, good["norms"]))

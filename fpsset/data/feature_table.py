@@ -10,6 +10,7 @@ from fpsset.face_set import RaggedSets, group_rows
 
 REQUIRED = ("embeddings", "norms", "subject", "media")
 OPTIONAL = ("template", "seed", "paths")
+UNKNOWN_SUBJECT = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +20,12 @@ class FeatureTable:
     Attributes:
       embeddings: [M, D] float32 unit rows.
       norms: [M] float32, >= 0.
-      subject: [M] int64, the person.
+      subject: [M] int64, the person; `UNKNOWN_SUBJECT` where it is not known.
       media: [M] int64, the still or video a face comes from.
       template: optional [M] int64, the set a face belongs to.
       seed: optional [M] int64; rows of one seed are frames made from one image or clip.
       paths: optional [M] str.
+      backbone: digest of the weights that made the embeddings; empty when not known.
       name: where the faces come from, for messages.
     """
 
@@ -34,6 +36,7 @@ class FeatureTable:
     template: np.ndarray | None = None
     seed: np.ndarray | None = None
     paths: np.ndarray | None = None
+    backbone: str = ""
     name: str = "features"
 
     def __len__(self) -> int:
@@ -66,7 +69,8 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
     """Checks raw columns and makes a table of them; embeddings are brought to unit length.
 
     Args:
-      columns: arrays by column name; names this package does not know are ignored.
+      columns: arrays by column name; names this package does not know are ignored. 'backbone' is one
+        string for all rows.
       name: the file, for messages.
 
     Returns:
@@ -87,7 +91,8 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
         if column in columns:
             ids[column] = _column(columns[column], column, "iu", rows, name).astype(np.int64)
     paths = _column(columns["paths"], "paths", "U", rows, name) if "paths" in columns else None
-    table = FeatureTable(embeddings, norms, paths=paths, name=name, **ids)
+    backbone = str(columns.get("backbone", ""))
+    table = FeatureTable(embeddings, norms, paths=paths, backbone=backbone, name=name, **ids)
     if table.template is not None:
         _check_templates(table)
     return table
@@ -128,7 +133,8 @@ def unit_rows(embeddings: np.ndarray, norms: np.ndarray, name: str) -> tuple[np.
 
 
 def require_people(table: FeatureTable, count: int = 2) -> None:
-    """Raises InputError unless the table holds at least `count` subjects."""
+    """Raises InputError unless the table holds at least `count` subjects, and all are known."""
+    _refuse(table.subject == UNKNOWN_SUBJECT, "subject", "is -1, not known; leave the row out", table.name)
     people = len(np.unique(table.subject))
     if people < count:
         raise InputError(

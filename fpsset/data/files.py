@@ -13,6 +13,7 @@ from fpsset.errors import InputError
 from fpsset.files import replacing
 
 _KNOWN = (*REQUIRED, *OPTIONAL)
+_BACKBONE = b"fpsset.backbone"  # where Parquet files keep what is one string in an .npz
 # What NumPy and zipfile raise for files that are damaged, encrypted, or not what they say.
 _UNREADABLE = (
     *(ValueError, OSError, EOFError, RuntimeError, MemoryError, SyntaxError),
@@ -25,7 +26,8 @@ def read_features(path: str | os.PathLike) -> FeatureTable:
 
     Args:
       path: `.npz` or `.parquet`. Columns: embeddings [M, D] float16/32, norms [M], subject [M] int,
-        media [M] int; optional template [M] int, seed [M] int, paths [M] str. Others are ignored.
+        media [M] int; optional template [M] int, seed [M] int, paths [M] str, and backbone, one
+        string that tells which weights made the embeddings. Others are ignored.
 
     Returns:
       FeatureTable with float32 unit embeddings.
@@ -34,9 +36,8 @@ def read_features(path: str | os.PathLike) -> FeatureTable:
       InputError: the file is missing, is not what its name says, or holds bad columns or rows.
     """
     path = pathlib.Path(path)
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file")
-    columns = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
+    known = (*_KNOWN, "backbone")
+    columns = _read_parquet(path) if path.suffix == ".parquet" else read_npz(path, known)
     return make_table(columns, str(path))
 
 
@@ -55,18 +56,26 @@ def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
             pyarrow, parquet = _pyarrow(path)
             flat = pyarrow.array(columns.pop("embeddings").reshape(-1))
             vectors = pyarrow.FixedSizeListArray.from_arrays(flat, table.dim)
-            parquet.write_table(pyarrow.table({"embeddings": vectors, **columns}), beside)
+            rows = pyarrow.table({"embeddings": vectors, **columns})
+            parquet.write_table(rows.replace_schema_metadata({_BACKBONE: table.backbone}), beside)
         else:
-            np.savez(beside, **columns)
+            np.savez(beside, **columns, backbone=np.array(table.backbone))
 
 
-def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+def read_npz(path: pathlib.Path, known: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The known arrays of an `.npz`, by name; nothing in the file is unpickled.
+
+    Raises:
+      InputError: the file is missing, or is not what its name says.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such file")
     try:
         with path.open("rb") as raw:
             file = np.load(raw, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise InputError(f"{path}: is a single array, not an .npz; save columns with np.savez")
-            return {c: file[c] for c in file.files if c in _KNOWN}
+            return {c: file[c] for c in file.files if c in known}
     except InputError:
         raise
     except _UNREADABLE as error:
@@ -78,12 +87,15 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
     pyarrow, parquet = _pyarrow(path)
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such file")
     try:
-        names = [c for c in parquet.read_schema(path).names if c in _KNOWN]
+        schema = parquet.read_schema(path)
+        names = [c for c in schema.names if c in _KNOWN]
         table = parquet.read_table(path, columns=names)
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from error
-    columns = {}
+    columns = {"backbone": (schema.metadata or {}).get(_BACKBONE, b"").decode()}
     for column in names:
         values = table[column].combine_chunks()
         if values.null_count:

@@ -32,6 +32,7 @@ class Verification(NamedTuple):
     sets: RaggedSets  # T sets
     pairs: Pairs
     dim: int
+    backbone: str  # digest of the weights that made the embeddings; empty when not known
     name: str
 
 
@@ -55,7 +56,7 @@ def verification_protocol(table: FeatureTable, pairs_file: str = "") -> Verifica
         raise InputError(
             f"{pairs_file or table.name}: holds no {kind} pair of templates; verification needs both"
         )
-    return Verification(subjects, sets, pairs, table.dim, table.name)
+    return Verification(subjects, sets, pairs, table.dim, table.backbone, table.name)
 
 
 def evaluate(
@@ -78,9 +79,9 @@ def evaluate(
       ({method: {metric: value}}, {method: (FAR, TAR) along the ROC}).
 
     Raises:
-      InputError: embeddings of another width than the model's.
+      InputError: embeddings of another backbone than the model's.
     """
-    require_width(protocol, aggregator.dim)
+    require_backbone(protocol, aggregator.dim, aggregator.backbone)
     sets = aggregator.scaled(protocol.sets)
     models = {**baselines(aggregator.model.coreset_size, fps_gamma), "fpsset": aggregator.model}
     described = describe(models, {"fpsset": aggregator.variables}, sets, faces_per_batch)
@@ -93,12 +94,23 @@ def evaluate(
     return results, curves
 
 
-def require_width(protocol: Verification, wanted: int) -> None:
-    """Raises InputError unless the protocol's embeddings are as wide as the model's."""
-    if protocol.dim != wanted:
+def require_backbone(protocol: Verification, dim: int, backbone: str) -> None:
+    """Raises InputError unless the protocol's embeddings can be of the backbone the model was trained on.
+
+    Args:
+      protocol: what is to be evaluated.
+      dim: width of the model's embeddings.
+      backbone: digest of the backbone behind them; empty when not known.
+    """
+    if protocol.dim != dim:
         raise InputError(
-            f"{protocol.name}: embeddings are {protocol.dim} wide but the model takes {wanted}; "
+            f"{protocol.name}: embeddings are {protocol.dim} wide but the model takes {dim}; "
             "extract both with one backbone"
+        )
+    if backbone and protocol.backbone and backbone != protocol.backbone:
+        raise InputError(
+            f"{protocol.name}: its embeddings are of the backbone {protocol.backbone}, the model's of "
+            f"{backbone}; extract both with one backbone"
         )
 
 

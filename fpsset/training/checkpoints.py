@@ -12,28 +12,10 @@ import orbax.checkpoint as ocp
 
 from fpsset.errors import InputError
 from fpsset.training.state import TrainState
+from fpsset.weights import AggregatorCard
 
 _FORMAT = 1
 _SCORE = "score"
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelCard:
-    """What a checkpoint says about its model.
-
-    Attributes:
-      coreset_size: K.
-      num_heads: heads of both attentions.
-      dim: D, the width of the embeddings.
-      norm_scale: factor that brings a user's norms to those the model was trained with.
-      train_fingerprint: of the training faces.
-    """
-
-    coreset_size: int
-    num_heads: int
-    dim: int
-    norm_scale: float
-    train_fingerprint: str
 
 
 class Checkpoints:
@@ -63,7 +45,7 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(
-        self, state: TrainState, batches: grain.DatasetIterator, card: ModelCard, score: float | None
+        self, state: TrainState, batches: grain.DatasetIterator, card: AggregatorCard, score: float | None
     ) -> None:
         """Saves a step, unless it is there already.
 
@@ -113,7 +95,7 @@ def _quiet() -> Iterator[None]:
 
 
 @_quiet()
-def read_params(path: pathlib.Path) -> tuple[dict, ModelCard, str]:
+def read_params(path: pathlib.Path) -> tuple[dict, AggregatorCard, str]:
     """The aggregator's parameters of a checkpoint.
 
     Args:
@@ -152,7 +134,7 @@ def read_params(path: pathlib.Path) -> tuple[dict, ModelCard, str]:
         if fields.pop("format", None) != _FORMAT:
             raise InputError(f"{path / str(step)}: was written by another version of fpsset")
         params = _restore_aggregator(manager, step)
-    return params, ModelCard(**fields), "/".join((*path.parts[-2:], str(step)))
+    return params, AggregatorCard(**fields), "/".join((*path.parts[-2:], str(step)))
 
 
 def _restore_aggregator(manager: ocp.CheckpointManager, step: int) -> dict:

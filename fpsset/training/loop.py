@@ -16,15 +16,16 @@ from fpsset.descriptors import describe
 from fpsset.errors import InputError, TrainingError
 from fpsset.evaluation.protocols import validation_tar
 from fpsset.evaluation.verification import all_pairs, far_name, reachable_far
+from fpsset.interrupts import Interrupted, stop_requests
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.margin_heads import HEADS
 from fpsset.progress import StepProgress
-from fpsset.training.checkpoints import Checkpoints, ModelCard
-from fpsset.training.interrupts import Interrupted, stop_requests
+from fpsset.training.checkpoints import Checkpoints
 from fpsset.training.optimizer import make_optimizer
 from fpsset.training.state import init_state
 from fpsset.training.step import geometric, make_train_step
 from fpsset.training.workdir import MetricsLog, claim_workdir
+from fpsset.weights import AggregatorCard
 
 
 def train(config: ConfigDict, workdir: pathlib.Path, table: FeatureTable) -> None:
@@ -60,8 +61,13 @@ def train(config: ConfigDict, workdir: pathlib.Path, table: FeatureTable) -> Non
         temperature=geometric(*config.model.temperature, config.steps),
     )
     state = jax.jit(lambda: init_state(model, head, optimizer, root, table.dim))()
-    card = ModelCard(
-        config.model.coreset_size, config.model.num_heads, table.dim, norm_scale, table.fingerprint()
+    card = AggregatorCard(
+        coreset_size=config.model.coreset_size,
+        num_heads=config.model.num_heads,
+        dim=table.dim,
+        norm_scale=norm_scale,
+        backbone=table.backbone,
+        train_fingerprint=table.fingerprint(),
     )
     validate, metric = _validation(model, held_out, config)
 

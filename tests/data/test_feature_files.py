@@ -185,3 +185,11 @@ def test_templates_without_a_template_column_split_each_person_in_two():
     owner = np.empty(len(table), int)
     owner[sets.rows] = np.repeat(np.arange(len(ids)), sets.sizes())
     assert len(np.unique(np.stack([table.media, owner]), axis=1).T) == len(np.unique(table.media))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_features_tell_which_backbone_made_them(tmp_path, suffix):
+    table, _ = make_synthetic(5, 0, dim=16)
+    for backbone in ("", "0123456789abcdef"):
+        write_features(tmp_path / f"faces{suffix}", dataclasses.replace(table, backbone=backbone))
+        assert read_features(tmp_path / f"faces{suffix}").backbone == backbone

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import fpsset
-from fpsset.interop.official import adaface_variables, aggregator_params
+from fpsset.interop.aggregator import aggregator_params, head_variables
 
 SIZES = [1, 2, 3, 4, 7, 20, 64, 333]
 
@@ -72,7 +72,7 @@ def _forward(params, embeddings, norms, case, stats):
 
 @pytest.fixture(scope="module")
 def training(train_case, state):
-    head = adaface_variables(state)
+    head = head_variables(state)
     params = {"aggregator": aggregator_params(state), "head": head["params"]}
     # The official head starts its running statistics at 20 and 100.
     stats = {"mean": jnp.float32(20.0), "std": jnp.float32(100.0)}
@@ -130,7 +130,7 @@ def test_training_gradients(train_case, training):
 
 
 def test_head_variables_fit(state):
-    variables = adaface_variables(state)
+    variables = head_variables(state)
     fresh = fpsset.AdaFaceHead(num_classes=10).init(
         jax.random.key(0), jnp.ones((2, 512)), jnp.ones(2), jnp.zeros(2, int)
     )

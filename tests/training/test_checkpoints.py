@@ -8,10 +8,11 @@ import pytest
 
 import fpsset
 from fpsset.errors import InputError
-from fpsset.training.checkpoints import Checkpoints, ModelCard, read_params
+from fpsset.training.checkpoints import Checkpoints, read_params
 from fpsset.training.state import TrainState
+from fpsset.weights import AggregatorCard
 
-CARD = ModelCard(coreset_size=2, num_heads=4, dim=16, norm_scale=1.5, train_fingerprint="abc")
+CARD = AggregatorCard(coreset_size=2, num_heads=4, dim=16, norm_scale=1.5, train_fingerprint="abc")
 
 
 def make_state(step: int) -> TrainState:

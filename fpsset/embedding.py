@@ -1,0 +1,39 @@
+"""From aligned faces to embeddings with a backbone's variables."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from fpsset.errors import InputError
+from fpsset.models.iresnet import IMAGE_SIZE, IResNet, IResNetConfig, config_of, fold
+
+
+def embed(variables: dict, images: jax.Array, dtype: jnp.dtype = jnp.float32) -> tuple[jax.Array, jax.Array]:
+    """Embeds aligned faces; compiled once for each architecture and batch size.
+
+    Args:
+      variables: of an `IResNet`, as trained or folded by `fold`; the former are folded on the way.
+      images: [B, 112, 112, 3] in [-1, 1], in the colour order of the weights.
+      dtype: of the convolutions; float32, or bfloat16 for speed where the hardware has it.
+
+    Returns:
+      (embeddings [B, D] float32 unit rows, norms [B] float32).
+
+    Raises:
+      InputError: the variables are of no backbone, or images of another shape.
+    """
+    try:
+        config = config_of(variables)
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError("these are no variables of a backbone; give variables['backbone']") from error
+    shape = jnp.shape(images)
+    if len(shape) != 4 or shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3):
+        raise InputError(f"images must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]; they are {list(shape)}")
+    return _runner(config, "batch_stats" in variables, jnp.dtype(dtype))(variables, images)
+
+
+@functools.cache
+def _runner(config: IResNetConfig, trained: bool, dtype: jnp.dtype):
+    net = IResNet(config, folded=True, dtype=dtype)
+    return jax.jit(lambda variables, images: net.apply(fold(variables) if trained else variables, images))

@@ -1,0 +1,307 @@
+"""IResNet: the face backbones that give embeddings and norms (ArcFace, arXiv 1801.07698, section 3.1).
+
+One module, two forms. As trained, each convolution has its batch norms beside it; folded, the running
+statistics are part of the kernels and biases, which is the same function for inference with a third of
+the passes over the activations.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+from fpsset.ops.masking import normalize
+
+_EPSILON = 1e-5
+_GRID = 7  # height and width of the last activations, 112 / 2^4
+IMAGE_SIZE = 112
+LAYOUTS = ("adaface", "insightface")
+
+
+class Block(NamedTuple):
+    """A residual block: channels in and out, stride, and whether the shortcut is a convolution."""
+
+    width_in: int
+    width: int
+    stride: int
+    projected: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class IResNetConfig:
+    """An architecture of the family.
+
+    Attributes:
+      stage_sizes: blocks in each of the four stages.
+      layout: 'adaface' (a shortcut between equal widths takes every second pixel; also
+        FaceCoresetNet's and CVLface's) or 'insightface' (the first block of a stage always has a
+        convolution there).
+      bottleneck: blocks of 1x1, 3x3, 1x1 convolutions with four times the width.
+      squeeze_excite: channels are weighed at the end of each block.
+    """
+
+    stage_sizes: tuple[int, ...]
+    layout: str = "adaface"
+    bottleneck: bool = False
+    squeeze_excite: bool = False
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks in order."""
+        width_in = 64
+        for stage, count in enumerate(self.stage_sizes):
+            width = 64 * 2**stage * (4 if self.bottleneck else 1)
+            for index in range(count):
+                stride = 2 if index == 0 else 1
+                projected = width_in != width or (self.layout == "insightface" and stride > 1)
+                yield Block(width_in, width, stride, projected)
+                width_in = width
+
+    @property
+    def name(self) -> str:
+        """As `ARCHITECTURES` has it; the stage sizes where it has none."""
+        for name, config in ARCHITECTURES.items():
+            if config == self:
+                return name
+        kind = "ir_se" if self.squeeze_excite else "ir"
+        return f"{kind}{list(self.stage_sizes)} ({self.layout})"
+
+
+def _family() -> dict[str, IResNetConfig]:
+    configs = {}
+    sizes = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 101: (3, 13, 30, 3)}
+    deep = {152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
+    for squeeze, kind in ((False, "ir"), (True, "ir_se")):
+        for depth, stages in (sizes | deep).items():
+            configs[f"{kind}_{depth}"] = IResNetConfig(stages, "adaface", depth in deep, squeeze)
+    for depth, stages in (sizes | {200: (6, 26, 60, 6)}).items():
+        configs[f"iresnet{100 if depth == 101 else depth}"] = IResNetConfig(stages, "insightface")
+    return configs
+
+
+class PReLU(nn.Module):
+    """max(x, 0) + slope * min(x, 0), a slope a channel."""
+
+    @nn.compact
+    def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
+        """[..., C] -> [..., C]."""
+        slope = self.param("slope", nn.initializers.constant(0.25), x.shape[-1:])
+        return jnp.maximum(x, 0) + _channels(slope, x) * jnp.minimum(x, 0)
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias and its batch norm; folded, a convolution with a bias.
+
+    Attributes:
+      width: channels out.
+      size: of the kernel, 1 or 3; 3 is padded by a pixel.
+      stride: of the convolution.
+      folded: the form.
+      after_norm: the input passed a batch norm that is folded too. Its shift does not reach the
+        padding, so that the bias of a 3x3 kernel depends on which border a pixel lies at.
+    """
+
+    width: int
+    size: int
+    stride: int
+    folded: bool
+    after_norm: bool = False
+
+    @nn.compact
+    def __call__(self, x: jnp.ndarray, train: bool = False) -> jnp.ndarray:
+        """[B, H, W, C] -> [B, H / stride, W / stride, width]."""
+        shape = (self.size, self.size, x.shape[-1], self.width)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        padding = ((self.size // 2,) * 2,) * 2
+        y = lax.conv_general_dilated(
+            x, kernel.astype(x.dtype), (self.stride,) * 2, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        if not self.folded:
+            return batch_norm(train, name="norm")(y)
+        if not (self.after_norm and self.size == 3):
+            return y + _channels(self.param("bias", nn.initializers.zeros, (self.width,)), y)
+        borders = self.param("bias", nn.initializers.zeros, (3, 3, self.width)).astype(y.dtype)
+        rows, columns = (np.r_[0, np.ones(n - 2, int), 2] for n in y.shape[1:3])
+        return y + borders[rows][:, columns][None]
+
+
+class SqueezeExcite(nn.Module):
+    """Weighs channels by a function of their means (arXiv 1709.01507), with a 16th of them between."""
+
+    @nn.compact
+    def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        width = x.shape[-1]
+        y = nn.relu(nn.Dense(width // 16, use_bias=False, name="reduce", dtype=x.dtype)(x.mean((1, 2))))
+        y = nn.Dense(width, use_bias=False, name="expand", dtype=x.dtype)(y)
+        return x * nn.sigmoid(y)[:, None, None]
+
+
+class ResidualBlock(nn.Module):
+    """Norm, then convolutions with PReLU between them, beside a shortcut."""
+
+    block: Block
+    config: IResNetConfig
+    folded: bool
+
+    @nn.compact
+    def __call__(self, x: jnp.ndarray, train: bool = False) -> jnp.ndarray:
+        """[B, H, W, width_in] -> [B, H / stride, W / stride, width]."""
+        _, width, stride, projected = self.block
+        if self.config.bottleneck:
+            convolutions = ((width // 4, 1, 1), (width // 4, 3, 1), (width, 1, stride))
+        else:
+            convolutions = ((width, 3, 1), (width, 3, stride))
+        y = x if self.folded else batch_norm(train, name="norm")(x)
+        for i, convolution in enumerate(convolutions):
+            if i:
+                y = PReLU(name=f"prelu{i}")(y)
+            y = ConvNorm(*convolution, self.folded, after_norm=i == 0, name=f"conv{i + 1}")(y, train)
+        if self.config.squeeze_excite:
+            y = SqueezeExcite(name="squeeze_excite")(y)
+        if projected:
+            return y + ConvNorm(width, 1, stride, self.folded, name="shortcut")(x, train)
+        return y + x[:, ::stride, ::stride]
+
+
+class IResNet(nn.Module):
+    """Faces to embeddings.
+
+    Attributes:
+      config: the architecture.
+      dim: D, the width of the embedding.
+      folded: False, as trained, with 'batch_stats'; True for the parameters that `fold` gives.
+      dtype: of activations and convolutions; the last layer and the result are float32.
+      dropout_rate: before the last layer, in training.
+    """
+
+    config: IResNetConfig
+    dim: int = 512
+    folded: bool = False
+    dtype: jnp.dtype = jnp.float32
+    dropout_rate: float = 0.4
+
+    @nn.compact
+    def __call__(self, images: jnp.ndarray, train: bool = False) -> tuple[jnp.ndarray, jnp.ndarray]:
+        """Embeds aligned faces.
+
+        Args:
+          images: [B, 112, 112, 3] in [-1, 1], in the colour order of the weights.
+          train: batch statistics and dropout (stream 'dropout'), as-trained form alone.
+
+        Returns:
+          (embeddings [B, D] float32 unit rows, norms [B] float32).
+
+        Raises:
+          ValueError: images of another shape, or `train` with the folded form.
+        """
+        if images.ndim != 4 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3):
+            raise ValueError(f"images must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]; they are {images.shape}")
+        if train and self.folded:
+            raise ValueError("the folded form has no batch statistics to train with")
+        x = ConvNorm(64, 3, 1, self.folded, name="stem")(images.astype(self.dtype), train)
+        x = PReLU(name="stem_prelu")(x)
+        for i, block in enumerate(self.config.blocks()):
+            x = ResidualBlock(block, self.config, self.folded, name=f"block_{i:02}")(x, train)
+        x = x.astype(jnp.float32)
+        if not self.folded:
+            x = batch_norm(train, name="norm")(x)
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        x = nn.Dense(self.dim, name="dense")(x.reshape(x.shape[0], -1))
+        if not self.folded:
+            affine = self.config.layout == "insightface"
+            x = batch_norm(train, name="features", use_scale=affine, use_bias=affine)(x)
+        return normalize(x)
+
+
+def batch_norm(train: bool, **fields) -> nn.BatchNorm:
+    """A batch norm as PyTorch has it by default."""
+    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=_EPSILON, **fields)
+
+
+def config_of(variables: dict) -> IResNetConfig:
+    """The architecture whose variables these are, in either form.
+
+    Args:
+      variables: with 'params' of an `IResNet`.
+
+    Raises:
+      KeyError: they are not.
+    """
+    params = variables["params"]
+    blocks = [params[f"block_{i:02}"] for i in range(sum(name.startswith("block_") for name in params))]
+    bottleneck = "conv3" in blocks[0]
+    widths = [block["conv3" if bottleneck else "conv2"]["kernel"].shape[-1] for block in blocks]
+    return IResNetConfig(
+        stage_sizes=tuple(widths.count(width) for width in dict.fromkeys(widths)),
+        layout="insightface" if "shortcut" in blocks[0] and not bottleneck else "adaface",
+        bottleneck=bottleneck,
+        squeeze_excite="squeeze_excite" in blocks[0],
+    )
+
+
+def fold(variables: dict) -> dict:
+    """The same function for inference, with batch norms folded into convolutions.
+
+    Args:
+      variables: 'params' and 'batch_stats' of an `IResNet` as trained.
+
+    Returns:
+      {'params': ...} of the `IResNet` with `folded` of the same architecture.
+    """
+    params, stats = variables["params"], variables["batch_stats"]
+    folded = {"stem": _fold_conv(params["stem"], stats["stem"]), "stem_prelu": params["stem_prelu"]}
+    for name, block in params.items():
+        if name.startswith("block_"):
+            before = _scale_shift(block["norm"], stats[name]["norm"])
+            folded[name] = {
+                part: _fold_conv(leaf, stats[name][part], before if part == "conv1" else None)
+                if part in stats[name]
+                else leaf
+                for part, leaf in block.items()
+                if part != "norm"
+            }
+    # norm, dense and norm are one dense layer
+    scale, shift = _scale_shift(params["norm"], stats["norm"])
+    out_scale, out_shift = _scale_shift(params.get("features", {}), stats["features"])
+    dense = params["dense"]
+    kernel = dense["kernel"].reshape(_GRID**2, len(scale), -1)
+    bias = dense["bias"] + jnp.einsum("pcd,c->d", kernel, shift)
+    folded["dense"] = {
+        "kernel": jnp.einsum("pcd,c,d->pcd", kernel, scale, out_scale).reshape(dense["kernel"].shape),
+        "bias": bias * out_scale + out_shift,
+    }
+    return {"params": folded}
+
+
+def _fold_conv(conv: dict, stats: dict, before: tuple | None = None) -> dict:
+    scale, shift = _scale_shift(conv["norm"], stats["norm"])
+    kernel = conv["kernel"]
+    if before is None:
+        return {"kernel": kernel * _channels(scale, kernel), "bias": shift}
+    before_scale, before_shift = before
+    # Which rows (columns) of the kernel meet the image at its first, inner and last row (column).
+    meets = np.array([[0, 1, 1], [1, 1, 1], [1, 1, 0]], np.float32) if len(kernel) == 3 else np.ones((1, 1))
+    bias = jnp.einsum("ri,cj,ijko,k,o->rco", meets, meets, kernel, before_shift, scale)
+    bias += _channels(shift, bias)
+    return {
+        "kernel": jnp.einsum("ijko,k,o->ijko", kernel, before_scale, scale),
+        "bias": bias if len(kernel) == 3 else bias[0, 0],
+    }
+
+
+def _scale_shift(norm: dict, stats: dict) -> tuple[jnp.ndarray, jnp.ndarray]:
+    """A batch norm with running statistics as x * scale + shift."""
+    scale = norm.get("scale", 1.0) / jnp.sqrt(stats["var"] + _EPSILON)
+    return scale, norm.get("bias", 0.0) - stats["mean"] * scale
+
+
+def _channels(values: jnp.ndarray, x: jnp.ndarray) -> jnp.ndarray:
+    """Values a channel, ready to meet `x`."""
+    return values.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+ARCHITECTURES = _family()
