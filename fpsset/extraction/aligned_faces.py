@@ -1,0 +1,78 @@
+"""One image file to one aligned face."""
+
+import pathlib
+
+import numpy as np
+
+from fpsset.models.iresnet import IMAGE_SIZE
+
+# Where eyes, nose and corners of the mouth lie in an aligned face of 112 x 112 pixels (x, y).
+ARCFACE_112 = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+
+
+class UnreadableImage(Exception):
+    """The file gives no aligned face; the message says why."""
+
+
+def read_face(path: pathlib.Path, landmarks: np.ndarray | None = None) -> np.ndarray:
+    """Reads and aligns a face.
+
+    Args:
+      path: an image file.
+      landmarks: [5, 2] pixels (x, y) in it: eyes, nose, corners of the mouth; None when the image is an
+        aligned crop, which is taken as it is.
+
+    Returns:
+      [112, 112, 3] uint8, RGB.
+
+    Raises:
+      UnreadableImage: the file is missing or damaged, is no aligned crop and comes without landmarks,
+        or its landmarks are no face's.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a whole image"
+        raise UnreadableImage(reason) from error
+    if landmarks is not None:
+        image = align(image, landmarks)
+    elif image.size != (IMAGE_SIZE, IMAGE_SIZE):
+        width, height = image.size
+        raise UnreadableImage(f"{width} x {height} pixels, no aligned crop of {IMAGE_SIZE}; give landmarks")
+    return np.asarray(image)
+
+
+def align(image, landmarks: np.ndarray):
+    """Moves, turns and scales a PIL image so that five landmarks come to lie as in `ARCFACE_112`.
+
+    The similarity is the least-squares one (Umeyama 1991); pixels are interpolated bilinearly, and
+    what lies outside is black.
+
+    Args:
+      image: PIL image.
+      landmarks: [5, 2] pixels (x, y), the centre of the first pixel being (0, 0).
+
+    Returns:
+      PIL image of 112 x 112.
+
+    Raises:
+      UnreadableImage: the landmarks are not finite, or lie in one point.
+    """
+    from PIL import Image
+    from skimage.transform import SimilarityTransform
+
+    if not np.isfinite(landmarks).all() or np.ptp(landmarks, axis=0).max() < 1:
+        raise UnreadableImage("landmarks that are no face's")
+    backward = SimilarityTransform.from_estimate(ARCFACE_112, landmarks)
+    if not backward:
+        raise UnreadableImage("landmarks that are no face's")
+    (a, b, c), (d, e, f), _ = backward.params
+    # PIL counts from the corner of the first pixel, landmarks from its centre.
+    matrix = (a, b, c + 0.5 - 0.5 * (a + b), d, e, f + 0.5 - 0.5 * (d + e))
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    return image.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)

@@ -1,0 +1,206 @@
+"""Extraction: every image of a folder through a backbone, into one feature file."""
+
+import hashlib
+import pathlib
+import shutil
+
+import grain
+import numpy as np
+
+from fpsset.data.feature_table import FeatureTable
+from fpsset.data.files import read_npz, write_features
+from fpsset.errors import InputError
+from fpsset.extraction.aligned_faces import UnreadableImage, read_face
+from fpsset.extraction.color_order import examine, sample_rows
+from fpsset.extraction.listing import ImageList, list_images
+from fpsset.extraction.recognisers import Recogniser, load_recogniser
+from fpsset.files import replacing
+from fpsset.models.iresnet import IMAGE_SIZE
+from fpsset.progress import StepProgress
+
+_PART = ("rows", "embeddings", "norms", "bad_rows", "bad_reasons")
+_SHOWN = 10  # unreadable images that are named on the terminal
+
+
+def extract(config) -> FeatureTable:
+    """Embeds the images of `config.images` and writes `config.out`.
+
+    What is done is kept in parts beside the file, so that an interrupted run goes on; they are deleted
+    when the file is there. Images that cannot be read are listed at the end, and in a file beside.
+
+    Args:
+      config: as `fpsset.config.extraction_config` lists it.
+
+    Returns:
+      What was written.
+
+    Raises:
+      InputError: no images, no backbone, or no image that can be read.
+    """
+    out = pathlib.Path(config.out)
+    images = list_images(pathlib.Path(config.images), config.landmarks, config.media_pattern)
+    recogniser = load_recogniser(config)
+    if images.ignored:
+        StepProgress.say(
+            f"{images.root}: {len(images.ignored)} other files left aside, e.g. {images.ignored[0]}"
+        )
+    parts = _claim_parts(out, images, recogniser, config)
+    if config.check_color_order and not any(parts.glob("*.npz")):
+        _check_color_order(images, recogniser, config)
+    per_part = config.batch_size * config.batches_per_part
+    starts = range(0, len(images), per_part)
+    files = [parts / f"{start:09}.npz" for start in starts]
+    done = sum(file.is_file() for file in files)
+    batches = -(-len(images) // config.batch_size)
+    with StepProgress(
+        batches, min(done * config.batches_per_part, batches), config.batch_size, "extraction", "images"
+    ) as progress:
+        for start, file in zip(starts, files, strict=True):
+            if not file.is_file():
+                part = _embed_part(
+                    images, range(start, min(start + per_part, len(images))), recogniser, config, progress
+                )
+                with replacing(file) as beside:
+                    np.savez(beside, **part)
+    table = _join(images, files, recogniser, out)
+    shutil.rmtree(parts)
+    return table
+
+
+def _embed_part(
+    images: ImageList, rows: range, recogniser: Recogniser, config, progress: StepProgress
+) -> dict[str, np.ndarray]:
+    """The columns of a part: batches of one shape through the backbone, decoded ahead by threads."""
+
+    def read(row: int) -> dict:
+        marks = None if images.landmarks is None else images.landmarks[row]
+        try:
+            return {"row": row, "face": read_face(images.root / images.paths[row], marks), "problem": ""}
+        except UnreadableImage as error:
+            return {"row": row, "face": None, "problem": str(error)}
+
+    options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=4 * config.batch_size)
+    dataset = grain.MapDataset.source(rows).map(read).to_iter_dataset(options)
+    columns = {"rows": [], "embeddings": [], "norms": []}
+    bad = []
+    faces, waiting = np.zeros((config.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8), []
+
+    def flush() -> None:
+        embeddings, norms = recogniser(faces)
+        columns["rows"].append(np.array(waiting, np.int64))
+        columns["embeddings"].append(embeddings[: len(waiting)].astype(np.float16))
+        columns["norms"].append(norms[: len(waiting)].astype(np.float32))
+        waiting.clear()
+
+    for number, item in enumerate(dataset, 1):
+        if item["problem"]:
+            bad.append((item["row"], item["problem"]))
+        else:
+            faces[len(waiting)] = item["face"]
+            waiting.append(item["row"])
+        if len(waiting) == config.batch_size:
+            flush()
+        if number % config.batch_size == 0 or number == len(rows):
+            progress.advance(f"{len(bad)} unreadable in this part")
+    if waiting:
+        flush()
+    return {
+        **{name: np.concatenate(values) if values else np.zeros(0) for name, values in columns.items()},
+        "bad_rows": np.array([row for row, _ in bad], np.int64),
+        "bad_reasons": np.array([reason for _, reason in bad], str),
+    }
+
+
+def _join(
+    images: ImageList, files: list[pathlib.Path], recogniser: Recogniser, out: pathlib.Path
+) -> FeatureTable:
+    """All parts as one table, written; unreadable images are said and listed beside it."""
+    parts = [read_npz(file, _PART) for file in files]
+    bad = [
+        f"{images.paths[row]}: {reason}"
+        for part in parts
+        for row, reason in zip(part["bad_rows"], part["bad_reasons"], strict=True)
+    ]
+    listing = out.with_name(f"{out.stem}.unreadable.txt")
+    if bad:
+        with replacing(listing) as beside:
+            beside.write_text("".join(f"{line}\n" for line in bad))
+        for line in bad[:_SHOWN]:
+            StepProgress.say(f"unreadable: {line}")
+        StepProgress.say(f"{len(bad)} of {len(images)} images are not in {out}; all are listed in {listing}")
+    else:
+        listing.unlink(missing_ok=True)
+    parts = [part for part in parts if len(part["rows"])]
+    if not parts:
+        raise InputError(f"{images.root}: none of {len(images)} images could be read; see {listing}")
+    rows = np.concatenate([part["rows"] for part in parts])
+    norms = np.concatenate([part["norms"] for part in parts])
+    if len(norms) > 1 and np.ptp(norms) < 1e-3 * norms.max():
+        StepProgress.say(
+            "warning: all norms are equal: the network normalises its output, its quality is lost"
+        )
+    table = FeatureTable(
+        embeddings=np.concatenate([part["embeddings"] for part in parts]),
+        norms=norms,
+        subject=images.subject[rows],
+        media=images.media[rows],
+        template=None if images.template is None else images.template[rows],
+        paths=np.array(images.paths, str)[rows],
+        backbone=recogniser.card.digest,
+        name=str(out),
+    )
+    write_features(out, table)
+    return table
+
+
+def _claim_parts(out: pathlib.Path, images: ImageList, recogniser: Recogniser, config) -> pathlib.Path:
+    """The folder of parts; those of other images or settings are dropped."""
+    parts = out.with_name(f".{out.name}.parts")
+    claim, fingerprint = parts / "of", _fingerprint(images, recogniser, config)
+    if not (claim.is_file() and claim.read_text() == fingerprint):
+        shutil.rmtree(parts, ignore_errors=True)
+        parts.mkdir(parents=True)
+        claim.write_text(fingerprint)
+    return parts
+
+
+def _fingerprint(images: ImageList, recogniser: Recogniser, config) -> str:
+    """Changes with anything that the parts depend on."""
+    digest = hashlib.sha256()
+    for path in images.paths:
+        try:
+            stat = (images.root / path).stat()
+            digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        except OSError:
+            digest.update(f"{path} missing\n".encode())
+    if images.landmarks is not None:
+        digest.update(images.landmarks.tobytes())
+    fields = (recogniser.card.digest, config.dtype, config.batch_size, config.batches_per_part)
+    digest.update(repr(fields).encode())
+    return digest.hexdigest()
+
+
+def _check_color_order(images: ImageList, recogniser: Recogniser, config) -> None:
+    """Warns when faces swapped in red and blue separate the people better."""
+    rows, faces = [], []
+    for row in sample_rows(images.subject):
+        try:
+            marks = None if images.landmarks is None else images.landmarks[row]
+            faces.append(read_face(images.root / images.paths[row], marks))
+            rows.append(row)
+        except UnreadableImage:
+            continue  # the run itself will list it
+    subject = images.subject[rows]
+    kept = np.isin(subject, [person for person in set(subject.tolist()) if (subject == person).sum() > 1])
+    if len(np.unique(subject[kept])) < 2:
+        StepProgress.say("colour order: not checked, for want of two people with two images each")
+        return
+    found = examine(recogniser, np.stack(faces)[kept], subject[kept])
+    figures = (
+        f"separation of people d' {found.stated:.2f} as {recogniser.card.color_order}, {found.swapped:.2f} "
+        f"swapped ({found.images} images of {found.people} people)"
+    )
+    if found.looks_wrong:
+        StepProgress.say(f"warning: the colour order looks wrong: {figures}; check the weights' colour order")
+    else:
+        StepProgress.say(f"colour order: {figures}")

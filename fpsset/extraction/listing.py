@@ -1,0 +1,168 @@
+"""Which images there are, whom they show and which belong together."""
+
+import csv
+import dataclasses
+import pathlib
+import re
+
+import numpy as np
+
+from fpsset.data.feature_table import UNKNOWN_SUBJECT
+from fpsset.errors import InputError
+
+_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))
+_LANDMARKS = "*_name_5pts_score.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageList:
+    """M images.
+
+    Attributes:
+      root: the folder that paths start from.
+      paths: M, with '/' between folders.
+      subject: [M] int64, `UNKNOWN_SUBJECT` where nothing tells.
+      media: [M] int64, one number for the frames of a video.
+      template: [M] int64 where the list is of a protocol that has templates.
+      landmarks: [M, 5, 2] float64 pixels: eyes, nose, corners of the mouth; None for aligned crops.
+      ignored: files below the root that are no images of a person.
+    """
+
+    root: pathlib.Path
+    paths: list[str]
+    subject: np.ndarray
+    media: np.ndarray
+    template: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+    ignored: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = "") -> ImageList:
+    """Images in a folder per person, or those that a list of landmarks names.
+
+    Args:
+      root: the folder.
+      landmarks: a file of lines `name x1 y1 ... x5 y5 [score]`; when empty, an IJB
+        `*_name_5pts_score.txt` in `root`, its `meta` or the `meta` beside it is used if there is one.
+      media_pattern: regular expression; file names whose first group is equal, in one folder, are
+        frames of one video. A folder inside a person's is one video too.
+
+    Raises:
+      InputError: there is no image, or a list is malformed.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give --config.images=DIR, a folder per person")
+    pattern = _compiled(media_pattern)
+    file = pathlib.Path(landmarks) if landmarks else _find(root, _LANDMARKS)
+    if file is not None:
+        return _listed(root, file, pattern)
+    paths, ignored = [], []
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        if path.is_dir() or any(part.startswith(".") for part in parts):
+            continue
+        name = "/".join(parts)
+        (paths if len(parts) > 1 and path.suffix.lower() in _SUFFIXES else ignored).append(name)
+    if not paths:
+        raise InputError(f"{root}: holds no image in a folder per person (*.png, *.jpg, *.webp, *.bmp)")
+    people, media = _people(paths), _media(paths, pattern)
+    return ImageList(root, paths, people, media, ignored=tuple(ignored))
+
+
+def _listed(root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern) -> ImageList:
+    rows = _read_rows(file, (11, 12))
+    paths = [row[0] for row in rows]
+    try:
+        landmarks = np.array([row[1:11] for row in rows], np.float64).reshape(-1, 5, 2)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}; lines are 'name x1 y1 ... x5 y5 score'") from error
+    if all("/" in path for path in paths):
+        return ImageList(root, paths, _people(paths), _media(paths, pattern), landmarks=landmarks)
+    meta = _find(root, "*_face_tid_mid.txt", file.parent)
+    if meta is None:
+        media = np.arange(len(paths))
+        return ImageList(root, paths, np.full(len(paths), UNKNOWN_SUBJECT), media, landmarks=landmarks)
+    rows = _read_rows(meta, (3,))
+    if [row[0] for row in rows] != paths:
+        raise InputError(
+            f"{meta}: does not name the images of {file} in the same order; take both of one set"
+        )
+    try:
+        template, media = np.array([row[1:] for row in rows], np.int64).T
+    except ValueError as error:
+        raise InputError(f"{meta}: {error}; lines are 'name template media'") from error
+    subjects = _template_subjects(meta.parent)
+    subject = np.array([subjects.get(t, UNKNOWN_SUBJECT) for t in template.tolist()], np.int64)
+    return ImageList(root, paths, subject, media, template, landmarks)
+
+
+def _template_subjects(meta: pathlib.Path) -> dict[int, int]:
+    """Template -> subject, from the galleries and probes of an IJB protocol."""
+    subjects = {}
+    for file in sorted(meta.glob("*_1N_*.csv")):
+        with file.open(newline="") as lines:
+            for number, row in enumerate(csv.reader(lines)):
+                if number:
+                    try:
+                        subjects[int(row[0])] = int(row[1])
+                    except (ValueError, IndexError) as error:
+                        raise InputError(f"{file}: line {number + 1} is no 'template,subject,...'") from error
+    return subjects
+
+
+def _find(root: pathlib.Path, pattern: str, *first: pathlib.Path) -> pathlib.Path | None:
+    for folder in (*first, root, root / "meta", root.parent / "meta"):
+        found = sorted(folder.glob(pattern))
+        if len(found) > 1:
+            raise InputError(f"{folder}: holds {len(found)} files {pattern}; keep the one of these images")
+        if found:
+            return found[0]
+    return None
+
+
+def _read_rows(file: pathlib.Path, widths: tuple[int, ...]) -> list[list[str]]:
+    try:
+        rows = [line.split() for line in file.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read ({error})") from error
+    rows = [row for row in rows if row] if rows and not rows[-1] else rows
+    for number, row in enumerate(rows, 1):
+        if len(row) not in widths:
+            wanted = " or ".join(map(str, widths))
+            raise InputError(f"{file}: line {number} has {len(row)} fields, not {wanted}")
+    if not rows:
+        raise InputError(f"{file}: is empty")
+    return rows
+
+
+def _people(paths: list[str]) -> np.ndarray:
+    """Numbers of the first folders, by name."""
+    return np.unique([path.partition("/")[0] for path in paths], return_inverse=True)[1].astype(np.int64)
+
+
+def _media(paths: list[str], pattern: re.Pattern) -> np.ndarray:
+    names = []
+    for path in paths:
+        folder, _, file = path.rpartition("/")
+        stem = file.rpartition(".")[0]
+        match = pattern.fullmatch(stem)
+        if "/" in folder:  # below a person's folder
+            names.append(f"{folder}/")
+        else:
+            names.append(f"{folder}/{match[1]}" if match else path)
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def _compiled(pattern: str) -> re.Pattern:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InputError(
+            f"config.media_pattern is {pattern!r}; it is no regular expression ({error})"
+        ) from error
+    if compiled.groups < 1:
+        raise InputError(f"config.media_pattern is {pattern!r}; it must have a group that names the video")
+    return compiled

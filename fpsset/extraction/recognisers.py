@@ -1,0 +1,116 @@
+"""Backbones as one call: aligned RGB faces in, embeddings and norms out."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fpsset.embedding import embed
+from fpsset.errors import InputError
+from fpsset.interop.official import load_official
+from fpsset.models.iresnet import IMAGE_SIZE, fold
+from fpsset.weights import BackboneCard, file_sha256, is_weights, read_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Recogniser:
+    """A backbone and how it wants its images.
+
+    Attributes:
+      card: of the backbone.
+      run: [B, 112, 112, 3] float32 in the card's colour order and normalisation -> ([B, D] unit
+        rows, [B] norms).
+    """
+
+    card: BackboneCard
+    run: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+    def __call__(self, faces: np.ndarray, swap: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Embeds faces.
+
+        Args:
+          faces: [B, 112, 112, 3] uint8, RGB.
+          swap: give them in the other colour order than the card's.
+
+        Returns:
+          ([B, D] float32 unit rows, [B] float32 norms).
+        """
+        if (self.card.color_order == "bgr") != swap:
+            faces = faces[..., ::-1]
+        return self.run((faces.astype(np.float32) - self.card.mean) / np.float32(self.card.std))
+
+
+def load_recogniser(config) -> Recogniser:
+    """The backbone that `config.weights` names.
+
+    Args:
+      config: as `fpsset.config.extraction_config` lists it.
+
+    Raises:
+      InputError: there is no such backbone, or the config does not say how an ONNX one wants its images,
+        or says something else than the weights' card.
+    """
+    path = pathlib.Path(config.weights)
+    if path.suffix == ".onnx":
+        return _onnx(path, config)
+    if not path.exists():
+        raise InputError(f"{path}: no such weights; give --config.weights=FILE, or a converted folder")
+    weights = read_weights(path) if is_weights(path) else load_official(path, config.color_order or None)
+    card = weights.card.backbone
+    if card is None:
+        raise InputError(f"{path}: holds no backbone; give the weights that embed images")
+    for field in ("color_order", "mean", "std"):
+        stated = config[field]
+        if stated not in (None, "", getattr(card, field)):
+            raise InputError(
+                f"config.{field} is {stated!r}, but {path} wants {getattr(card, field)!r}; leave it out"
+            )
+    variables = jax.device_put(fold(weights["backbone"]))
+    dtype = jnp.dtype(config.dtype)
+
+    def run(images: np.ndarray):
+        return tuple(np.asarray(values) for values in embed(variables, images, dtype))
+
+    return Recogniser(card, run)
+
+
+def _onnx(path: pathlib.Path, config) -> Recogniser:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(f"{path}: needs onnxruntime; pip install 'fpsset[onnx]'") from error
+    for field, example in (("color_order", "bgr"), ("mean", "127.5"), ("std", "127.5")):
+        if config[field] in (None, ""):
+            raise InputError(
+                f"config.{field} is not given, and {path} does not say what it wants; e.g. "
+                f"--config.{field}={example}"
+            )
+    sha256 = file_sha256(path)
+    try:
+        session = onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
+    except Exception as error:  # onnxruntime's own exceptions share no other base
+        raise InputError(f"{path}: cannot be read as ONNX ({str(error).splitlines()[0]})") from error
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    shape = inputs[0].shape if len(inputs) == 1 and len(outputs) == 1 else None
+    faces = {(3, IMAGE_SIZE, IMAGE_SIZE): True, (IMAGE_SIZE, IMAGE_SIZE, 3): False}
+    fixed = tuple(shape[1:]) if shape and len(shape) == 4 else None
+    if fixed not in faces or len(outputs[0].shape) != 2:
+        held = ", ".join(f"{port.name} {port.shape}" for port in (*inputs, *outputs))
+        raise InputError(f"{path}: is no recogniser of 112 x 112 faces with one output [N, D] ({held})")
+    channels_first, most = faces[fixed], shape[0] if isinstance(shape[0], int) else None
+
+    def run(images: np.ndarray):
+        if channels_first:
+            images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        parts = [images] if most is None else np.split(images, range(most, len(images), most))
+        vectors = np.concatenate([session.run(None, {inputs[0].name: part})[0] for part in parts])
+        norms = np.linalg.norm(vectors, axis=1)
+        return vectors / np.maximum(norms, 1e-12)[:, None], norms
+
+    wants = f"{sha256} {config.color_order} {config.mean} {config.std}"
+    digest = hashlib.sha256(wants.encode()).hexdigest()[:16]
+    return Recogniser(BackboneCard(path.name, config.color_order, config.mean, config.std, digest), run)
