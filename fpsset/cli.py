@@ -33,6 +33,8 @@ def convert(source: pathlib.Path, target: pathlib.Path, color_order: str | None)
     from fpsset.interop.official import load_official
     from fpsset.weights import save_weights
 
+    if target.resolve() in (source.resolve(), *source.resolve().parents):
+        raise InputError(f"{target}: holds IN; give another OUT")
     weights = load_official(source, color_order)
     save_weights(target, weights)
     card = weights.card
@@ -59,6 +61,8 @@ def export(weights: pathlib.Path, target: pathlib.Path, platforms: str) -> None:
     from fpsset.interop.export import export_aggregator
     from fpsset.loading import load
 
+    if target.resolve() == weights.resolve():
+        raise InputError(f"{target}: is WEIGHTS; give another OUT")
     model = load(weights)
     export_aggregator(
         target, model.model.apply, model.variables, model.dim, model.norm_scale, platforms.split(",")

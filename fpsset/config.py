@@ -1,6 +1,7 @@
 """The fields of a run's configuration, their defaults (the published recipe's) and their limits."""
 
 import math
+import pathlib
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
@@ -94,7 +95,9 @@ def check_extraction_config(config: ConfigDict) -> None:
     for field, example in (("images", "DIR"), ("weights", "FILE"), ("out", "FILE.npz")):
         if not config[field]:
             raise InputError(f"config.{field} is empty; give --config.{field}={example}")
-    need(config.out.endswith((".npz", ".parquet")), "out", "a file name that ends in .npz or .parquet")
+    named = pathlib.PurePath(config.out).suffix in (".npz", ".parquet")
+    need(config.mode == "extract", "mode", "'extract'")
+    need(named, "out", "a file name that ends in .npz or .parquet")
     need(config.color_order in ("", "bgr", "rgb"), "color_order", "'bgr' or 'rgb'")
     need(config.std is None or config.std > 0, "std", "positive")
     need(config.dtype in ("float32", "bfloat16"), "dtype", "'float32' or 'bfloat16'")

@@ -33,17 +33,22 @@ def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     beside = path.with_name(f".{path.name}.part")
     old = path.with_name(f".{path.name}.old")
-    for leftover in (beside, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(beside, ignore_errors=True)
+    if old.exists() and not path.exists():  # a process died between the two renames below
+        os.replace(old, path)
     beside.mkdir(parents=True)
     try:
         yield beside
         if path.exists():
             os.replace(path, old)
-        os.replace(beside, path)
+        try:
+            os.replace(beside, path)
+        except BaseException:
+            os.replace(old, path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        for leftover in (beside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_json(path: pathlib.Path, value) -> None:

@@ -109,7 +109,7 @@ def _parse(argv: list[str]) -> bool:
 
 def _extracts() -> bool:
     """Whether the config is one of an extraction, which needs no workdir."""
-    return _CONFIG.value.mode == "extract"
+    return "images" in _CONFIG.value
 
 
 if __name__ == "__main__":

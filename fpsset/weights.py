@@ -26,7 +26,7 @@ class BackboneCard:
       color_order: 'bgr' or 'rgb', of the channels it takes.
       mean: subtracted from pixels of 0..255, and
       std: what they are then divided by.
-      digest: of its weights, `digest` of its variables or of the file; equal weights have equal ones.
+      digest: names the embeddings it gives: of its weights, colour order and normalisation.
       alignment: the template that faces are aligned to.
     """
 
@@ -97,6 +97,15 @@ class Weights(dict):
         self.card = card
 
 
+def backbone_card(
+    architecture: str, weights_digest: str, color_order: str, mean: float, std: float
+) -> BackboneCard:
+    """The card of a backbone whose weights are named by `weights_digest`; see `BackboneCard`."""
+    parts = f"{weights_digest} {color_order} {float(mean)} {float(std)}"
+    digest = hashlib.sha256(parts.encode()).hexdigest()[:16]
+    return BackboneCard(architecture, color_order, mean, std, digest)
+
+
 def digest(tree: Any) -> str:
     """A short hash of the names, shapes and values of arrays; it does not depend on their dtype's width.
 
@@ -145,8 +154,10 @@ def save_weights(path: pathlib.Path, weights: Weights) -> None:
     import orbax.checkpoint as ocp  # takes seconds to import
 
     path = pathlib.Path(path).absolute()
-    if path.exists() and not is_weights(path):
-        raise InputError(f"{path}: exists and holds no converted weights; give another folder")
+    if path.exists() and not (is_weights(path) and {p.name for p in path.iterdir()} == {CARD, _VARIABLES}):
+        raise InputError(
+            f"{path}: exists and holds something else than converted weights; give another folder"
+        )
     with replacing_folder(path) as beside:
         with ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save(beside / _VARIABLES, dict(weights))

@@ -228,6 +228,7 @@ BAD = {
     "words_for_numbers": (["--config.model.temperature=('a','b')"], "config.model.temperature is ('a', 'b')"),
     "weights_when_training": (["--config.weights=x"], "config.weights is 'x'; it must be empty"),
     "unknown_key": (["--config.model.coreset_sise=3"], 'Did you mean "coreset_size"'),
+    "another_kind_of_run": (["--config.mode=extract"], "config.mode is 'extract'"),
     "unknown_section": (["--config.optimiser.decay=1"], 'Did you mean "optimizer"'),
     "wrong_type": (["--config.steps=many"], "--config.steps=many"),
     "coreset_of_none": (

@@ -59,7 +59,17 @@ def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
             rows = pyarrow.table({"embeddings": vectors, **columns})
             parquet.write_table(rows.replace_schema_metadata({_BACKBONE: table.backbone}), beside)
         else:
-            np.savez(beside, **columns, backbone=np.array(table.backbone))
+            with beside.open("wb") as file:
+                np.savez(file, **columns, backbone=np.array(table.backbone))
+
+
+def require_writable(path: pathlib.Path) -> None:
+    """Raises InputError unless a feature file can be written there; hours of work may come before."""
+    if path.suffix == ".parquet":
+        _pyarrow(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file name")
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def read_npz(path: pathlib.Path, known: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -29,9 +29,17 @@ def write_gallery(path: str | os.PathLike, gallery: Gallery, model: str) -> None
       path: the file.
       gallery: what to write.
       model: digest of the model that made the descriptors.
+
+    Raises:
+      InputError: ids that are no integers or strings, or not one a descriptor.
     """
-    with replacing(pathlib.Path(path)) as beside:
-        np.savez(beside, **gallery._asdict(), model=np.array(model))
+    if gallery.ids.dtype.kind not in "iuU" or gallery.ids.shape != gallery.norms.shape:
+        raise InputError(
+            f"{path}: ids must be [{len(gallery.norms)}] integers or strings; they are {gallery.ids.dtype} "
+            f"{list(gallery.ids.shape)}"
+        )
+    with replacing(pathlib.Path(path)) as beside, beside.open("wb") as file:
+        np.savez(file, **gallery._asdict(), model=np.array(model))
 
 
 def read_gallery(path: str | os.PathLike, model: str) -> Gallery:

@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from fpsset.errors import InputError
 from fpsset.models.iresnet import IMAGE_SIZE
 
 # Where eyes, nose and corners of the mouth lie in an aligned face of 112 x 112 pixels (x, y).
@@ -11,9 +12,24 @@ ARCFACE_112 = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 
+_FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # Pillow's others are rarely tested, and one starts a program
+
 
 class UnreadableImage(Exception):
     """The file gives no aligned face; the message says why."""
+
+
+def require_libraries(aligns: bool) -> None:
+    """Raises InputError unless images can be read, and aligned where that is wanted."""
+    try:
+        import PIL  # noqa: F401
+
+        if aligns:
+            from skimage.transform import SimilarityTransform
+
+            _ = SimilarityTransform.from_estimate
+    except (ImportError, AttributeError) as error:
+        raise InputError("images need Pillow and scikit-image; pip install 'fpsset[images]'") from error
 
 
 def read_face(path: pathlib.Path, landmarks: np.ndarray | None = None) -> np.ndarray:
@@ -34,7 +50,7 @@ def read_face(path: pathlib.Path, landmarks: np.ndarray | None = None) -> np.nda
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=_FORMATS) as file:
             image = file.convert("RGB")
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a whole image"
@@ -50,8 +66,8 @@ def read_face(path: pathlib.Path, landmarks: np.ndarray | None = None) -> np.nda
 def align(image, landmarks: np.ndarray):
     """Moves, turns and scales a PIL image so that five landmarks come to lie as in `ARCFACE_112`.
 
-    The similarity is the least-squares one (Umeyama 1991); pixels are interpolated bilinearly, and
-    what lies outside is black.
+    The similarity is the least-squares one in the aligned face (Umeyama 1991); pixels are interpolated
+    bilinearly, and what lies outside is black.
 
     Args:
       image: PIL image.
@@ -68,10 +84,10 @@ def align(image, landmarks: np.ndarray):
 
     if not np.isfinite(landmarks).all() or np.ptp(landmarks, axis=0).max() < 1:
         raise UnreadableImage("landmarks that are no face's")
-    backward = SimilarityTransform.from_estimate(ARCFACE_112, landmarks)
-    if not backward:
+    forward = SimilarityTransform.from_estimate(landmarks, ARCFACE_112)
+    if not forward:
         raise UnreadableImage("landmarks that are no face's")
-    (a, b, c), (d, e, f), _ = backward.params
+    (a, b, c), (d, e, f), _ = forward.inverse.params
     # PIL counts from the corner of the first pixel, landmarks from its centre.
     matrix = (a, b, c + 0.5 - 0.5 * (a + b), d, e, f + 0.5 - 0.5 * (d + e))
     size = (IMAGE_SIZE, IMAGE_SIZE)

@@ -8,9 +8,9 @@ import grain
 import numpy as np
 
 from fpsset.data.feature_table import FeatureTable
-from fpsset.data.files import read_npz, write_features
+from fpsset.data.files import read_npz, require_writable, write_features
 from fpsset.errors import InputError
-from fpsset.extraction.aligned_faces import UnreadableImage, read_face
+from fpsset.extraction.aligned_faces import UnreadableImage, read_face, require_libraries
 from fpsset.extraction.color_order import examine, sample_rows
 from fpsset.extraction.listing import ImageList, list_images
 from fpsset.extraction.recognisers import Recogniser, load_recogniser
@@ -38,7 +38,9 @@ def extract(config) -> FeatureTable:
       InputError: no images, no backbone, or no image that can be read.
     """
     out = pathlib.Path(config.out)
+    require_writable(out)
     images = list_images(pathlib.Path(config.images), config.landmarks, config.media_pattern)
+    require_libraries(aligns=images.landmarks is not None)
     recogniser = load_recogniser(config)
     if images.ignored:
         StepProgress.say(
@@ -50,6 +52,9 @@ def extract(config) -> FeatureTable:
     per_part = config.batch_size * config.batches_per_part
     starts = range(0, len(images), per_part)
     files = [parts / f"{start:09}.npz" for start in starts]
+    for file in files:
+        if file.is_file() and not _is_good(file, images):
+            file.unlink()
     done = sum(file.is_file() for file in files)
     batches = -(-len(images) // config.batch_size)
     with StepProgress(
@@ -73,9 +78,8 @@ def _embed_part(
     """The columns of a part: batches of one shape through the backbone, decoded ahead by threads."""
 
     def read(row: int) -> dict:
-        marks = None if images.landmarks is None else images.landmarks[row]
         try:
-            return {"row": row, "face": read_face(images.root / images.paths[row], marks), "problem": ""}
+            return {"row": row, "face": _read(images, row), "problem": ""}
         except UnreadableImage as error:
             return {"row": row, "face": None, "problem": str(error)}
 
@@ -109,6 +113,29 @@ def _embed_part(
         "bad_rows": np.array([row for row, _ in bad], np.int64),
         "bad_reasons": np.array([reason for _, reason in bad], str),
     }
+
+
+def _read(images: ImageList, row: int) -> np.ndarray:
+    """The aligned face of a row; raises UnreadableImage."""
+    marks = None if images.landmarks is None else images.landmarks[row]
+    return read_face(images.root / images.paths[row], marks)
+
+
+def _is_good(file: pathlib.Path, images: ImageList) -> bool:
+    """Whether a part is whole, and what it lists as unreadable still is."""
+    try:
+        part = read_npz(file, _PART)
+    except InputError:  # cut short by a power cut
+        return False
+    if set(part) != set(_PART):
+        return False
+    for row in part["bad_rows"]:
+        try:
+            _read(images, row)
+        except UnreadableImage:
+            continue
+        return False
+    return True
 
 
 def _join(
@@ -185,8 +212,7 @@ def _check_color_order(images: ImageList, recogniser: Recogniser, config) -> Non
     rows, faces = [], []
     for row in sample_rows(images.subject):
         try:
-            marks = None if images.landmarks is None else images.landmarks[row]
-            faces.append(read_face(images.root / images.paths[row], marks))
+            faces.append(_read(images, row))
             rows.append(row)
         except UnreadableImage:
             continue  # the run itself will list it

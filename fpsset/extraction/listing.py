@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 import pathlib
 import re
 
@@ -60,21 +61,43 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ""
     if file is not None:
         return _listed(root, file, pattern)
     paths, ignored = [], []
-    for path in sorted(root.rglob("*")):
-        parts = path.relative_to(root).parts
-        if path.is_dir() or any(part.startswith(".") for part in parts):
-            continue
-        name = "/".join(parts)
-        (paths if len(parts) > 1 and path.suffix.lower() in _SUFFIXES else ignored).append(name)
+    for path in _files(root):
+        is_image = "/" in path and pathlib.PurePosixPath(path).suffix.lower() in _SUFFIXES
+        (paths if is_image else ignored).append(path)
     if not paths:
         raise InputError(f"{root}: holds no image in a folder per person (*.png, *.jpg, *.webp, *.bmp)")
     people, media = _people(paths), _media(paths, pattern)
     return ImageList(root, paths, people, media, ignored=tuple(ignored))
 
 
+def _files(root: pathlib.Path) -> list[str]:
+    """Paths of all files below `root` that are not hidden, in order; links to folders are followed."""
+    found = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        here = pathlib.Path(folder)
+        inside = (here.resolve(), *here.resolve().parents)  # a link to one of these would never end
+        folders[:] = [f for f in folders if f[0] != "." and (here / f).resolve() not in inside]
+        found += [(here / f).relative_to(root).as_posix() for f in files if f[0] != "."]
+    for path in found:
+        if not path.isprintable() or not _is_utf8(path):
+            raise InputError(f"{root}: holds a file whose name is no plain text, {path!a}; rename it")
+    return sorted(found)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _listed(root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern) -> ImageList:
     rows = _read_rows(file, (11, 12))
-    paths = [row[0] for row in rows]
+    paths = [pathlib.PurePosixPath(row[0]).as_posix() for row in rows]
+    for number, path in enumerate(paths, 1):
+        if path.startswith("/") or ".." in path.split("/"):
+            raise InputError(f"{file}: line {number} names {path}; names start from {root}")
     try:
         landmarks = np.array([row[1:11] for row in rows], np.float64).reshape(-1, 5, 2)
     except ValueError as error:
@@ -92,7 +115,7 @@ def _listed(root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern) -> Imag
         )
     try:
         template, media = np.array([row[1:] for row in rows], np.int64).T
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{meta}: {error}; lines are 'name template media'") from error
     subjects = _template_subjects(meta.parent)
     subject = np.array([subjects.get(t, UNKNOWN_SUBJECT) for t in template.tolist()], np.int64)
@@ -103,18 +126,19 @@ def _template_subjects(meta: pathlib.Path) -> dict[int, int]:
     """Template -> subject, from the galleries and probes of an IJB protocol."""
     subjects = {}
     for file in sorted(meta.glob("*_1N_*.csv")):
-        with file.open(newline="") as lines:
-            for number, row in enumerate(csv.reader(lines)):
-                if number:
-                    try:
-                        subjects[int(row[0])] = int(row[1])
-                    except (ValueError, IndexError) as error:
-                        raise InputError(f"{file}: line {number + 1} is no 'template,subject,...'") from error
+        number = 0
+        try:
+            with file.open(newline="") as lines:
+                for number, row in enumerate(csv.reader(lines)):
+                    if number:
+                        subjects[int(row[0])] = int(np.int64(int(row[1])))
+        except (ValueError, IndexError, OverflowError, csv.Error) as error:
+            raise InputError(f"{file}: line {number + 1} is no 'template,subject,...'") from error
     return subjects
 
 
 def _find(root: pathlib.Path, pattern: str, *first: pathlib.Path) -> pathlib.Path | None:
-    for folder in (*first, root, root / "meta", root.parent / "meta"):
+    for folder in (*first, root, root / "meta", root.absolute().parent / "meta"):
         found = sorted(folder.glob(pattern))
         if len(found) > 1:
             raise InputError(f"{folder}: holds {len(found)} files {pattern}; keep the one of these images")

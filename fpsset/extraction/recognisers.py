@@ -1,7 +1,6 @@
 """Backbones as one call: aligned RGB faces in, embeddings and norms out."""
 
 import dataclasses
-import hashlib
 import pathlib
 from collections.abc import Callable
 
@@ -13,7 +12,9 @@ from fpsset.embedding import embed
 from fpsset.errors import InputError
 from fpsset.interop.official import load_official
 from fpsset.models.iresnet import IMAGE_SIZE, fold
-from fpsset.weights import BackboneCard, file_sha256, is_weights, read_weights
+from fpsset.weights import BackboneCard, backbone_card, file_sha256, is_weights, read_weights
+
+_ONNX_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,16 +102,22 @@ def _onnx(path: pathlib.Path, config) -> Recogniser:
     if fixed not in faces or len(outputs[0].shape) != 2:
         held = ", ".join(f"{port.name} {port.shape}" for port in (*inputs, *outputs))
         raise InputError(f"{path}: is no recogniser of 112 x 112 faces with one output [N, D] ({held})")
-    channels_first, most = faces[fixed], shape[0] if isinstance(shape[0], int) else None
+    if inputs[0].type not in _ONNX_TYPES:
+        raise InputError(f"{path}: takes {inputs[0].type}, not float images")
+    channels_first, dtype = faces[fixed], _ONNX_TYPES[inputs[0].type]
 
     def run(images: np.ndarray):
-        if channels_first:
-            images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-        parts = [images] if most is None else np.split(images, range(most, len(images), most))
-        vectors = np.concatenate([session.run(None, {inputs[0].name: part})[0] for part in parts])
+        batch = shape[0] if isinstance(shape[0], int) else len(images)
+        images = images.transpose(0, 3, 1, 2) if channels_first else images
+        parts = []
+        for start in range(0, len(images), batch):  # a batch size that the file fixes is exact
+            part = np.zeros((batch, *images.shape[1:]), dtype)
+            count = len(images[start : start + batch])
+            part[:count] = images[start : start + batch]
+            parts.append(session.run(None, {inputs[0].name: part})[0][:count])
+        vectors = np.concatenate(parts).astype(np.float32)
         norms = np.linalg.norm(vectors, axis=1)
         return vectors / np.maximum(norms, 1e-12)[:, None], norms
 
-    wants = f"{sha256} {config.color_order} {config.mean} {config.std}"
-    digest = hashlib.sha256(wants.encode()).hexdigest()[:16]
-    return Recogniser(BackboneCard(path.name, config.color_order, config.mean, config.std, digest), run)
+    card = backbone_card(path.name, sha256, config.color_order, config.mean, config.std)
+    return Recogniser(card, run)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import pathlib
 import re
@@ -12,7 +13,15 @@ from fpsset.errors import InputError
 from fpsset.interop.aggregator import aggregator_params, head_variables
 from fpsset.interop.backbones import adaface_config, backbone_variables, insightface_config
 from fpsset.interop.state_file import StateFile, Under, open_state
-from fpsset.weights import AggregatorCard, BackboneCard, Weights, WeightsCard, digest, file_sha256
+from fpsset.weights import (
+    AggregatorCard,
+    BackboneCard,
+    Weights,
+    WeightsCard,
+    backbone_card,
+    digest,
+    file_sha256,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +56,7 @@ _FAMILIES = (
     _Family("FaceCoresetNet", "aggregate_model.gamma", "model.", "bgr", f"code: none stated; {_WEIGHTS}"),
     _Family("AdaFace", "model.input_layer.0.weight", "model.", "bgr", f"code: MIT; {_WEIGHTS}"),
     _Family("CVLface", "net.input_layer.0.weight", "net.", "rgb", f"code: MIT; {_WEIGHTS}"),
+    _Family("CVLface", "model.net.input_layer.0.weight", "model.net.", "rgb", f"code: MIT; {_WEIGHTS}"),
     _Family("InsightFace", "layer1.0.conv1.weight", "", "rgb", f"code: MIT; {_WEIGHTS}"),
     _Family("IResNet", "input_layer.0.weight", "", None, "not known"),
 )
@@ -136,7 +146,7 @@ def _read_backbone(
         config = (insightface_config if family.name == "InsightFace" else adaface_config)(inner)
         variables = backbone_variables(inner, config)
     # (x / 255 - 0.5) / 0.5 in every family
-    return variables, BackboneCard(config.name, order, mean=127.5, std=127.5, digest=digest(variables))
+    return variables, backbone_card(config.name, digest(variables), order, mean=127.5, std=127.5)
 
 
 @contextlib.contextmanager
@@ -155,8 +165,12 @@ def _key_errors(path: pathlib.Path, prefix: str = "") -> Iterator[None]:
 
 
 def _kept(state: StateFile) -> set[str]:
-    plain = {key for key, value in state.hyperparameters.items() if type(value) in (int, float, str, bool)}
-    return plain & _KEPT
+    """Names of the hyperparameters to keep, those with plain values."""
+    return {
+        key
+        for key, value in state.hyperparameters.items()
+        if key in _KEPT and (type(value) in (int, str) or (type(value) is float and math.isfinite(value)))
+    }
 
 
 def _coreset_size(hyperparameters: dict, path: pathlib.Path) -> int:

@@ -77,7 +77,14 @@ def open_state(path: pathlib.Path) -> Iterator[StateFile]:
     """
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as file:
-            yield StateFile(file.get_tensor, file.keys(), file.metadata() or {})
+
+            def read(key: str) -> np.ndarray:
+                try:
+                    return file.get_tensor(key)
+                except (AttributeError, KeyError, TypeError) as error:  # a dtype that NumPy has not
+                    raise InputError(f"{path}: '{key}' is of a dtype that cannot be read") from error
+
+            yield StateFile(read, file.keys(), file.metadata() or {})
         return
     with TorchFile(path) as file:
         state, others = _find_state(file.content, path)

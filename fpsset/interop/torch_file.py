@@ -4,11 +4,11 @@ Such a file is a zip of one pickle and the raw bytes of each storage. The pickle
 unpickler that knows tensors and plain containers; every other class is replaced by an inert stand-in.
 """
 
-import collections
 import io
 import math
 import pathlib
 import pickle
+import pickletools
 import zipfile
 from typing import NamedTuple
 
@@ -34,9 +34,9 @@ _DTYPES = {
 }
 _ZIP = b"PK\x03\x04"
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # how files before PyTorch 1.6 begin
-_MOST_ENTRIES = 2**40  # of a tensor; more is no weight but an attack
+_MOST_REPEATED = 2**24  # entries of a tensor that repeats a smaller storage
 # What a damaged or hostile file can make the zip reader and the unpickler raise.
-_DAMAGED = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError)
+_DAMAGED = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
 _UNREADABLE = (
     *(pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError),
     *(LookupError, MemoryError, RecursionError, TypeError, ValueError),
@@ -107,7 +107,7 @@ class TorchFile:
         _require_zip(path)
         try:
             self._zip = zipfile.ZipFile(path)
-        except (*_DAMAGED, ValueError) as error:
+        except _DAMAGED as error:
             raise self._damaged(error) from error
         try:
             self.content = self._read_structure()
@@ -156,6 +156,7 @@ class TorchFile:
             raise InputError(f"{self._path}: holds big-endian numbers; save it on another machine")
         pickled = self._read("data.pkl")
         try:
+            _check_memo(pickled)
             return _Unpickler(io.BytesIO(pickled)).load()
         except _UNREADABLE as error:
             raise InputError(
@@ -224,8 +225,17 @@ class _Unpickler(pickle.Unpickler):
         return Storage(key, np.dtype(_DTYPES[dtype.name]), size)
 
 
+class _OrderedDict(dict):
+    """A dict; the attributes that some carry (a module's versions) are dropped."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state) -> None:
+        """Drops attributes."""
+
+
 _PLAIN = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("collections", "OrderedDict"): _OrderedDict,
     ("torch", "Size"): tuple,
     ("builtins", "set"): set,
     ("__builtin__", "set"): set,
@@ -247,8 +257,8 @@ class _RebuildTensor:
             raise pickle.UnpicklingError("a tensor that is none")
         if len(tensor.shape) != len(tensor.strides) or len(tensor.shape) > 32:
             raise pickle.UnpicklingError("a tensor with other strides than axes")
-        if math.prod(max(n, 1) for n in tensor.shape) > _MOST_ENTRIES:
-            raise pickle.UnpicklingError("a tensor too large to be one")
+        if math.prod(tensor.shape) > max(storage.size, _MOST_REPEATED):
+            raise pickle.UnpicklingError("a tensor far larger than its storage")
         return tensor
 
 
@@ -257,6 +267,13 @@ class _RebuildParameter:
 
     def __call__(self, tensor, *_) -> Tensor:
         return tensor
+
+
+def _check_memo(pickled: bytes) -> None:
+    """Refuses memo numbers beyond any real one: the unpickler makes room for as many objects."""
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(pickled):
+            raise pickle.UnpicklingError(f"memo number {argument}")
 
 
 def _require_zip(path: pathlib.Path) -> None:

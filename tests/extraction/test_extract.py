@@ -1,5 +1,6 @@
 """Images to features: what is listed, how faces are aligned, and whole runs."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -110,12 +111,15 @@ def test_loose_crops(tmp_path):
         ("ijbc_face_tid_mid.txt", "1.jpg 7\n", "line 1 has 2 fields"),
         ("ijbc_face_tid_mid.txt", "1.jpg 7 x\n2.jpg 7 71\n3.jpg 9 72\n", "invalid literal"),
         ("ijbc_1N_gallery_G1.csv", "A,B\n7,5\nx,5\n", "line 3 is no"),
+        ("ijbc_1N_gallery_G1.csv", f"A,B\n7,{10**30}\n", "line 2 is no"),
+        ("ijbc_1N_gallery_G1.csv", b"A,B,\xe9\n", "line 1 is no"),
+        ("ijbc_face_tid_mid.txt", f"1.jpg {10**30} 7\n2.jpg 7 71\n3.jpg 9 72\n", "too large"),
         ("other_name_5pts_score.txt", "1.jpg\n", "holds 2 files"),
     ],
 )
 def test_malformed_lists(tmp_path, file, text, problem):
     root = write_ijb(tmp_path)
-    (tmp_path / "meta" / file).write_text(text)
+    (tmp_path / "meta" / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=problem):
         list_images(root, "", PATTERN)
 
@@ -128,6 +132,39 @@ def test_nothing_to_list(tmp_path):
     for pattern in ("(", "frame"):
         with pytest.raises(InputError, match="media_pattern"):
             list_images(tmp_path, "", pattern)
+
+
+def test_links_are_followed_once(tmp_path):
+    write_people(tmp_path / "elsewhere", people=1)
+    (tmp_path / "faces/bob").mkdir(parents=True)
+    (tmp_path / "faces/ann").symlink_to(tmp_path / "elsewhere/person_0")
+    (tmp_path / "faces/bob/loop").symlink_to(tmp_path / "faces")
+    picture(1).save(tmp_path / "faces/bob/still.png")
+    assert list_images(tmp_path / "faces", "", PATTERN).paths == [
+        *(f"ann/still_{i}.png" for i in range(3)),
+        "bob/still.png",
+    ]
+
+
+def test_names_in_lists(tmp_path):
+    marks = " 1 2" * 5
+    (tmp_path / "marks.txt").write_text(f"./ann/0.png{marks}\n./ann/1.png{marks}\nbob//0.png{marks} .9\n")
+    images = list_images(tmp_path, str(tmp_path / "marks.txt"), PATTERN)
+    assert images.paths == ["ann/0.png", "ann/1.png", "bob/0.png"]
+    np.testing.assert_array_equal(images.subject, [0, 0, 1])
+    assert len(set(images.media.tolist())) == 3
+    for name in ("/data/ann/0.png", "../ann/0.png"):
+        (tmp_path / "marks.txt").write_text(name + marks)
+        with pytest.raises(InputError, match="line 1 names"):
+            list_images(tmp_path, str(tmp_path / "marks.txt"), PATTERN)
+
+
+def test_names_that_are_no_text(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    picture(0).save(folder / "a.png")
+    with pytest.raises(InputError, match="no plain text"):
+        list_images(tmp_path, "", PATTERN)
 
 
 @pytest.mark.parametrize(
@@ -161,16 +198,37 @@ def test_alignment_undoes_a_similarity(tmp_path, degrees, scale, shift):
     assert error.mean() < 1.0 and error.max() < 8
 
 
+def test_alignment_is_the_best_fit_in_the_aligned_face(tmp_path):
+    """For landmarks of no exact similarity, as profiles have: against least squares by hand."""
+    marks = ARCFACE_112 * [0.4, 1.0] + [40, 20] + np.random.default_rng(0).normal(0, 3, (5, 2))
+    x, y = marks.T
+    ones, zeros = np.ones(5), np.zeros(5)
+    system = np.concatenate([np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)])
+    a, b, dx, dy = np.linalg.lstsq(system, ARCFACE_112.T.ravel(), rcond=None)[0]
+    back = np.linalg.inv([[a, -b], [b, a]])
+    # Each pixel's colour is where it lies, so the aligned face shows where each of its pixels came from.
+    across, down = np.meshgrid(np.arange(200), np.arange(200))
+    Image.fromarray(np.stack([across, down, 0 * down], -1).astype(np.uint8)).save(tmp_path / "ramp.png")
+    aligned = read_face(tmp_path / "ramp.png", marks)
+    places = np.stack(np.meshgrid(np.arange(112), np.arange(112)), -1)
+    source = (places - [dx, dy]) @ back.T
+    inside = ((source > 1) & (source < 198)).all(-1)
+    assert inside.mean() > 0.4
+    assert np.abs(aligned[..., :2] - source)[inside].max() < 1.01
+
+
 def test_unreadable_faces(tmp_path):
     picture(0).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-400])
     (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "script.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 112 112\n")
     picture(0, 90).save(tmp_path / "small.png")
     Image.new("L", (112, 112), 7).save(tmp_path / "grey.png")
     assert read_face(tmp_path / "grey.png").shape == (112, 112, 3)
     for name, marks, problem in [
         ("cut.jpg", None, "not a whole image"),
         ("text.png", None, "not a whole image"),
+        ("script.png", None, "not a whole image"),  # Pillow would start a program for it
         ("none.png", None, "No such file"),
         ("small.png", None, "90 x 90 pixels"),
         ("small.png", np.full((5, 2), np.nan), "landmarks"),
@@ -215,11 +273,24 @@ def test_loose_crops_through_a_backbone(tmp_path, weights, capsys):
     assert "colour order: not checked" in capsys.readouterr().err
 
 
+def test_norms_that_say_nothing_are_noticed(tmp_path, weights, monkeypatch, capsys):
+    write_people(tmp_path / "faces")
+
+    def run(images):
+        return np.eye(len(images), 8, dtype=np.float32), np.ones(len(images), np.float32)
+
+    recogniser = Recogniser(BackboneCard("test", "rgb", 127.5, 127.5, ""), run)
+    monkeypatch.setattr(extraction, "load_recogniser", lambda config: recogniser)
+    fields = {"check_color_order": False}
+    extraction.extract(config_for(tmp_path / "faces", weights, tmp_path / "F.npz", **fields))
+    assert "warning: all norms are equal" in capsys.readouterr().err
+
+
 def test_an_interrupted_run_goes_on(tmp_path, weights, monkeypatch):
     write_people(tmp_path / "faces", people=4, each=5)
     out, straight = tmp_path / "F.npz", tmp_path / "straight.npz"
     extraction.extract(config_for(tmp_path / "faces", weights, straight))
-    done, embed_part = [], extraction._embed_part
+    done, again, embed_part = [], [], extraction._embed_part
 
     def stop_after_three(images, rows, *rest):
         if len(done) == 3:
@@ -227,16 +298,15 @@ def test_an_interrupted_run_goes_on(tmp_path, weights, monkeypatch):
         done.append(rows)
         return embed_part(images, rows, *rest)
 
+    def note_and_embed(images, rows, *rest):
+        again.append(rows)
+        return embed_part(images, rows, *rest)
+
     monkeypatch.setattr(extraction, "_embed_part", stop_after_three)
     with pytest.raises(KeyboardInterrupt):
         extraction.extract(config_for(tmp_path / "faces", weights, out))
     assert not out.exists() and len(list((tmp_path / ".F.npz.parts").glob("*.npz"))) == 3
-    again = []
-    monkeypatch.setattr(
-        extraction,
-        "_embed_part",
-        lambda images, rows, *rest: again.append(rows) or embed_part(images, rows, *rest),
-    )
+    monkeypatch.setattr(extraction, "_embed_part", note_and_embed)
     extraction.extract(config_for(tmp_path / "faces", weights, out))
     assert again == [range(12, 16), range(16, 20)]
     assert not (tmp_path / ".F.npz.parts").exists()
@@ -245,6 +315,24 @@ def test_an_interrupted_run_goes_on(tmp_path, weights, monkeypatch):
         for column in ours.files:
             np.testing.assert_array_equal(ours[column], theirs[column])
 
+    # A part that a power cut left short is made again, and what became readable is read.
+    done.clear()
+    broken = tmp_path / "faces/person_0/still_2.png"
+    whole, stat = broken.read_bytes(), broken.stat()
+    broken.write_bytes(bytes(len(whole)))
+    os.utime(broken, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    monkeypatch.setattr(extraction, "_embed_part", stop_after_three)
+    with pytest.raises(KeyboardInterrupt):
+        extraction.extract(config_for(tmp_path / "faces", weights, out))
+    (tmp_path / ".F.npz.parts/000000004.npz").write_bytes(b"")
+    broken.write_bytes(whole)
+    os.utime(broken, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    again.clear()
+    monkeypatch.setattr(extraction, "_embed_part", note_and_embed)
+    extraction.extract(config_for(tmp_path / "faces", weights, out))
+    assert [part.start for part in again] == [0, 4, 12, 16]
+    np.testing.assert_array_equal(read_features(out).embeddings, read_features(straight).embeddings)
+
     # Parts of other images are not used.
     done.clear()
     monkeypatch.setattr(extraction, "_embed_part", stop_after_three)
@@ -252,11 +340,7 @@ def test_an_interrupted_run_goes_on(tmp_path, weights, monkeypatch):
         extraction.extract(config_for(tmp_path / "faces", weights, out))
     picture(99).save(tmp_path / "faces/person_0/still_0.png")
     again.clear()
-    monkeypatch.setattr(
-        extraction,
-        "_embed_part",
-        lambda images, rows, *rest: again.append(rows) or embed_part(images, rows, *rest),
-    )
+    monkeypatch.setattr(extraction, "_embed_part", note_and_embed)
     extraction.extract(config_for(tmp_path / "faces", weights, out))
     assert len(again) == 5
 
@@ -307,6 +391,7 @@ def test_bad_input_as_processes(tmp_path, weights):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad/ann").mkdir(parents=True)
     (tmp_path / "bad/ann/a.png").write_text("no image")
+    (tmp_path / "folder.npz").mkdir()
     (tmp_path / "x.onnx").write_text("no network")
     given = {"images": tmp_path / "faces", "weights": weights, "out": tmp_path / "out/F.npz"}
     stated = {"color_order": "bgr", "mean": 127.0, "std": 128.0}
@@ -320,6 +405,9 @@ def test_bad_input_as_processes(tmp_path, weights):
         ({"color_order": "bgr"}, "images are rgb, not bgr"),
         ({"std": 0.0}, "config.std is 0.0"),
         ({"out": tmp_path / "F.csv"}, "ends in .npz or .parquet"),
+        ({"mode": "eval"}, "config.mode is 'eval'"),
+        ({"out": tmp_path}, "ends in .npz or .parquet"),
+        ({"out": tmp_path / "folder.npz"}, "is a folder"),
         ({"batch_size": 0}, "config.batch_size is 0"),
     ]
     for changes, problem in cases:

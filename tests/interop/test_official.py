@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 
 import chex
@@ -14,7 +15,7 @@ import fpsset
 from fpsset.cli import main
 from fpsset.errors import InputError
 from fpsset.models.iresnet import IResNetConfig
-from fpsset.weights import digest, read_weights, save_weights
+from fpsset.weights import read_weights, save_weights
 from tests.sets import make_set
 from tests.torch_files import aggregator_state, random_variables, save, state_dict
 
@@ -33,7 +34,15 @@ def official(backbone):
     inner = state_dict(backbone, TINY)
     state = {f"model.{key}": value for key, value in inner.items()}
     state |= {f"template_model.module.{key}": value for key, value in inner.items()}
-    hyperparameters = {"arch": "ir_8", "coreset_size": 2, "m": 0.7, "h": 0.3, "s": 32.0, "data_root": "/data"}
+    hyperparameters = {
+        "arch": "ir_8",
+        "coreset_size": 2,
+        "m": 0.7,
+        "h": 0.3,
+        "s": 32.0,
+        "data_root": "/data",
+        "t_alpha": float("nan"),
+    }
     return {
         "epoch": 3,
         "state_dict": state | aggregator_state(32),
@@ -54,7 +63,7 @@ def test_face_coreset_net(tmp_path, official, backbone):
     card = weights.card
     assert (card.family, card.backbone.color_order) == ("FaceCoresetNet", "bgr")
     assert card.backbone.architecture == "ir[1, 1, 1, 1] (adaface)"
-    assert card.aggregator.coreset_size == 2 and card.aggregator.backbone == digest(backbone)
+    assert card.aggregator.coreset_size == 2 and card.aggregator.backbone == card.backbone.digest
     assert card.hyperparameters == {"arch": "ir_8", "coreset_size": 2, "m": 0.7, "h": 0.3, "s": 32.0}
     ignored = "; ".join(card.ignored)
     for words in ("template_model", "never called (10)", "head.t", "data_root", "optimizer_states", "epoch"):
@@ -71,6 +80,7 @@ def test_face_coreset_net(tmp_path, official, backbone):
     [
         ("AdaFace", TINY, "model.", "bgr"),
         ("CVLface", TINY, "net.", "rgb"),
+        ("CVLface", TINY, "model.net.", "rgb"),
         ("InsightFace", TINY_INSIGHT, "", "rgb"),
         ("InsightFace", TINY_INSIGHT, "module.", "rgb"),
         ("AdaFace", IResNetConfig((1, 1, 1, 1), bottleneck=True), "model.", "bgr"),
@@ -89,7 +99,8 @@ def test_a_network_without_a_family_needs_its_colour_order(tmp_path, backbone):
     path = write(tmp_path / "a.pt", state_dict(backbone, TINY))
     with pytest.raises(InputError, match="colour order; state it"):
         fpsset.load_official(path)
-    assert fpsset.load_official(path, color_order="rgb").card.backbone.color_order == "rgb"
+    rgb, bgr = (fpsset.load_official(path, color_order=order).card.backbone for order in ("rgb", "bgr"))
+    assert rgb.color_order == "rgb" and rgb.digest != bgr.digest  # they embed images differently
     with pytest.raises(InputError, match="must be 'bgr' or 'rgb'"):
         fpsset.load_official(path, color_order="grb")
 
@@ -180,9 +191,14 @@ def test_convert_refuses(tmp_path, official, backbone, capsys):
     source = write(tmp_path / "a.ckpt", official)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.tex").write_text("x")
+    save_weights(tmp_path / "used", fpsset.load_official(source))
+    (tmp_path / "used/mine.stablehlo").write_text("x")
     bare = write(tmp_path / "bare.pt", state_dict(backbone, TINY))
     cases = {
-        ("convert", source, tmp_path / "full"): "holds no converted weights",
+        ("convert", source, tmp_path / "full"): "holds something else than converted weights",
+        ("convert", source, tmp_path / "used"): "holds something else",
+        ("convert", source, tmp_path): "holds IN",
+        ("export", source, source): "is WEIGHTS",
         ("convert", tmp_path / "none.ckpt", tmp_path / "out"): "cannot be read",
         ("convert", bare, tmp_path / "out"): "colour order",
         ("convert", source): "Missing argument",
@@ -193,7 +209,28 @@ def test_convert_refuses(tmp_path, official, backbone, capsys):
         assert main(list(map(str, arguments))) == 2
         out, err = capsys.readouterr()
         assert problem in err and err.count("\n") == 1 and not out
+    fpsset.load(source)
+    assert (tmp_path / "used/mine.stablehlo").exists()
     assert not (tmp_path / "out").exists() and (tmp_path / "full/thesis.tex").exists()
+
+
+def test_a_failed_replacement_leaves_the_old_weights(tmp_path, official, monkeypatch):
+    weights = fpsset.load_official(write(tmp_path / "a.ckpt", official))
+    save_weights(tmp_path / "w", weights)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    rename = os.replace
+
+    def fail_at_the_second(source, target):
+        if str(source).endswith(".part"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        save_weights(tmp_path / "w", weights)
+    monkeypatch.undo()
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+    fpsset.load(tmp_path / "w")
 
 
 def test_damaged_cards(tmp_path, official):
@@ -239,6 +276,9 @@ def test_galleries_belong_to_their_model(tmp_path, official):
     np.testing.assert_allclose(gallery.descriptors, descriptors, atol=1e-6)
     with pytest.raises(InputError, match="was made by the model"):
         other.load_gallery(tmp_path / "gallery.npz")
+    for wrong in (np.array(["ann", None]), ids[:1]):
+        with pytest.raises(InputError, match="ids must be"):
+            first.save_gallery(tmp_path / "gallery.npz", wrong, descriptors, norms)
     np.savez(tmp_path / "features.npz", embeddings=descriptors, norms=norms)
     with pytest.raises(InputError, match="no column 'ids'"):
         first.load_gallery(tmp_path / "features.npz")
