@@ -48,7 +48,8 @@ def base_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.source = "files"  # 'files' or 'synthetic'
     config.data.train = ""  # feature files, .npz or .parquet
-    config.data.eval = ""
+    config.data.eval = ""  # or a folder in the layout of IJB-B and IJB-C
+    config.data.eval_features = ""  # of an IJB folder given as data.eval; found beside it when empty
     config.data.pairs = ""  # lines 'template template same'; all pairs of templates when empty
     config.data.max_size = 20  # faces in a training template
     config.data.max_clip = 3  # frames of one seed in a row
@@ -60,6 +61,9 @@ def base_config() -> ConfigDict:
 
     config.evaluation = ConfigDict()
     config.evaluation.metric = "tar@far=1e-3"  # on held-out people; the best checkpoint is chosen by it
+    # How TAR at FAR is read off: 'conservative' (FAR <= target) or 'nearest' (InsightFace's code, for
+    # comparison with published figures; the FAR achieved may exceed the target).
+    config.evaluation.convention = "conservative"
     config.evaluation.faces_per_batch = 8192
     config.evaluation.fps_gamma = 0.35  # of the baseline 'fps'
     config.evaluation.resamples = 200  # of the subjects, for 95% intervals; 0: none
@@ -140,6 +144,8 @@ def check_config(config: ConfigDict) -> None:
     need(config.data.norm_mean >= 0, "data.norm_mean", "positive, or 0 to leave norms as they are")
     metric = config.evaluation.metric
     need(_is_tar(metric), "evaluation.metric", "'tar@far=1e-1' ... 'tar@far=1e-6'")
+    values = "'conservative' or 'nearest'"
+    need(config.evaluation.convention in ("conservative", "nearest"), "evaluation.convention", values)
     need(config.evaluation.faces_per_batch >= 1, "evaluation.faces_per_batch", "at least 1")
     need(config.evaluation.resamples >= 0, "evaluation.resamples", "at least 0")
 

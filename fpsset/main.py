@@ -27,14 +27,17 @@ def run(config, workdir: pathlib.Path) -> None:
       Interrupted: training was asked to stop.
     """
     from fpsset.config import check_config
-    from fpsset.data.sources import evaluation_table, training_table
-    from fpsset.evaluation.protocols import evaluate, require_backbone, require_model, verification_protocol
+    from fpsset.data.sources import evaluation_data, training_table
+    from fpsset.evaluation.protocols import evaluate, make_protocol, require_backbone, require_model
     from fpsset.evaluation.report import write_report
     from fpsset.loading import load
     from fpsset.training.loop import train
 
     check_config(config)
-    protocol = verification_protocol(evaluation_table(config.data, config.seed), config.data.pairs)
+    data = evaluation_data(config.data, config.seed)
+    if data.note:
+        print(data.note, file=sys.stderr)
+    protocol = make_protocol(data.table, data.pairs_file, data.search)
     if config.mode == "train":
         table = training_table(config.data, config.seed)
         require_backbone(protocol, table.dim, table.backbone)
@@ -47,6 +50,7 @@ def run(config, workdir: pathlib.Path) -> None:
         config.evaluation.fps_gamma,
         config.evaluation.resamples,
         config.evaluation.faces_per_batch,
+        config.evaluation.convention,
     )
     title = f"{pathlib.Path(protocol.name).name}; fpsset is {aggregator.name}"
     print(write_report(workdir, results, curves, title))

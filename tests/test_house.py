@@ -12,7 +12,8 @@ PACKAGE = pathlib.Path(fpsset.__file__).parent
 MAY_IMPORT = {
     "ops": {"ops"},
     "models": {"ops", "models", "face_set"},
-    "data": {"data", "face_set", "errors", "files"},
+    "data": {"data", "face_set", "errors", "files", "safe_pickle"},
+    "safe_pickle": set(),
     "face_set": {"errors"},
     "files": set(),
     "errors": set(),
@@ -35,7 +36,7 @@ MAY_IMPORT = {
         *("models", "data", "face_set", "errors", "files", "descriptors"),
         *("evaluation", "progress", "interrupts", "weights", "training"),
     },
-    "interop": {"models", "errors", "face_set", "files", "weights", "interop"},
+    "interop": {"models", "errors", "face_set", "files", "safe_pickle", "weights", "interop"},
     "loading": {"aggregator", "training", "interop", "weights", "errors"},
     "extraction": {
         *("models", "data", "embedding", "errors", "files", "interop"),

@@ -223,6 +223,8 @@ BAD = {
     "broken_config": (["--config={tmp}/broken.py"], "broken.py"),
     "no_workdir": (["--workdir="], "--workdir is missing"),
     "workdir_is_a_file": (["--workdir={tmp}/text.npz", "--config.data.holdout=0.5"], "cannot be written to"),
+    "convention": (["--config.evaluation.convention=best"], "config.evaluation.convention is 'best'"),
+    "no_ijb": (["--config.data.eval={tmp}"], "holds no *_face_tid_mid.txt"),
     "nan_in_config": (["--config.head.margin=nan"], "config.head.margin is nan; it must be finite"),
     "milestones": (["--config.optimizer.milestones=(-5,)"], "config.optimizer.milestones is (-5,)"),
     "words_for_numbers": (["--config.model.temperature=('a','b')"], "config.model.temperature is ('a', 'b')"),
@@ -307,3 +309,34 @@ def test_bad_input_gives_one_line_and_exit_code_2(failures, straight, name):
     assert message in err
     assert not (tmp / name).exists()
     assert max(steps_logged(straight[0])) == STEPS
+
+
+def test_the_official_checkpoint_on_the_official_layout(tmp_path, shared):
+    """A published checkpoint on IJB's own files, under the convention of published figures."""
+    workdir = tmp_path / "run"
+    out, err = finish(
+        start(
+            f"--workdir={workdir}",
+            f"--config.weights={shared}/parity/aggregator.ckpt",
+            f"--config.data.eval={shared}/parity/ijb_mini/IJBC",
+            "--config.evaluation.convention=nearest",
+            config="ijbc.py:eval",
+        )
+    )
+    assert "Identification, IJBC-features.pickle" in out and "the official set has 469375" in err
+    results = json.loads((workdir / "results.json").read_text())
+    assert set(results) == {"verification", "identification"}
+    expected = json.loads((shared / "parity/ijb_mini/expected.json").read_text())
+    plain = results["verification"]["norm_weighted"]
+    assert {
+        far: round(100 * plain[f"tar@far={far}"], 2) for far in expected["tar_at_far_percent"]
+    } == expected["tar_at_far_percent"]
+    assert results["identification"]["media_mean"]["rank@1"] == pytest.approx(
+        expected["identification"]["top1"], abs=1e-6
+    )
+    assert results["verification"]["fpsset"]["tar@far=1e-3"] > 0.5
+    assert sorted(p.name for p in (workdir / "report").iterdir()) == [
+        "identification.txt",
+        "roc.png",
+        "verification.txt",
+    ]

@@ -1,7 +1,11 @@
 """Which faces a run trains and is evaluated on, by its configuration."""
 
+import pathlib
+from typing import NamedTuple
+
 from fpsset.data.feature_table import FeatureTable, require_people
 from fpsset.data.files import read_features
+from fpsset.data.ijb import SearchLists, read_ijb
 from fpsset.data.synthetic import make_synthetic
 from fpsset.errors import InputError
 
@@ -23,21 +27,35 @@ def training_table(data, seed: int) -> FeatureTable:
     return table
 
 
-def evaluation_table(data, seed: int) -> FeatureTable:
-    """The faces to evaluate on: people that training does not see.
+class EvaluationData(NamedTuple):
+    """What to evaluate on: people that training does not see."""
+
+    table: FeatureTable
+    pairs_file: str  # empty for all pairs
+    search: SearchLists | None  # a 1:N protocol
+    note: str  # what the user should know; empty if nothing
+
+
+def evaluation_data(data, seed: int) -> EvaluationData:
+    """The faces to evaluate on, and how.
 
     Args:
-      data: `config.data`.
+      data: `config.data`; `eval` names a feature file or a folder in IJB's layout.
       seed: of synthetic faces; these are drawn apart from the training ones.
 
     Raises:
       InputError: no file is given, or it is not usable.
     """
     if data.source == "synthetic":
-        return make_synthetic(data.eval_people, seed + 1_000_003, data.dim)[0]
-    table = read_features(_given(data.eval, "eval"))
+        table = make_synthetic(data.eval_people, seed + 1_000_003, data.dim)[0]
+        return EvaluationData(table, data.pairs, None, "")
+    path = pathlib.Path(_given(data.eval, "eval"))
+    if path.is_dir():
+        ijb = read_ijb(path, data.eval_features)
+        return EvaluationData(ijb.table, data.pairs or str(ijb.pairs_file), ijb.search, ijb.note)
+    table = read_features(path)
     require_people(table, 2)
-    return table
+    return EvaluationData(table, data.pairs, None, "")
 
 
 def _given(path: str, field: str) -> str:

@@ -1,15 +1,18 @@
-"""What a run evaluates: all five methods under the verification protocol."""
+"""What a run evaluates: all five methods, 1:1 and where there are galleries 1:N."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from fpsset.aggregator import Aggregator
-from fpsset.data.feature_table import FeatureTable, templates
+from fpsset.data.feature_table import UNKNOWN_SUBJECT, FeatureTable, templates
+from fpsset.data.ijb import SearchLists
 from fpsset.descriptors import Descriptors, describe
 from fpsset.errors import InputError
+from fpsset.evaluation.identification import Search, identification_metrics, search_protocol
 from fpsset.evaluation.intervals import SubjectResampler
 from fpsset.evaluation.verification import (
+    CONVENTIONS,
     Pairs,
     all_pairs,
     far_name,
@@ -21,31 +24,33 @@ from fpsset.evaluation.verification import (
 from fpsset.face_set import RaggedSets
 from fpsset.models.pooling import baselines
 
-Metrics = dict[str, float | int | None]
+Metrics = dict[str, float | int | str | None]
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-class Verification(NamedTuple):
-    """A verification protocol: T templates and the pairs of them to compare."""
+class Protocol(NamedTuple):
+    """T templates, the pairs of them to compare, and the galleries to search."""
 
     subjects: np.ndarray  # [T]
     sets: RaggedSets  # T sets
     pairs: Pairs
+    search: Search | None
     dim: int
     backbone: str  # digest of the weights that made the embeddings; empty when not known
     name: str
 
 
-def verification_protocol(table: FeatureTable, pairs_file: str = "") -> Verification:
-    """Templates and pairs of a table.
+def make_protocol(table: FeatureTable, pairs_file: str = "", search: SearchLists | None = None) -> Protocol:
+    """Templates, pairs and galleries of a table.
 
     Args:
       table: faces with templates; without them each subject's faces are split in two.
       pairs_file: pairs to score; all pairs of templates when empty.
+      search: lists of a 1:N protocol.
 
     Raises:
-      InputError: a malformed pairs file or none of the templates it lists, or no genuine or no
-        impostor pair.
+      InputError: a malformed pairs file, a list that names a template without faces, or no genuine or
+        no impostor pair.
     """
     if pairs_file and table.template is None:
         raise InputError(f"{table.name}: no column 'template'; the pairs of {pairs_file} need one")
@@ -56,17 +61,19 @@ def verification_protocol(table: FeatureTable, pairs_file: str = "") -> Verifica
         raise InputError(
             f"{pairs_file or table.name}: holds no {kind} pair of templates; verification needs both"
         )
-    return Verification(subjects, sets, pairs, table.dim, table.backbone, table.name)
+    found = search_protocol(search.galleries, search.probes, ids) if search else None
+    return Protocol(subjects, sets, pairs, found, table.dim, table.backbone, table.name)
 
 
 def evaluate(
     aggregator: Aggregator,
-    protocol: Verification,
+    protocol: Protocol,
     fps_gamma: float = 0.35,
     resamples: int = 200,
     faces_per_batch: int = 8192,
-) -> tuple[dict[str, Metrics], Curves]:
-    """Verification by the four baselines and the model.
+    convention: str = "conservative",
+) -> tuple[dict[str, dict[str, Metrics]], Curves]:
+    """Verification, and identification where there are galleries, by the four baselines and the model.
 
     Args:
       aggregator: the trained model.
@@ -74,9 +81,11 @@ def evaluate(
       fps_gamma: exponent of the norm in the baseline 'fps'.
       resamples: of the subjects, for 95% intervals; 0 for none.
       faces_per_batch: padded faces a batch.
+      convention: a name of `CONVENTIONS`.
 
     Returns:
-      ({method: {metric: value}}, {method: (FAR, TAR) along the ROC}).
+      ({'verification' and maybe 'identification': {method: {metric: value}}}, {method: (FAR, TAR)
+      along the ROC}).
 
     Raises:
       InputError: embeddings of another backbone than the model's.
@@ -85,16 +94,25 @@ def evaluate(
     sets = aggregator.scaled(protocol.sets)
     models = {**baselines(aggregator.model.coreset_size, fps_gamma), "fpsset": aggregator.model}
     described = describe(models, {"fpsset": aggregator.variables}, sets, faces_per_batch)
-    resampler = SubjectResampler(protocol.pairs, protocol.subjects, resamples)
-    results, curves = {}, {}
+    # Intervals resample subjects as conservative figures count, so they need all and go with those.
+    wanted = convention == "conservative" and (protocol.subjects != UNKNOWN_SUBJECT).all()
+    resampler = SubjectResampler(protocol.pairs, protocol.subjects, resamples if wanted else 0)
+    results: dict[str, dict[str, Metrics]] = {"verification": {}}
+    curves: Curves = {}
+    if protocol.search:
+        results["identification"] = {}
     for name, descriptors in described.items():
         scores = pair_scores(descriptors.vectors, protocol.pairs)
-        results[name] = verification_metrics(scores, protocol.pairs, protocol.subjects, resampler)
+        results["verification"][name] = verification_metrics(
+            scores, protocol.pairs, protocol.subjects, resampler, convention
+        )
+        if protocol.search:
+            results["identification"][name] = identification_metrics(descriptors.vectors, protocol.search)
         curves[name] = roc(scores, protocol.pairs.same)
     return results, curves
 
 
-def require_backbone(protocol: Verification, dim: int, backbone: str) -> None:
+def require_backbone(protocol: Protocol, dim: int, backbone: str) -> None:
     """Raises InputError unless the protocol's embeddings can be of the backbone the model was trained on.
 
     Args:
@@ -126,7 +144,11 @@ def require_model(aggregator: Aggregator, wanted) -> None:
 
 
 def verification_metrics(
-    scores: np.ndarray, pairs: Pairs, subjects: np.ndarray, resampler: SubjectResampler
+    scores: np.ndarray,
+    pairs: Pairs,
+    subjects: np.ndarray,
+    resampler: SubjectResampler,
+    convention: str = "conservative",
 ) -> Metrics:
     """All figures of one method: counts, and per FAR target the TAR, its interval and what was achieved.
 
@@ -135,6 +157,7 @@ def verification_metrics(
       pairs: P pairs.
       subjects: [T].
       resampler: for the intervals.
+      convention: a name of `CONVENTIONS`.
 
     Returns:
       Metrics by name; None where there are not enough impostors.
@@ -144,9 +167,10 @@ def verification_metrics(
         "templates": len(subjects),
         "genuine_pairs": int(pairs.same.sum()),
         "impostor_pairs": int((~pairs.same).sum()),
+        "convention": convention,
     }
     intervals = resampler.tar_intervals(scores)
-    for point in operating_points(scores, pairs.same):
+    for point in CONVENTIONS[convention](scores, pairs.same):
         name = far_name(point.far)
         metrics[f"tar@far={name}"] = point.tar
         if point.far in intervals:

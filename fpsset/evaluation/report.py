@@ -20,25 +20,33 @@ _STYLES = {
 }
 
 
-def write_report(workdir: pathlib.Path, results: dict[str, Metrics], curves: Curves, title: str) -> str:
-    """Writes results.json, report/verification.txt and report/roc.png.
+Results = dict[str, dict[str, Metrics]]
+
+
+def write_report(workdir: pathlib.Path, results: Results, curves: Curves, title: str) -> str:
+    """Writes results.json, and in report/ verification.txt, roc.png and maybe identification.txt.
 
     Args:
       workdir: where to.
-      results: {method: {metric: value}} of verification.
+      results: {'verification' and maybe 'identification': {method: {metric: value}}}.
       curves: {method: (FAR, TAR)}.
       title: what was evaluated.
 
     Returns:
-      The table as text.
+      The tables as text.
     """
-    text = verification_table(results, title)
-    with replacing(workdir / "report" / "verification.txt") as beside:
-        beside.write_text(text)
+    texts = {"verification": verification_table(results["verification"], title)}
+    if "identification" in results:
+        texts["identification"] = identification_table(results["identification"], title)
+    else:  # an earlier evaluation's would not belong to these results
+        (workdir / "report" / "identification.txt").unlink(missing_ok=True)
+    for name, text in texts.items():
+        with replacing(workdir / "report" / f"{name}.txt") as beside:
+            beside.write_text(text)
     with replacing(workdir / "report" / "roc.png") as beside:
-        _draw_roc(beside, curves, results, title)
-    write_json(workdir / "results.json", {"verification": results})
-    return text
+        _draw_roc(beside, curves, results["verification"], title)
+    write_json(workdir / "results.json", results)
+    return "\n".join(texts.values())
 
 
 def verification_table(results: dict[str, Metrics], title: str) -> str:
@@ -60,16 +68,40 @@ def verification_table(results: dict[str, Metrics], title: str) -> str:
             achieved.append(low if low == high else f"{low}\n{high}")
     table.add_section()
     table.add_row("achieved FAR", *achieved)
+    how = "the ROC's vertex nearest to the target, as InsightFace's code reads it"
+    if any_method["convention"] == "conservative":
+        how = "largest accepted set with FAR <= target; 95% intervals by resampling subjects"
+    return _as_text(
+        table,
+        f"{any_method['subjects']} subjects, {any_method['templates']} templates, "
+        f"{any_method['genuine_pairs']} genuine and {any_method['impostor_pairs']} impostor pairs; {how}",
+    )
+
+
+def identification_table(results: dict[str, Metrics], title: str) -> str:
+    """Ranks, TPIR at FPIR and the merged-gallery figures by method, as plain text."""
+    any_method = next(iter(results.values()))
+    table = Table(title=f"Identification, {title}", title_justify="left")
+    names = [name for name in any_method if "@" in name and "threshold" not in name]
+    table.add_column("method")
+    for name in names:
+        table.add_column(name.replace("@", "\n@ "), justify="right")
+    for method, metrics in results.items():
+        values = [metrics[name] for name in names]
+        table.add_row(method, *["-" if value is None else f"{value:.4f}" for value in values])
+    return _as_text(
+        table,
+        f"{any_method['probes']} probes, {any_method['mated_probes']} with a mate, {any_method['gallery']} "
+        "gallery templates; tpir: each gallery apart, probes without a mate in it set the threshold, mean "
+        "over galleries ('-': too few of them); rank and merged_tpir: galleries merged, no open set",
+    )
+
+
+def _as_text(table: Table, caption: str) -> str:
     buffer = io.StringIO()
     console = Console(file=buffer, width=110)
     console.print(table)
-    console.print(
-        f"{any_method['subjects']} subjects, {any_method['templates']} templates, "
-        f"{any_method['genuine_pairs']} genuine and {any_method['impostor_pairs']} impostor pairs; "
-        "largest accepted set with FAR <= target; 95% intervals by resampling subjects",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(caption, highlight=False, soft_wrap=True)
     return buffer.getvalue()
 
 

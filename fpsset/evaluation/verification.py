@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fpsset.data.feature_table import UNKNOWN_SUBJECT
 from fpsset.errors import InputError
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -26,7 +27,7 @@ class OperatingPoint(NamedTuple):
 
     far: float  # the target
     tar: float | None  # None: not enough impostors
-    achieved_far: float | None  # <= far
+    achieved_far: float | None  # <= far, by the conservative convention
     threshold: float | None  # pairs that score above it are accepted
 
 
@@ -47,7 +48,7 @@ def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np
     Args:
       path: text file, columns apart by blanks or commas; `same` is 1 for a genuine pair.
       template_ids: [T] sorted ids.
-      subjects: [T].
+      subjects: [T], `UNKNOWN_SUBJECT` where it is not known.
 
     Returns:
       Pairs in the file's order.
@@ -60,10 +61,11 @@ def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        text = path.read_text().replace(",", " ").splitlines()
+        with path.open() as file:
+            delimiter = "," if "," in file.readline() else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an empty file is reported below
-            rows = np.loadtxt(text, dtype=np.int64, ndmin=2)
+            rows = np.loadtxt(path, dtype=np.int64, delimiter=delimiter, ndmin=2)
     except ValueError as error:
         raise InputError(
             f"{path}: {str(error).splitlines()[0]}; lines are 'template template same'"
@@ -81,7 +83,8 @@ def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np
     if odd.any():
         raise InputError(f"{path}: pair {int(np.argmax(odd)) + 1}: 'same' must be 0 or 1")
     same = rows[:, 2] == 1
-    wrong = same != (subjects[first] == subjects[second])
+    known = np.minimum(subjects[first], subjects[second]) != UNKNOWN_SUBJECT
+    wrong = known & (same != (subjects[first] == subjects[second]))
     if wrong.any():
         raise InputError(f"{path}: pair {int(np.argmax(wrong)) + 1} disagrees with the features' subjects")
     return Pairs(first.astype(np.int32), second.astype(np.int32), same)
@@ -123,6 +126,39 @@ def operating_points(scores: np.ndarray, same: np.ndarray, fars=FARS) -> list[Op
         tar = float(np.mean(genuine > threshold))
         points.append(OperatingPoint(far, tar, float(accepted / len(impostors)), float(threshold)))
     return points
+
+
+def nearest_operating_points(scores: np.ndarray, same: np.ndarray, fars=FARS) -> list[OperatingPoint]:
+    """TAR at each FAR as InsightFace's IJB code reads it: at the vertex of the ROC nearest in FAR.
+
+    The FAR achieved may exceed the target, and the ROC is thinned to the vertices at which its
+    direction changes (as scikit-learn does unless told otherwise), which moves it further. For
+    comparison with published figures; `operating_points` is the honest reading.
+
+    Args:
+      scores: [P], higher is more alike.
+      same: [P] bool, some of each.
+      fars: targets.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # of each run of ties
+    accepted = np.cumsum(~same[order])[last], np.cumsum(same[order])[last]
+    turns = (np.diff(accepted[0], 2) != 0) | (np.diff(accepted[1], 2) != 0)
+    vertices = np.concatenate([[True], turns, [True]])[: len(last)]
+    false, true = (np.append(0, counts[vertices]) for counts in accepted)
+    # What is accepted at a vertex scores at least as high as the last of its run.
+    thresholds = np.append(np.inf, scores[order][last[vertices]])
+    far, tar = false / false[-1], true / true[-1]
+    points = []
+    for target in fars:
+        distance = np.abs(far - target)
+        place = len(far) - 1 - int(np.argmin(distance[::-1]))  # of equally near ones the last
+        threshold = float(np.nextafter(thresholds[place], -np.inf))
+        points.append(OperatingPoint(target, float(tar[place]), float(far[place]), threshold))
+    return points
+
+
+CONVENTIONS = {"conservative": operating_points, "nearest": nearest_operating_points}
 
 
 def reachable_far(pairs: Pairs, wanted: float) -> float:

@@ -1,6 +1,5 @@
 """Which images there are, whom they show and which belong together."""
 
-import csv
 import dataclasses
 import os
 import pathlib
@@ -9,6 +8,7 @@ import re
 import numpy as np
 
 from fpsset.data.feature_table import UNKNOWN_SUBJECT
+from fpsset.data.ijb import FACES, find_one, ids_of, read_rows, template_subjects
 from fpsset.errors import InputError
 
 _SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))
@@ -57,7 +57,7 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give --config.images=DIR, a folder per person")
     pattern = _compiled(media_pattern)
-    file = pathlib.Path(landmarks) if landmarks else _find(root, _LANDMARKS)
+    file = pathlib.Path(landmarks) if landmarks else find_one(_LANDMARKS, *_places(root))
     if file is not None:
         return _listed(root, file, pattern)
     paths, ignored = [], []
@@ -68,6 +68,11 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ""
         raise InputError(f"{root}: holds no image in a folder per person (*.png, *.jpg, *.webp, *.bmp)")
     people, media = _people(paths), _media(paths, pattern)
     return ImageList(root, paths, people, media, ignored=tuple(ignored))
+
+
+def _places(root: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """Where the lists of a folder of images may lie."""
+    return root, root / "meta", root.absolute().parent / "meta"
 
 
 def _files(root: pathlib.Path) -> list[str]:
@@ -93,7 +98,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _listed(root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern) -> ImageList:
-    rows = _read_rows(file, (11, 12))
+    rows = read_rows(file, (11, 12))
     paths = [pathlib.PurePosixPath(row[0]).as_posix() for row in rows]
     for number, path in enumerate(paths, 1):
         if path.startswith("/") or ".." in path.split("/"):
@@ -104,62 +109,19 @@ def _listed(root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern) -> Imag
         raise InputError(f"{file}: {error}; lines are 'name x1 y1 ... x5 y5 score'") from error
     if all("/" in path for path in paths):
         return ImageList(root, paths, _people(paths), _media(paths, pattern), landmarks=landmarks)
-    meta = _find(root, "*_face_tid_mid.txt", file.parent)
+    meta = find_one(FACES, file.parent, *_places(root))
     if meta is None:
         media = np.arange(len(paths))
         return ImageList(root, paths, np.full(len(paths), UNKNOWN_SUBJECT), media, landmarks=landmarks)
-    rows = _read_rows(meta, (3,))
+    rows = read_rows(meta, (3,))
     if [row[0] for row in rows] != paths:
         raise InputError(
             f"{meta}: does not name the images of {file} in the same order; take both of one set"
         )
-    try:
-        template, media = np.array([row[1:] for row in rows], np.int64).T
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{meta}: {error}; lines are 'name template media'") from error
-    subjects = _template_subjects(meta.parent)
+    template, media = ids_of(rows, meta, "name template media")
+    subjects = template_subjects(meta.parent)
     subject = np.array([subjects.get(t, UNKNOWN_SUBJECT) for t in template.tolist()], np.int64)
     return ImageList(root, paths, subject, media, template, landmarks)
-
-
-def _template_subjects(meta: pathlib.Path) -> dict[int, int]:
-    """Template -> subject, from the galleries and probes of an IJB protocol."""
-    subjects = {}
-    for file in sorted(meta.glob("*_1N_*.csv")):
-        number = 0
-        try:
-            with file.open(newline="") as lines:
-                for number, row in enumerate(csv.reader(lines)):
-                    if number:
-                        subjects[int(row[0])] = int(np.int64(int(row[1])))
-        except (ValueError, IndexError, OverflowError, csv.Error) as error:
-            raise InputError(f"{file}: line {number + 1} is no 'template,subject,...'") from error
-    return subjects
-
-
-def _find(root: pathlib.Path, pattern: str, *first: pathlib.Path) -> pathlib.Path | None:
-    for folder in (*first, root, root / "meta", root.absolute().parent / "meta"):
-        found = sorted(folder.glob(pattern))
-        if len(found) > 1:
-            raise InputError(f"{folder}: holds {len(found)} files {pattern}; keep the one of these images")
-        if found:
-            return found[0]
-    return None
-
-
-def _read_rows(file: pathlib.Path, widths: tuple[int, ...]) -> list[list[str]]:
-    try:
-        rows = [line.split() for line in file.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read ({error})") from error
-    rows = [row for row in rows if row] if rows and not rows[-1] else rows
-    for number, row in enumerate(rows, 1):
-        if len(row) not in widths:
-            wanted = " or ".join(map(str, widths))
-            raise InputError(f"{file}: line {number} has {len(row)} fields, not {wanted}")
-    if not rows:
-        raise InputError(f"{file}: is empty")
-    return rows
 
 
 def _people(paths: list[str]) -> np.ndarray:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from fpsset.errors import InputError
-from fpsset.interop.torch_file import StandIn, Tensor, TorchFile
+from fpsset.interop.torch_file import Tensor, TorchFile
+from fpsset.safe_pickle import StandIn
 
 # Where training codes put the state dict: Lightning and many others, InsightFace's trainer, others.
 _STATE_KEYS = ("state_dict", "state_dict_backbone", "model_state_dict", "model")

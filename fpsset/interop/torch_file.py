@@ -8,14 +8,15 @@ import io
 import math
 import pathlib
 import pickle
-import pickletools
 import zipfile
+from types import MappingProxyType
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 
 from fpsset.errors import InputError
+from fpsset.safe_pickle import UNREADABLE, PlainUnpickler
 
 _DTYPES = {
     "DoubleStorage": np.float64,
@@ -35,12 +36,8 @@ _DTYPES = {
 _ZIP = b"PK\x03\x04"
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # how files before PyTorch 1.6 begin
 _MOST_REPEATED = 2**24  # entries of a tensor that repeats a smaller storage
-# What a damaged or hostile file can make the zip reader and the unpickler raise.
+# What a damaged file can make the zip reader raise.
 _DAMAGED = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
-_UNREADABLE = (
-    *(pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError),
-    *(LookupError, MemoryError, RecursionError, TypeError, ValueError),
-)
 
 
 class Storage(NamedTuple):
@@ -58,34 +55,6 @@ class Tensor(NamedTuple):
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-
-
-class StandIn(dict):
-    """In place of an object of any other class: inert; it keeps items and attributes, and does nothing."""
-
-    __hash__ = object.__hash__
-
-    def __new__(cls, *args, **kwargs):
-        """Takes what the real class took."""
-        return super().__new__(cls)
-
-    def __init__(self, *args, **kwargs):
-        super().__init__()
-
-    def __setstate__(self, state) -> None:
-        """Keeps attributes as items."""
-        if type(state) is dict:
-            self.update(state)
-
-    def __call__(self, *args, **kwargs) -> "StandIn":
-        """Nothing is called."""
-        return StandIn()
-
-    def append(self, item) -> None:
-        """Drops an item of a list-like class."""
-
-    def extend(self, items) -> None:
-        """Drops items of a list-like class."""
 
 
 class TorchFile:
@@ -156,9 +125,8 @@ class TorchFile:
             raise InputError(f"{self._path}: holds big-endian numbers; save it on another machine")
         pickled = self._read("data.pkl")
         try:
-            _check_memo(pickled)
-            return _Unpickler(io.BytesIO(pickled)).load()
-        except _UNREADABLE as error:
+            return _Unpickler.read(io.BytesIO(pickled))
+        except UNREADABLE as error:
             raise InputError(
                 f"{self._path}: holds a pickle that cannot be read ({_first_line(error)}); "
                 "give a state dict saved with torch.save"
@@ -188,61 +156,6 @@ class TorchFile:
         return InputError(f"{self._path}: is cut short or damaged ({_first_line(why)}); fetch it again")
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds plain containers, `Tensor`s and stand-ins, whatever the pickle names."""
-
-    def __init__(self, file):
-        super().__init__(file)
-        self._stand_ins: dict[tuple[str, str], type] = {}
-
-    def find_class(self, module: str, name: str):
-        """Called for every class and function in the pickle.
-
-        What it returns cannot be changed by the pickle, but for stand-ins, which are this file's alone.
-        """
-        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
-            return _RebuildTensor()
-        if module == "torch._utils" and name in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
-            return _RebuildParameter()
-        if module in ("torch", "torch.storage") and name in _DTYPES:
-            return _Dtype(name)
-        if (module, name) in _PLAIN:
-            return _PLAIN[module, name]
-        if (module, name) not in self._stand_ins:
-            self._stand_ins[module, name] = type(f"{module}.{name}", (StandIn,), {})
-        return self._stand_ins[module, name]
-
-    def persistent_load(self, pid) -> Storage:
-        """Called for every storage; `pid` is ('storage', dtype, key, location, size)."""
-        kind, dtype, key, _, size = pid
-        if (
-            kind != "storage"
-            or not isinstance(dtype, _Dtype)
-            or type(key) is not str
-            or type(size) is not int
-        ):
-            raise pickle.UnpicklingError("a storage of unknown kind")
-        return Storage(key, np.dtype(_DTYPES[dtype.name]), size)
-
-
-class _OrderedDict(dict):
-    """A dict; the attributes that some carry (a module's versions) are dropped."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state) -> None:
-        """Drops attributes."""
-
-
-_PLAIN = {
-    ("collections", "OrderedDict"): _OrderedDict,
-    ("torch", "Size"): tuple,
-    ("builtins", "set"): set,
-    ("__builtin__", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-}
-
-
 class _Dtype(NamedTuple):
     name: str
 
@@ -269,11 +182,31 @@ class _RebuildParameter:
         return tensor
 
 
-def _check_memo(pickled: bytes) -> None:
-    """Refuses memo numbers beyond any real one: the unpickler makes room for as many objects."""
-    for opcode, argument, _ in pickletools.genops(pickled):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(pickled):
-            raise pickle.UnpicklingError(f"memo number {argument}")
+class _Unpickler(PlainUnpickler):
+    """Builds plain containers, `Tensor`s and stand-ins, whatever the pickle names."""
+
+    known = MappingProxyType(
+        {
+            ("torch", "Size"): tuple,
+            ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),
+            ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
+            ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
+            ("torch._utils", "_rebuild_parameter_with_state"): _RebuildParameter(),
+            **{(module, name): _Dtype(name) for module in ("torch", "torch.storage") for name in _DTYPES},
+        }
+    )
+
+    def persistent_load(self, pid) -> Storage:
+        """Called for every storage; `pid` is ('storage', dtype, key, location, size)."""
+        kind, dtype, key, _, size = pid
+        if (
+            kind != "storage"
+            or not isinstance(dtype, _Dtype)
+            or type(key) is not str
+            or type(size) is not int
+        ):
+            raise pickle.UnpicklingError("a storage of unknown kind")
+        return Storage(key, np.dtype(_DTYPES[dtype.name]), size)
 
 
 def _require_zip(path: pathlib.Path) -> None:

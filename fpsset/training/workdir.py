@@ -12,8 +12,9 @@ from fpsset.files import replacing, write_json
 
 # What may change between two runs in one workdir: how far and how often, not what is trained.
 _FREE = frozenset(
-    """mode weights steps log_every eval_every data.train data.eval data.pairs data.eval_people
-    evaluation.faces_per_batch evaluation.fps_gamma evaluation.resamples""".split()
+    """mode weights steps log_every eval_every
+    data.train data.eval data.eval_features data.pairs data.eval_people
+    evaluation.convention evaluation.faces_per_batch evaluation.fps_gamma evaluation.resamples""".split()
 )
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from fpsset.errors import InputError
 from fpsset.interop.state_file import open_state
-from fpsset.interop.torch_file import StandIn, Tensor, TorchFile
+from fpsset.interop.torch_file import Tensor, TorchFile
+from fpsset.safe_pickle import StandIn
 from tests.torch_files import View, save
 
 

@@ -1,0 +1,21 @@
+"""IJB-B: 1:1 verification and 1:N identification of its official protocol.
+
+python -m fpsset.main --config configs/ijbb.py:eval --config.weights=FaceCoresetNet.ckpt \
+    --config.data.eval=IJBB --workdir runs/ijbb
+
+IJBB/meta holds the official lists (ijbb_face_tid_mid.txt, ijbb_template_pair_label.txt, ijbb_1N_*.csv);
+features lie in IJBB or beside it (*features*.pickle, .npz or .npy), rows as in ijbb_face_tid_mid.txt, or
+are named by --config.data.eval_features=FILE. Without `:eval` the published recipe is trained first, on
+the features given as --config.data.train=FILE. For figures to compare with published ones add
+--config.evaluation.convention=nearest.
+"""
+
+from fpsset.config import base_config
+
+
+def get_config(mode: str = "train"):
+    """`:eval` evaluates `config.weights`, or the workdir's best checkpoint, and trains nothing."""
+    config = base_config()
+    config.mode = mode
+    config.data.eval = "IJBB"
+    return config

@@ -1,0 +1,21 @@
+"""IJB-C: 1:1 verification and 1:N identification of its official protocol.
+
+python -m fpsset.main --config configs/ijbc.py:eval --config.weights=FaceCoresetNet.ckpt \
+    --config.data.eval=IJBC --workdir runs/ijbc
+
+IJBC/meta holds the official lists (ijbc_face_tid_mid.txt, ijbc_template_pair_label.txt, ijbc_1N_*.csv);
+features lie in IJBC or beside it (*features*.pickle, .npz or .npy), rows as in ijbc_face_tid_mid.txt, or
+are named by --config.data.eval_features=FILE. Without `:eval` the published recipe is trained first, on
+the features given as --config.data.train=FILE. For figures to compare with published ones add
+--config.evaluation.convention=nearest.
+"""
+
+from fpsset.config import base_config
+
+
+def get_config(mode: str = "train"):
+    """`:eval` evaluates `config.weights`, or the workdir's best checkpoint, and trains nothing."""
+    config = base_config()
+    config.mode = mode
+    config.data.eval = "IJBC"
+    return config

@@ -1,0 +1,127 @@
+"""1:N search against a case worked by hand, and against loops over single probes."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fpsset.errors import InputError
+from fpsset.evaluation import identification
+from fpsset.evaluation.identification import Search, Templates, identification_metrics, search_protocol
+from fpsset.evaluation.verification import nearest_operating_points
+
+
+def circle(*degrees):
+    """Unit rows in the plane: cosines are those of the angles between."""
+    angles = np.deg2rad(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+
+
+def test_by_hand(monkeypatch):
+    monkeypatch.setattr(identification, "FPIRS", (0.5,))
+    # Gallery a: subject 1 at 0, 2 at 90. Gallery b: 3 at 180, 4 at 270.
+    # Probes: 1 at 10 and at 70 (nearer to 2), 2 at 95, 3 at 175, 4 at 316 (nearer to 1).
+    vectors = circle(0, 90, 180, 270, 10, 70, 95, 175, 316)
+    galleries = {
+        "a": Templates(np.array([0, 1]), np.array([1, 2])),
+        "b": Templates(np.array([2, 3]), np.array([3, 4])),
+    }
+    probes = Templates(np.arange(4, 9), np.array([1, 1, 2, 3, 4]))
+    metrics = identification_metrics(vectors, Search(galleries, probes))
+    # Merged: mates are first for 10, 95, 175; 70 and 316 have one other before.
+    assert metrics["rank@1"] == 0.6 and metrics["rank@5"] == 1.0
+    assert metrics["mated_probes"] == 5 and metrics["gallery"] == 4
+    # Gallery a: without a mate are 175 (cosine to 90: .087) and 316 (to 0: .719). One of two may pass, so
+    # the threshold is .087. Of 10, 70, 95, the first and the last are hits.
+    # Gallery b: 10 (to 270: -.174), 70 (to 180: -.342), 95 (to 180: .087); one of three may pass: -.174.
+    # 175 and 316 are both hits.
+    assert metrics["tpir@fpir=1e-0"] == pytest.approx((2 / 3 + 1) / 2)
+    # Merged: the third highest of the non-mate scores .940 (70 to 90), .719 (316 to 0), .174 (10 to 90) is
+    # the threshold; mates score .985, .342, .996, .996, .695: all above.
+    assert metrics["merged_threshold@fpir=1e-0"] == pytest.approx(math.cos(math.radians(80)), abs=1e-6)
+    assert metrics["merged_tpir@fpir=1e-0"] == 1.0
+
+
+@given(seed=st.integers(0, 2**32 - 1), people=st.integers(3, 12), ties=st.booleans())
+def test_against_loops(seed, people, ties):
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((people, 4))
+    subjects = np.concatenate([np.arange(people), rng.integers(0, people + 2, 40)])
+    noise = rng.standard_normal((len(subjects), 4))
+    vectors = np.where(subjects[:, None] < people, centres[np.minimum(subjects, people - 1)], 0) + noise
+    if ties:
+        vectors = np.sign(vectors)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    half = people // 2
+    galleries = {
+        "a": Templates(np.arange(half), np.arange(half)),
+        "b": Templates(np.arange(half, people), np.arange(half, people)),
+    }
+    probes = Templates(np.arange(people, len(subjects)), subjects[people:])
+    metrics = identification_metrics(vectors, Search(galleries, probes))
+
+    ranks = []
+    for place, subject in zip(*probes, strict=True):
+        scores = vectors[:people] @ vectors[place]
+        if subject < people:
+            others = np.delete(scores, subject)
+            ranks.append(1 + (others >= scores[subject]).sum())
+    for rank in (1, 5, 10):
+        want = np.mean(np.array(ranks) <= rank) if ranks else None
+        assert metrics[f"rank@{rank}"] == (pytest.approx(want, abs=1e-6) if ranks else None)
+    rates = []
+    for members, _ in galleries.values():
+        strangers, hits = [], []
+        for place, subject in zip(*probes, strict=True):
+            scores = vectors[members] @ vectors[place]
+            if subject not in members:
+                strangers.append(scores.max())
+            else:
+                others = np.append(scores[members != subject], -np.inf)
+                hits.append((scores[members == subject][0], others.max()))
+        allowed = math.floor(0.1 * len(strangers) + 1e-6)
+        if allowed < 1 or not hits:
+            rates.append(None)
+        else:
+            threshold = np.append(np.sort(strangers)[::-1], -np.inf)[allowed]
+            rates.append(np.mean([mate > other and mate > threshold for mate, other in hits]))
+    want = None if None in rates else pytest.approx(np.mean(rates), abs=1e-6)
+    assert metrics["tpir@fpir=1e-1"] == want
+
+
+def test_chunks_change_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((300, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    galleries = {
+        "a": Templates(np.arange(30), np.arange(30)),
+        "b": Templates(np.arange(30, 60), np.arange(30, 60)),
+    }
+    search = Search(galleries, Templates(np.arange(60, 300), np.arange(240) % 60))
+    whole = identification_metrics(vectors, search)
+    monkeypatch.setattr(identification, "_CHUNK", 7)
+    parts = identification_metrics(vectors, search)
+    assert whole.keys() == parts.keys()
+    for name, value in whole.items():
+        assert parts[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_a_template_without_faces():
+    with pytest.raises(InputError, match="gallery G1: template 8 has no faces"):
+        search_protocol({"G1": np.array([[8, 1]])}, np.array([[7, 1]]), np.array([7, 9]))
+
+
+def test_nearest_convention_by_hand():
+    """Six impostors and four genuine; the ROC turns at some scores only."""
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.2, 0.1])
+    same = np.array([1, 1, 0, 1, 0, 0, 0, 1, 0, 0], bool)
+    # Vertices (FAR, TAR): (0, 0) (0, 1/2) (1/6, 1/2) (1/6, 3/4) (4/6, 3/4) (4/6, 1) (1, 1); those between
+    # collinear neighbours are dropped, so 2/6 and 3/6 are not there.
+    points = nearest_operating_points(scores, same, (0.01, 0.2, 0.4, 0.45, 0.9))
+    assert [point.tar for point in points] == [0.5, 0.75, 0.75, 1.0, 1.0]
+    np.testing.assert_allclose([point.achieved_far for point in points], [0, 1 / 6, 1 / 6, 4 / 6, 1])
+    for point in points:
+        assert np.mean(scores[~same] > point.threshold) == pytest.approx(point.achieved_far)
+        assert np.mean(scores[same] > point.threshold) == pytest.approx(point.tar)
