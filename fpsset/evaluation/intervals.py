@@ -25,6 +25,8 @@ class SubjectResampler:
         if count >= FEWEST_SUBJECTS:
             rng = np.random.default_rng(seed)
             self._weights = rng.multinomial(count, np.full(count, 1 / count), resamples).astype(np.float64)
+        if not len(self._weights):
+            return
         # How many impostor pairs any two people have: the total of a draw needs no more.
         key = self._codes[pairs.first].astype(np.int64) * count + self._codes[pairs.second]
         unique, pairs_of = np.unique(key[~pairs.same], return_counts=True)
@@ -41,6 +43,8 @@ class SubjectResampler:
           {far: (low, high)} for the targets with at least one impostor allowed; nothing for fewer
           than FEWEST_SUBJECTS subjects.
         """
+        if not len(self._weights):
+            return {}
         order = np.argsort(-scores, kind="stable")
         same = self._pairs.same[order]
         genuine, impostors = order[same], order[~same]

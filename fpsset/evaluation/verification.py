@@ -90,14 +90,36 @@ def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np
     return Pairs(first.astype(np.int32), second.astype(np.int32), same)
 
 
-def pair_scores(descriptors: np.ndarray, pairs: Pairs, chunk: int = 1 << 14) -> np.ndarray:
-    """Cosine of each pair: [T, D] unit descriptors -> [P] float32."""
+def pair_scores(descriptors: np.ndarray, pairs: Pairs, entries: int = 1 << 23) -> np.ndarray:
+    """Cosine of each pair, `entries` numbers of working memory at a time.
+
+    Where more than one in 128 of all T^2 pairs is asked for, a matrix product of them all costs less
+    than fetching the rows of each.
+
+    Args:
+      descriptors: [T, D] unit rows.
+      pairs: P pairs.
+      entries: of working memory.
+
+    Returns:
+      [P] float32.
+    """
+    count, dim = descriptors.shape
     scores = np.empty(len(pairs.first), np.float32)
-    for start in range(0, len(scores), chunk):
-        part = slice(start, start + chunk)
-        np.einsum(
-            "pd,pd->p", descriptors[pairs.first[part]], descriptors[pairs.second[part]], out=scores[part]
-        )
+    if len(scores) * 128 <= count * count:
+        step = max(1, entries // (2 * dim))
+        for start in range(0, len(scores), step):
+            part = slice(start, start + step)
+            left, right = descriptors[pairs.first[part]], descriptors[pairs.second[part]]
+            np.einsum("pd,pd->p", left, right, out=scores[part])
+        return scores
+    order = np.argsort(pairs.first, kind="stable")
+    first, second = pairs.first[order], pairs.second[order]
+    rows = max(1, entries // count)
+    for start in range(0, count, rows):
+        part = slice(*np.searchsorted(first, (start, start + rows)))
+        block = descriptors[start : start + rows] @ descriptors.T
+        scores[order[part]] = block[first[part] - start, second[part]]
     return scores
 
 

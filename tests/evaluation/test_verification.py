@@ -57,13 +57,15 @@ def test_all_pairs():
     assert list(zip(*pairs, strict=True)) == [(0, 1, True), (0, 2, False), (1, 2, False)]
 
 
-def test_pair_scores_are_cosines_in_any_chunk():
+@pytest.mark.parametrize("count, listed", [(20, 190), (20, 57), (300, 400)])  # many pairs, and few
+@pytest.mark.parametrize("entries", [1, 70, 1 << 23])
+def test_pair_scores_are_cosines_in_any_block(count, listed, entries):
     rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((20, 8)).astype(np.float32)
-    pairs = all_pairs(np.arange(20))
-    np.testing.assert_allclose(
-        pair_scores(vectors, pairs, 7), (vectors @ vectors.T)[np.triu_indices(20, 1)], rtol=1e-4, atol=1e-6
-    )
+    vectors = rng.standard_normal((count, 8)).astype(np.float32)
+    everyone = all_pairs(np.arange(count))
+    pairs = Pairs(*(column[rng.permutation(len(everyone.same))[:listed]] for column in everyone))
+    wanted = (vectors @ vectors.T)[pairs.first, pairs.second]
+    np.testing.assert_allclose(pair_scores(vectors, pairs, entries), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_listed_pairs(tmp_path):
