@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "config": {"models", "errors"},
     "interrupts": set(),
     "exits": {"errors", "interrupts"},
-    "cli": {"errors", "exits", "interop", "loading", "weights"},
+    "cli": {"data", "errors", "exits", "interop", "loading", "weights"},
     "main": {"errors", "exits", "config", "data", "evaluation", "extraction", "training", "loading"},
 }
 

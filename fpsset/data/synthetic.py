@@ -5,6 +5,8 @@ quintile the mean cosine to the clean image is about .47, .68, .82, .91, .97. Fr
 pose, much of their quality and half of their error; poor images drift towards a common direction.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fpsset.data.feature_table import FeatureTable
@@ -46,6 +48,39 @@ def make_synthetic(
     )
     is_clip = rank >= still_count[media_subject]
     length = np.where(is_clip, rng.integers(frames[0], frames[1] + 1, len(is_clip)), 1)
+    faces = draw_faces(rng, media_subject, length, people, dim)
+    media = np.repeat(np.arange(len(length)), length)
+    table = FeatureTable(
+        embeddings=faces.embeddings,
+        norms=faces.norms,
+        subject=media_subject[media].astype(np.int64),
+        media=media.astype(np.int64),
+        seed=media.astype(np.int64),
+        name=f"synthetic ({people} people, seed {seed})",
+    )
+    return table, faces.cosine
+
+
+class Faces(NamedTuple):
+    """M synthetic faces, medium after medium."""
+
+    embeddings: np.ndarray  # [M, D] float32 unit rows
+    norms: np.ndarray  # [M] float32
+    cosine: np.ndarray  # [M] float32, of each face to its clean image
+
+
+def draw_faces(
+    rng: np.random.Generator, media_subject: np.ndarray, length: np.ndarray, people: int, dim: int
+) -> Faces:
+    """Draws the frames of media.
+
+    Args:
+      rng: of all draws.
+      media_subject: [media], in 0 ... people - 1.
+      length: [media], frames of each; 1 for a still.
+      people: number of identities, drawn too.
+      dim: D.
+    """
     media = np.repeat(np.arange(len(length)), length)
     rows = len(media)
 
@@ -67,15 +102,7 @@ def make_synthetic(
     error = np.sqrt(_DRIFT) * drift + np.sqrt(1 - _DRIFT) * own
     error = _unit(error - (error * clean).sum(1, keepdims=True) * clean)
     embeddings = cosine[:, None] * clean + np.sqrt(1 - cosine**2)[:, None] * error
-    table = FeatureTable(
-        embeddings=_unit(embeddings).astype(np.float32),
-        norms=norms,
-        subject=media_subject[media].astype(np.int64),
-        media=media.astype(np.int64),
-        seed=media.astype(np.int64),
-        name=f"synthetic ({people} people, seed {seed})",
-    )
-    return table, cosine.astype(np.float32)
+    return Faces(_unit(embeddings).astype(np.float32), norms, cosine.astype(np.float32))
 
 
 def _directions(rng, count: int, dim: int) -> np.ndarray:

@@ -1,0 +1,90 @@
+"""The stand-in for IJB: the official counts and layout, read by what reads the official files."""
+
+import numpy as np
+import pytest
+
+from fpsset.cli import main
+from fpsset.data.feature_table import templates
+from fpsset.data.ijb import read_ijb
+from fpsset.data.simulated_ijb import OFFICIAL, _scaled, simulate_ijb
+from fpsset.descriptors import describe
+from fpsset.errors import InputError
+from fpsset.evaluation.identification import identification_metrics, search_protocol
+from fpsset.evaluation.verification import listed_pairs, operating_points, pair_scores
+from fpsset.models.pooling import baselines
+
+SCALE, DIM = 0.02, 32
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("ijb") / "IJBC"
+    assert main(["simulate-ijb", str(path), "--scale", str(SCALE), "--dim", str(DIM)]) == 0
+    return path
+
+
+def test_official_counts():
+    for (_, official), faces, pairs in zip(
+        OFFICIAL.values(), (227_630, 469_375), (8_010_270, 15_658_489), strict=True
+    ):
+        counts = _scaled(official, 1.0)
+        assert counts == official and (counts.faces, counts.pairs) == (faces, pairs)
+
+
+def test_layout_and_counts(folder):
+    counts = _scaled(OFFICIAL["ijbc"][1], SCALE)
+    found = read_ijb(folder)
+    ids, subjects, sets = templates(found.table)
+    assert (len(found.table), len(ids), len(np.unique(subjects))) == (
+        counts.faces,
+        counts.templates,
+        counts.subjects,
+    )
+    pairs = listed_pairs(found.pairs_file, ids, subjects)
+    assert (len(pairs.same), int(pairs.same.sum())) == (counts.pairs, counts.genuine)
+    listed = np.stack([pairs.first, pairs.second], 1)
+    assert len(np.unique(listed, axis=0)) == counts.pairs
+    search = found.search
+    assert [len(rows) for rows in search.galleries.values()] == [
+        counts.first_gallery,
+        counts.subjects - counts.first_gallery,
+    ]
+    assert len(search.probes) == counts.templates - counts.subjects
+    sizes = sets.sizes()
+    assert sizes.min() == 1 and sizes.max() > 10 * np.median(sizes)  # a long tail
+    assert (np.diff(np.sort(ids)) > 1).any()  # ids are not contiguous
+    spans = np.unique(np.stack([found.table.media, found.table.template], 1), axis=0)
+    assert len(np.unique(spans[:, 0])) == len(spans)  # no medium in two templates
+
+
+def test_figures_are_those_of_faces(folder):
+    found = read_ijb(folder)
+    ids, subjects, sets = templates(found.table)
+    vectors = describe({"media_mean": baselines()["media_mean"]}, {}, sets)["media_mean"].vectors
+    pairs = listed_pairs(found.pairs_file, ids, subjects)
+    (point,) = operating_points(pair_scores(vectors, pairs), pairs.same, (1e-2,))
+    assert 0.3 < point.tar < 1
+    metrics = identification_metrics(
+        vectors, search_protocol(found.search.galleries, found.search.probes, ids)
+    )
+    assert 0.3 < metrics["tpir@fpir=1e-2"] <= metrics["tpir@fpir=1e-1"] <= metrics["rank@10"] <= 1
+
+
+def test_draws_repeat(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        simulate_ijb(tmp_path / name, "ijbb", 0.004, seed, 8)
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    assert len(files) == 6
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    features = "IJBB-features.pickle"
+    assert (tmp_path / "a" / features).read_bytes() != (tmp_path / "c" / features).read_bytes()
+
+
+def test_bad_input(tmp_path, folder):
+    with pytest.raises(InputError, match="exists"):
+        simulate_ijb(folder)
+    for fields, problem in (({"like": "lfw"}, "'lfw'"), ({"scale": 0.0}, "scale 0"), ({"dim": 1}, "dim 1")):
+        with pytest.raises(InputError, match=problem):
+            simulate_ijb(tmp_path / "x", **fields)
+    assert not list(tmp_path.iterdir())
