@@ -165,15 +165,6 @@ def save_weights(path: pathlib.Path, weights: Weights) -> None:
         write_json(beside / CARD, fields | {"files": _checksums(beside)})
 
 
-def read_card(path: pathlib.Path) -> WeightsCard:
-    """The card of converted weights.
-
-    Raises:
-      InputError: there is none, or it was written by another version.
-    """
-    return _read_card(pathlib.Path(path))[0]
-
-
 def _read_card(path: pathlib.Path) -> tuple[WeightsCard, dict[str, str]]:
     """The card, and checksums of the files beside it."""
     path = path / CARD

@@ -47,7 +47,8 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ""
     Args:
       root: the folder.
       landmarks: a file of lines `name x1 y1 ... x5 y5 [score]`; when empty, an IJB
-        `*_name_5pts_score.txt` in `root`, its `meta` or the `meta` beside it is used if there is one.
+        `*_name_5pts_score.txt` in `root`, its `meta`, or the `meta` beside a `root` without folders is
+        used if there is one.
       media_pattern: regular expression; file names whose first group is equal, in one folder, are
         frames of one video. A folder inside a person's is one video too.
 
@@ -71,8 +72,12 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ""
 
 
 def _places(root: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    """Where the lists of a folder of images may lie."""
-    return root, root / "meta", root.absolute().parent / "meta"
+    """Where the lists of a folder of images may lie; those beside it are not of folders of people."""
+    inside = root, root / "meta"
+    with os.scandir(root) as entries:
+        if any(entry.is_dir() for entry in entries if entry.name != "meta"):
+            return inside
+    return (*inside, root.absolute().parent / "meta")
 
 
 def _files(root: pathlib.Path) -> list[str]:
