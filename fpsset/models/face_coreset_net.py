@@ -1,5 +1,7 @@
 """FaceCoresetNet (AAAI 2024, arXiv 2308.14075): a coreset of a face set, refined by the whole set."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -7,7 +9,7 @@ from flax.linen import initializers as init
 
 from fpsset.face_set import FaceSet
 from fpsset.models.descriptor import SetDescriptor
-from fpsset.ops.attention import AttentionParams, attention_output, attention_weights
+from fpsset.ops.attention import AttentionParams, Dropout, self_attention, set_attention
 from fpsset.ops.masking import count_valid, normalize, safe_length, zero_padding
 from fpsset.ops.norm_encoding import normalized_norm_encoding
 from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling
@@ -15,32 +17,28 @@ from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sam
 _EPSILON = 1e-5
 
 
-class FewQueryAttention(nn.Module):
-    """Multi-head attention of few queries, with dropout on its weights and on its output."""
+class Projections(nn.Module):
+    """The parameters of a multi-head attention over `dim` features."""
 
     num_heads: int
-    dropout_rate: float
+    dim: int
 
     @nn.compact
-    def __call__(self, queries, keys, values, mask, *, train: bool):
-        """[*B, K, D], [*B, N, D], [*B, N, D], [*B, N] -> [*B, K, D] float32."""
-        dim = queries.shape[-1]
-        split = (dim, self.num_heads, dim // self.num_heads)
+    def __call__(self) -> AttentionParams:
+        """Returns them."""
+        split = (self.dim, self.num_heads, self.dim // self.num_heads)
         # The ranges of a joint [3D, D] Xavier projection, and of a plain linear layer behind it.
         projection = init.variance_scaling(0.5, "fan_in", "uniform", in_axis=0, out_axis=(1, 2))
         output = init.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=(0, 1), out_axis=2)
-        params = AttentionParams(
+        return AttentionParams(
             query=self.param("query", projection, split),
             query_bias=self.param("query_bias", init.zeros, split[1:]),
             key=self.param("key", projection, split),
             value=self.param("value", projection, split),
             value_bias=self.param("value_bias", init.zeros, split[1:]),
-            out=self.param("out", output, (*split[1:], dim)),
-            out_bias=self.param("out_bias", init.zeros, (dim,)),
+            out=self.param("out", output, (*split[1:], self.dim)),
+            out_bias=self.param("out_bias", init.zeros, (self.dim,)),
         )
-        drop = nn.Dropout(self.dropout_rate, deterministic=not train)
-        weights = drop(attention_weights(queries, keys, mask, params))
-        return drop(attention_output(weights, values, mask, params))
 
 
 class FaceCoresetNet(nn.Module):
@@ -87,51 +85,86 @@ class FaceCoresetNet(nn.Module):
         Raises:
           ValueError: K < 1, or D not a multiple of `num_heads`.
         """
-        mask, norms = face_set.mask, zero_padding(face_set.norms, face_set.mask)
-        embeddings = zero_padding(face_set.embeddings, mask)
+        embeddings, norms, mask = face_set.embeddings, face_set.norms, face_set.mask
         dim = embeddings.shape[-1]
         if dim % self.num_heads:
             raise ValueError(f"embeddings of width {dim} do not split over {self.num_heads} heads")
         gamma = self.param("gamma", init.constant(self.gamma_init), ())
-
-        faces = norms[..., None].astype(jnp.float32) * embeddings.astype(jnp.float32)
-        size = self.coreset_size
-        if train:
-            if noise is None:
-                shape = (*mask.shape[:-1], size, mask.shape[-1])
-                noise = jax.random.gumbel(self.make_rng("gumbel"), shape)
-            rows = soft_farthest_point_sampling(
-                embeddings, norms, mask, noise, size, gamma, temperature, score_scale
-            )
-            valid = jnp.arange(size).reshape((1,) * (mask.ndim - 1) + (size,)) < count_valid(mask)[..., None]
-            indices = jnp.where(valid, jnp.argmax(rows, axis=-1), -1).astype(jnp.int32)
-            core = jnp.einsum("...kn,...nd->...kd", rows, faces, precision=jax.lax.Precision.HIGHEST)
-        else:
-            indices = farthest_point_sampling(embeddings, norms, mask, size, gamma)
-            valid = indices >= 0
-            core = jnp.take_along_axis(faces, jnp.maximum(indices, 0)[..., None], axis=-2)
-            core = zero_padding(core, valid)
-
         scale = self.param("norm_encoding_scale", init.ones, (dim,))
         bias = self.param("norm_encoding_bias", init.zeros, (dim,))
+
+        if train:
+            if noise is None:
+                shape = (*mask.shape[:-1], self.coreset_size, mask.shape[-1])
+                noise = jax.random.gumbel(self.make_rng("gumbel"), shape)
+            picks = _draw(face_set, noise, gamma, temperature, score_scale)
+        else:
+            # More picks than slots would be rows of nothing in every product below.
+            picks = _pick(face_set, min(self.coreset_size, mask.shape[-1]), gamma)
+        valid, core = picks.valid, picks.core
 
         def encode(lengths):
             return normalized_norm_encoding(lengths, scale, bias, _EPSILON)
 
+        def keys_values(embeddings, norms):
+            faces = _features(embeddings, norms)
+            return faces + encode(norms), faces
+
         def layer_norm(name):
             return nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False, name=name)
 
-        def attention(name):
-            return FewQueryAttention(self.num_heads, self.dropout_rate, name=name)
+        def attend(name, attention, *args):
+            params = Projections(self.num_heads, dim, name=name)()
+            rate = self.dropout_rate if train else 0.0
+            dropout = Dropout(self.make_rng("dropout"), rate) if rate else None
+            return nn.Dropout(rate, deterministic=not train)(attention(*args, params, dropout))
 
         query = core + encode(safe_length(core))
-        query = layer_norm("query_norm")(
-            query + attention("self_attention")(query, query, query, valid, train=train)
-        )
-        refined = layer_norm("output_norm")(
-            core + attention("set_attention")(query, faces + encode(norms), faces, mask, train=train)
-        )
+        query = layer_norm("query_norm")(query + attend("self_attention", self_attention, query, valid))
+        seen = attend("set_attention", set_attention, query, (embeddings, norms), mask, keys_values)
+        refined = layer_norm("output_norm")(core + seen)
         total = jnp.sum(zero_padding(core + refined, valid), axis=-2)
         mean = total / jnp.maximum(count_valid(valid), 1).astype(jnp.float32)[..., None]
         descriptor, norm = normalize(mean)
-        return SetDescriptor(descriptor, norm, indices, valid, core)
+        return SetDescriptor(descriptor, norm, *(_fill(x, self.coreset_size, mask.ndim) for x in picks))
+
+
+class _Picks(NamedTuple):
+    indices: jax.Array  # [*B, K] int32, -1 beyond the set's size
+    valid: jax.Array  # [*B, K] bool
+    core: jax.Array  # [*B, K, D] float32, n_i u_i of the picks, 0 where not valid
+
+
+def _pick(face_set: FaceSet, size: int, gamma: jax.Array) -> _Picks:
+    """The coreset for inference."""
+    indices = farthest_point_sampling(face_set.embeddings, face_set.norms, face_set.mask, size, gamma)
+    valid, places = indices >= 0, jnp.maximum(indices, 0)
+    core = _features(
+        jnp.take_along_axis(face_set.embeddings, places[..., None], axis=-2),
+        jnp.take_along_axis(face_set.norms, places, axis=-1),
+    )
+    return _Picks(indices, valid, zero_padding(core, valid))
+
+
+def _draw(face_set: FaceSet, noise: jax.Array, gamma, temperature, score_scale) -> _Picks:
+    """The coreset for training, as many picks as there is noise for."""
+    mask, size = face_set.mask, noise.shape[-2]
+    embeddings, norms = zero_padding(face_set.embeddings, mask), zero_padding(face_set.norms, mask)
+    rows = soft_farthest_point_sampling(embeddings, norms, mask, noise, size, gamma, temperature, score_scale)
+    valid = jnp.arange(size).reshape((1,) * (mask.ndim - 1) + (size,)) < count_valid(mask)[..., None]
+    indices = jnp.where(valid, jnp.argmax(rows, axis=-1), -1).astype(jnp.int32)
+    faces = _features(embeddings, norms)
+    core = jnp.einsum("...kn,...nd->...kd", rows, faces, precision=jax.lax.Precision.HIGHEST)
+    return _Picks(indices, valid, core)
+
+
+def _features(embeddings: jax.Array, norms: jax.Array) -> jax.Array:
+    """f_i = n_i u_i: [*B, N, D], [*B, N] -> [*B, N, D] float32."""
+    return norms[..., None].astype(jnp.float32) * embeddings.astype(jnp.float32)
+
+
+def _fill(picks: jax.Array, size: int, ndim: int) -> jax.Array:
+    """Picks to `size` of them: -1, False or 0 beyond those there are; `ndim` axes up to theirs."""
+    widths = [(0, 0)] * picks.ndim
+    widths[ndim - 1] = (0, size - picks.shape[ndim - 1])
+    return jnp.pad(picks, widths, constant_values=-1 if picks.dtype == jnp.int32 else 0)

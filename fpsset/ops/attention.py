@@ -1,16 +1,26 @@
-"""Multi-head attention of a few queries over many masked keys, with absorbed projections.
+"""Multi-head attention of a few queries over any number of masked faces, block by block.
 
 Only K queries meet N keys, so the key projection moves to the queries and the value projection
 behind the weighted sum: softmax((q Wq Wk^T) x^T) and (a x) Wv are the numbers of the textbook form at
 about 2 K H / D of its cost per key. The key bias shifts all logits of a query alike, so there is none.
+
+Keys and values are made a block at a time, where they are used, with the running maximum and sum of
+the online softmax (arXiv 1805.02867): softmax(l)_i = exp(l_i - m) / sum_j exp(l_j - m) holds for any m,
+so what was summed under an older maximum m' counts exp(m' - m) times. No [N, D] array is written.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fpsset.ops.masking import zero_padding
+
+# Finite, so that a set without a real key gives zeros and not NaN.
+_NEVER = -1e30
+# Rows of a block over all sets of the batch: keys and values of 2,048 rows stay in a CPU's cache.
+_BLOCK_ROWS = 2048
 
 
 class AttentionParams(NamedTuple):
@@ -25,67 +35,137 @@ class AttentionParams(NamedTuple):
     out_bias: jax.Array  # [D]
 
 
-def attention_weights(
-    queries: jax.Array, keys: jax.Array, mask: jax.Array, params: AttentionParams
+class Dropout(NamedTuple):
+    """Drops attention weights: each is 0 with probability `rate`, else 1 / (1 - rate) times itself."""
+
+    key: jax.Array
+    rate: float
+
+    def __call__(self, weights: jax.Array, block: jax.Array | int = 0) -> jax.Array:
+        """Drops weights of one block; every block has draws of its own."""
+        keep = jax.random.bernoulli(jax.random.fold_in(self.key, block), 1 - self.rate, weights.shape)
+        return jnp.where(keep, weights / (1 - self.rate), 0.0)
+
+
+def self_attention(
+    items: jax.Array, mask: jax.Array, params: AttentionParams, dropout: Dropout | None = None
 ) -> jax.Array:
-    """Softmax over the real keys, per query and head.
+    """Attention of a few masked items to each other, in the textbook form: there is nothing to absorb.
+
+    Args:
+      items: [*B, K, D].
+      mask: [*B, K] bool, True where an item is real.
+      params: the projections.
+      dropout: of the weights, for training.
+
+    Returns:
+      [*B, K, D] float32; the output bias for a set without a real item.
+    """
+    items = zero_padding(items, mask).astype(jnp.float32)
+    query, key, value = (
+        jnp.einsum("...kc,chd->...khd", items, w) for w in (params.query, params.key, params.value)
+    )
+    query = (query + _lift(params.query_bias, query)) / jnp.sqrt(query.shape[-1])
+    value = value + _lift(params.value_bias, value)
+    logits = jnp.einsum("...qhd,...khd->...qkh", query, key)
+    real = mask[..., None, :, None]
+    weights = jax.nn.softmax(jnp.where(real, logits, _NEVER), axis=-2) * real
+    if dropout is not None:
+        weights = dropout(weights)
+    # K x K weights are too few for a matrix unit: a sum of products.
+    mixed = jnp.sum(weights[..., None] * value[..., None, :, :, :], axis=-3)
+    return _project_out(mixed, params)
+
+
+def set_attention(
+    queries: jax.Array,
+    memory: tuple[jax.Array, ...],
+    mask: jax.Array,
+    keys_values: Callable[..., tuple[jax.Array, jax.Array]],
+    params: AttentionParams,
+    dropout: Dropout | None = None,
+    block_size: int | None = None,
+) -> jax.Array:
+    """Attention of few queries over many masked keys.
 
     Args:
       queries: [*B, K, D].
-      keys: [*B, N, D] float32 or bfloat16, before any projection.
-      mask: [*B, N] bool, True where a key is real.
+      memory: arrays [*B, N, ...] that keys and values are made of.
+      mask: [*B, N] bool, True where a slot is real.
+      keys_values: a block of each array of `memory`, its padding 0, to float32 keys [*B, n, D] and
+        values [*B, n, D], before any projection.
       params: the projections.
+      dropout: of the weights, for training.
+      block_size: n, slots of a set seen at a time; by the batch's size when None.
 
     Returns:
-      [*B, H, K, N] float32; 0 on padding, so a set without a real key gives zeros.
+      [*B, K, D] float32; the output bias for a set without a real slot.
     """
-    keys = zero_padding(keys, mask).astype(jnp.float32)
     heads, depth = params.query_bias.shape
-    batch = (1,) * (queries.ndim - 1)
-    projected = jnp.einsum("...kc,chd->...khd", queries, params.query)
-    projected = (projected + params.query_bias.reshape(*batch, heads, depth)) / jnp.sqrt(depth)
-    absorbed = jnp.einsum("...khd,chd->...hkc", projected, params.key)
-    logits = jnp.einsum("...hkc,...nc->...hkn", absorbed, keys)
-    real = mask[..., None, None, :]
-    return jax.nn.softmax(jnp.where(real, logits, -1e30), axis=-1) * real
+    batch, (count, dim) = mask.shape[:-1], queries.shape[-2:]
+    query = jnp.einsum("...kc,chd->...khd", queries, params.query)
+    query = (query + _lift(params.query_bias, query)) / jnp.sqrt(depth)
+    # A head at a time: plain matrix products, where one batched over heads would transpose its operands.
+    absorbed = jnp.stack([query[..., h, :] @ params.key[:, h].T for h in range(heads)], axis=-3)
+
+    absorbed = absorbed.reshape(*batch, heads * count, dim)
+    total, mass, pooled = _pool(absorbed, memory, mask, keys_values, dropout, block_size)
+    total = jnp.where(total > 0, total, 1.0)
+    mass = (mass / total).reshape(*batch, heads, count, 1)
+    pooled = (pooled / total[..., None]).reshape(*batch, heads, count, dim)
+
+    mixed = jnp.stack([pooled[..., h, :, :] @ params.value[:, h] for h in range(heads)], axis=-2)
+    mixed = mixed + jnp.swapaxes(mass, -3, -2) * _lift(params.value_bias, mixed)
+    return _project_out(mixed, params)
 
 
-def attention_output(
-    weights: jax.Array, values: jax.Array, mask: jax.Array, params: AttentionParams
-) -> jax.Array:
-    """The weighted sum of the values, projected.
-
-    Args:
-      weights: [*B, H, K, N] float32, 0 on padding; after dropout they need not sum to 1.
-      values: [*B, N, D], before any projection.
-      mask: [*B, N] bool.
-      params: the projections.
-
-    Returns:
-      [*B, K, D] float32.
-    """
-    values = zero_padding(values, mask).astype(jnp.float32)
-    pooled = jnp.einsum("...hkn,...nc->...khc", weights, values)
-    mixed = jnp.einsum("...khc,chd->...khd", pooled, params.value)
-    mass = jnp.swapaxes(jnp.sum(weights, axis=-1), -1, -2)  # [*B, K, H]
-    mixed = mixed + jnp.einsum("...kh,hd->...khd", mass, params.value_bias)
+def _project_out(mixed: jax.Array, params: AttentionParams) -> jax.Array:
     output = jnp.einsum("...khd,hdc->...kc", mixed, params.out)
-    return output + params.out_bias.reshape((1,) * (output.ndim - 1) + params.out_bias.shape)
+    return output + _lift(params.out_bias, output)
 
 
-def masked_attention(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, params: AttentionParams
-) -> jax.Array:
-    """Attention of few queries over many masked keys: the two functions above in one.
+def _pool(absorbed, memory, mask, keys_values, dropout, block_size):
+    """Per query row [*B, R]: sum of exp(logit - max), the same after dropout, and of that times values."""
+    slots, batch = mask.shape[-1], mask.shape[:-1]
+    if block_size is None:
+        block_size = max(_BLOCK_ROWS // max(mask.size // slots, 1), 1)
+    block_size = min(block_size, slots)
 
-    Args:
-      queries: [*B, K, D].
-      keys: [*B, N, D].
-      values: [*B, N, D].
-      mask: [*B, N] bool.
-      params: the projections.
+    def add(carry, block):
+        largest, total, mass, pooled = carry
+        # The last block ends with the set; what the one before has seen is masked.
+        start = jnp.minimum(block * block_size, slots - block_size)
+        real = _cut(mask, start, block_size, len(batch))
+        fresh = start + jnp.arange(block_size) >= block * block_size
+        real = real & _lift(fresh, real)
+        keys, values = keys_values(
+            *[zero_padding(_cut(array, start, block_size, len(batch)), real) for array in memory]
+        )
+        logits = jnp.einsum("...rc,...nc->...rn", absorbed, keys)
+        logits = jnp.where(real[..., None, :], logits, _NEVER)
+        # The maximum cancels, so no gradient need pass through it.
+        new = jnp.maximum(largest, jax.lax.stop_gradient(jnp.max(logits, axis=-1)))
+        weights = jnp.exp(logits - new[..., None]) * real[..., None, :]
+        kept = weights if dropout is None else dropout(weights, block)
+        older = jnp.exp(largest - new)
+        return (
+            new,
+            total * older + jnp.sum(weights, axis=-1),
+            mass * older + jnp.sum(kept, axis=-1),
+            pooled * older[..., None] + jnp.einsum("...rn,...nc->...rc", kept, values),
+        ), None
 
-    Returns:
-      [*B, K, D] float32.
-    """
-    return attention_output(attention_weights(queries, keys, mask, params), values, mask, params)
+    # Made from the input, not from constants, so that they vary over the same devices.
+    zeros = jnp.zeros_like(absorbed[..., 0])
+    start = (zeros + _NEVER, zeros, zeros, jnp.zeros_like(absorbed))
+    blocks = jnp.arange(-(-slots // block_size))
+    return jax.lax.scan(add, start, blocks)[0][1:]
+
+
+def _cut(array: jax.Array, start: jax.Array, size: int, axis: int) -> jax.Array:
+    return jax.lax.dynamic_slice_in_dim(array, start, size, axis)
+
+
+def _lift(array: jax.Array, like: jax.Array) -> jax.Array:
+    """With leading axes of length 1, to the rank of `like`."""
+    return array.reshape((1,) * (like.ndim - array.ndim) + array.shape)

@@ -28,18 +28,23 @@ def quality_weight(norms: jax.Array, gamma: jax.Array | float) -> jax.Array:
 def cosine_distance(embeddings: jax.Array, center: jax.Array) -> jax.Array:
     """(1 - cos) / 2 of every face of a set to one center, accumulated in float32.
 
+    For unit rows that is |u - c|^2 / 4, which loses no digits where faces are nearly the same.
+
     Args:
       embeddings: [*B, N, D] unit rows.
       center: [*B, D] unit.
 
     Returns:
-      [*B, N] float32 in [0, 1] up to rounding.
+      [*B, N] float32 in [0, 1] up to rounding; exactly 0 where a row is the center.
     """
     # Not a matrix product: one that blocks or rounds rows differently would break ties by chance,
     # and the work is bound by reading the embeddings once either way.
     embeddings, center = widen(embeddings, center)
-    cosine = jnp.sum(embeddings * center[..., None, :], axis=-1)
-    return (1.0 - cosine) / 2.0
+    squared = jnp.sum(jnp.square(embeddings - center[..., None, :]), axis=-1)
+    # To the precision it has: a fence, without which XLA's CPU compiler fuses what follows into the
+    # sum and loses the sum's vector code, and with it six parts in seven of the speed.
+    precision = jnp.finfo(squared.dtype)
+    return jax.lax.reduce_precision(squared, precision.nexp, precision.nmant) / 4.0
 
 
 def quality_aware_distance(

@@ -46,22 +46,27 @@ def farthest_point_sampling(
       ValueError: `size` < 1, or shapes that disagree.
     """
     _check(embeddings, norms, mask, size)
-    embeddings, norms = widen(zero_padding(embeddings, mask), zero_padding(norms, mask))
+    (norms,) = widen(zero_padding(norms, mask))
     weight = quality_weight(norms, gamma)
-    slots = jnp.arange(mask.shape[-1], dtype=jnp.int32)
-    slots = jnp.broadcast_to(slots, mask.shape)
+    slots = jnp.broadcast_to(jnp.arange(mask.shape[-1], dtype=jnp.int32), mask.shape)
+
+    def best(score, available):
+        index = jnp.argmax(jnp.where(available, score, -jnp.inf), axis=-1).astype(jnp.int32)
+        return jnp.where(jnp.any(available, axis=-1), index, -1)
 
     def pick(carry, _):
-        score, distance, available = carry
-        index = jnp.argmax(jnp.where(available, score, -jnp.inf), axis=-1).astype(jnp.int32)[..., None]
-        center = jnp.take_along_axis(embeddings, index[..., None], axis=-2)[..., 0, :]
+        last, distance, available = carry
+        place = jnp.maximum(last, 0)[..., None, None]
+        center = jnp.take_along_axis(embeddings, place, axis=-2)[..., 0, :]
+        # Padded rows may hold anything: each row's distance is its own, and theirs are never looked at.
         distance = jnp.minimum(distance, weight * cosine_distance(embeddings, center))
-        chosen = jnp.where(jnp.any(available, axis=-1), index[..., 0], -1)
-        return (distance, distance, available & (slots != index)), chosen
+        index = best(distance, available)
+        return (index, distance, available & (slots != index[..., None])), index
 
-    start = (norms, jnp.full_like(norms, jnp.inf), mask)
-    _, chosen = jax.lax.scan(pick, start, length=size)
-    return jnp.moveaxis(chosen, 0, -1)
+    first = best(norms, mask)
+    start = (first, jnp.full_like(norms, jnp.inf), mask & (slots != first[..., None]))
+    _, others = jax.lax.scan(pick, start, length=size - 1)
+    return jnp.moveaxis(jnp.concatenate([first[None], others]), 0, -1)
 
 
 def soft_farthest_point_sampling(

@@ -1,9 +1,10 @@
 """The norm encoding against its formula in float64 and a textbook LayerNorm."""
 
+import jax
 import numpy as np
 import pytest
 
-from fpsset.ops.norm_encoding import encode_norms, normalized_norm_encoding
+from fpsset.ops.norm_encoding import encode_norms, normalized_norm_encoding, sine_of_turns
 
 NORMS = np.concatenate([[0.0], np.geomspace(1e-3, 300, 40)]).astype(np.float32)
 
@@ -18,6 +19,14 @@ def expected(norms, dim):
 def test_formula():
     np.testing.assert_allclose(encode_norms(NORMS, 512), expected(NORMS, 512), atol=3e-4)
     np.testing.assert_allclose(encode_norms(NORMS[:30], 512), expected(NORMS[:30], 512), atol=5e-5)
+
+
+def test_sine_and_its_slope():
+    turns = np.concatenate([np.linspace(-2, 2, 4001), [1e-7, -1e-7, 0.5, -0.5, 0.25]]).astype(np.float32)
+    exact = 2 * np.pi * turns.astype(np.float64)
+    np.testing.assert_allclose(sine_of_turns(turns), np.sin(exact), atol=1.5e-6)
+    slope = jax.vmap(jax.grad(sine_of_turns))(turns)
+    np.testing.assert_allclose(slope, 2 * np.pi * np.cos(exact), atol=1e-5)
 
 
 def test_layer_norm_by_the_fixed_second_moment():
