@@ -43,16 +43,26 @@ def describe(
     variables = {name: variables.get(name, {}) for name in models}
     count = len(sets.starts) - 1
     collected: dict[str, dict[str, np.ndarray]] = {name: {} for name in models}
-    for which, batch in bucketed(sets, faces_per_batch):
-        rows = sets.slots(which, batch.mask.shape[1])[0]
-        for name, out in jax.device_get(run(variables, batch)).items():
+
+    def store(which: np.ndarray, size: int, outputs) -> None:
+        rows = sets.slots(which, size)[0]
+        for name, out in jax.device_get(outputs).items():
             fields = {"vectors": out.descriptor, "norms": out.norm}
             if out.coreset_indices is not None:
                 picks = out.coreset_indices[: len(which)]
                 fields["coreset"] = np.where(picks >= 0, np.take_along_axis(rows, picks, axis=1), -1)
             for field, value in fields.items():
-                store = collected[name].setdefault(field, np.empty((count, *value.shape[1:]), value.dtype))
-                store[which] = value[: len(which)]
+                column = collected[name].setdefault(field, np.empty((count, *value.shape[1:]), value.dtype))
+                column[which] = value[: len(which)]
+
+    pending = None  # a batch is fetched when the next one is under way
+    for which, batch in bucketed(sets, faces_per_batch):
+        outputs = run(variables, batch)
+        if pending is not None:
+            store(*pending)
+        pending = which, batch.mask.shape[1], outputs
+    if pending is not None:
+        store(*pending)
     return {name: Descriptors(f["vectors"], f["norms"], f.get("coreset")) for name, f in collected.items()}
 
 

@@ -127,23 +127,60 @@ def group_rows(
     return ids, RaggedSets(embeddings, norms, media, rows, starts)
 
 
-def bucket_size(size: int, smallest: int = 8) -> int:
-    """The padded size for a set of `size` faces: `smallest` times a power of two."""
-    bucket = smallest
-    while bucket < size:
-        bucket *= 2
-    return bucket
+# The least slots of a set. Smaller sets cost hardly less than this, and a compilation costs seconds.
+_LEAST = 8
+# What a set costs beyond its faces, in faces: eight projections of its coreset.
+_SET_COST = 128
+
+
+def bucket_size(size: int) -> int:
+    """The padded size for a set of `size` faces: the next power of two, and at least 8."""
+    return max(_LEAST, 1 << (size - 1).bit_length())
+
+
+class Bucket(NamedTuple):
+    """Batches of one shape."""
+
+    size: int  # slots of a set
+    count: int  # sets of a batch
+    members: np.ndarray  # [b] int64, the sets in it, any number
+
+
+def buckets(sizes: np.ndarray, faces_per_batch: int = 8192) -> list[Bucket]:
+    """Sorts sets by padded size, so that a function jitted for a few shapes serves them all.
+
+    Sets are padded to powers of two: over a long tail of sizes a third of the slots is padding, which
+    costs less than the compilations of more shapes. A batch of a bucket always holds
+    the same number of sets; one with few sets need not pay for a full batch.
+
+    Args:
+      sizes: [T] int, faces per set.
+      faces_per_batch: what a batch may cost, in faces, where a set costs its slots and 128 more; a single
+        larger set is a batch of its own.
+
+    Returns:
+      Buckets by rising size; each set is in one of them.
+
+    Raises:
+      InputError: a set is empty.
+    """
+    if len(sizes) and sizes.min() == 0:
+        raise InputError(f"set {int(np.argmin(sizes))} holds no face; leave it out")
+    padded = np.array([bucket_size(int(size)) for size in sizes], np.int64)
+    found = []
+    for size in np.unique(padded).tolist():
+        members = np.flatnonzero(padded == size)
+        most = max(1, faces_per_batch // (size + _SET_COST))
+        found.append(Bucket(size, min(most, 1 << (len(members) - 1).bit_length()), members))
+    return found
 
 
 def bucketed(sets: RaggedSets, faces_per_batch: int = 8192) -> Iterator[tuple[np.ndarray, FaceSet]]:
-    """Yields every set once, in batches of few shapes, so that a jitted function compiles seldom.
-
-    Sets are padded to the next bucket size (8, 16, 32, ...); a batch of a bucket always holds the
-    same number of sets, filled up with empty ones.
+    """Yields every set once, in batches of few shapes.
 
     Args:
       sets: T sets.
-      faces_per_batch: slots per batch, padding included; a single larger set is a batch of its own.
+      faces_per_batch: as of `buckets`.
 
     Yields:
       ([b] indices of the sets in this batch, FaceSet [B, N] whose first b sets are those).
@@ -151,18 +188,10 @@ def bucketed(sets: RaggedSets, faces_per_batch: int = 8192) -> Iterator[tuple[np
     Raises:
       InputError: a set is empty.
     """
-    sizes = sets.sizes()
-    if len(sizes) and sizes.min() == 0:
-        raise InputError(f"set {int(np.argmin(sizes))} holds no face; leave it out")
-    buckets = np.array([bucket_size(int(s)) for s in sizes], np.int64)
-    for size in np.unique(buckets):
-        members = np.flatnonzero(buckets == size)
-        count = max(1, faces_per_batch // int(size))
-        # A bucket with few sets need not pay for a full batch.
-        count = min(count, 1 << (len(members) - 1).bit_length())
-        for start in range(0, len(members), count):
-            which = members[start : start + count]
-            yield which, sets.pad(which, count, int(size))
+    for bucket in buckets(sets.sizes(), faces_per_batch):
+        for start in range(0, len(bucket.members), bucket.count):
+            which = bucket.members[start : start + bucket.count]
+            yield which, sets.pad(which, bucket.count, bucket.size)
 
 
 def _renumber(media: np.ndarray) -> np.ndarray:

@@ -1,7 +1,5 @@
 """FaceCoresetNet (AAAI 2024, arXiv 2308.14075): a coreset of a face set, refined by the whole set."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -97,11 +95,10 @@ class FaceCoresetNet(nn.Module):
             if noise is None:
                 shape = (*mask.shape[:-1], self.coreset_size, mask.shape[-1])
                 noise = jax.random.gumbel(self.make_rng("gumbel"), shape)
-            picks = _draw(face_set, noise, gamma, temperature, score_scale)
+            coreset = _draw(face_set, noise, gamma, temperature, score_scale)
         else:
-            # More picks than slots would be rows of nothing in every product below.
-            picks = _pick(face_set, min(self.coreset_size, mask.shape[-1]), gamma)
-        valid, core = picks.valid, picks.core
+            coreset = _pick(face_set, self.coreset_size, gamma)
+        indices, valid, core = coreset
 
         def encode(lengths):
             return normalized_norm_encoding(lengths, scale, bias, _EPSILON)
@@ -126,16 +123,15 @@ class FaceCoresetNet(nn.Module):
         total = jnp.sum(zero_padding(core + refined, valid), axis=-2)
         mean = total / jnp.maximum(count_valid(valid), 1).astype(jnp.float32)[..., None]
         descriptor, norm = normalize(mean)
-        return SetDescriptor(descriptor, norm, *(_fill(x, self.coreset_size, mask.ndim) for x in picks))
+        return SetDescriptor(descriptor, norm, indices, valid, core)
 
 
-class _Picks(NamedTuple):
-    indices: jax.Array  # [*B, K] int32, -1 beyond the set's size
-    valid: jax.Array  # [*B, K] bool
-    core: jax.Array  # [*B, K, D] float32, n_i u_i of the picks, 0 where not valid
+# [*B, K] int32 picks, -1 beyond the set's size; [*B, K] bool, which are valid; [*B, K, D] float32 n_i u_i
+# of the picks, 0 where not valid.
+_Coreset = tuple[jax.Array, jax.Array, jax.Array]
 
 
-def _pick(face_set: FaceSet, size: int, gamma: jax.Array) -> _Picks:
+def _pick(face_set: FaceSet, size: int, gamma: jax.Array) -> _Coreset:
     """The coreset for inference."""
     indices = farthest_point_sampling(face_set.embeddings, face_set.norms, face_set.mask, size, gamma)
     valid, places = indices >= 0, jnp.maximum(indices, 0)
@@ -143,10 +139,10 @@ def _pick(face_set: FaceSet, size: int, gamma: jax.Array) -> _Picks:
         jnp.take_along_axis(face_set.embeddings, places[..., None], axis=-2),
         jnp.take_along_axis(face_set.norms, places, axis=-1),
     )
-    return _Picks(indices, valid, zero_padding(core, valid))
+    return indices, valid, zero_padding(core, valid)
 
 
-def _draw(face_set: FaceSet, noise: jax.Array, gamma, temperature, score_scale) -> _Picks:
+def _draw(face_set: FaceSet, noise: jax.Array, gamma, temperature, score_scale) -> _Coreset:
     """The coreset for training, as many picks as there is noise for."""
     mask, size = face_set.mask, noise.shape[-2]
     embeddings, norms = zero_padding(face_set.embeddings, mask), zero_padding(face_set.norms, mask)
@@ -155,16 +151,9 @@ def _draw(face_set: FaceSet, noise: jax.Array, gamma, temperature, score_scale) 
     indices = jnp.where(valid, jnp.argmax(rows, axis=-1), -1).astype(jnp.int32)
     faces = _features(embeddings, norms)
     core = jnp.einsum("...kn,...nd->...kd", rows, faces, precision=jax.lax.Precision.HIGHEST)
-    return _Picks(indices, valid, core)
+    return indices, valid, core
 
 
 def _features(embeddings: jax.Array, norms: jax.Array) -> jax.Array:
     """f_i = n_i u_i: [*B, N, D], [*B, N] -> [*B, N, D] float32."""
     return norms[..., None].astype(jnp.float32) * embeddings.astype(jnp.float32)
-
-
-def _fill(picks: jax.Array, size: int, ndim: int) -> jax.Array:
-    """Picks to `size` of them: -1, False or 0 beyond those there are; `ndim` axes up to theirs."""
-    widths = [(0, 0)] * picks.ndim
-    widths[ndim - 1] = (0, size - picks.shape[ndim - 1])
-    return jnp.pad(picks, widths, constant_values=-1 if picks.dtype == jnp.int32 else 0)
