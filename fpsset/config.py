@@ -22,11 +22,14 @@ def base_config() -> ConfigDict:
     config.batch_size = 40  # templates a step
     config.log_every = 50
     config.eval_every = 500  # steps between validations, each followed by a checkpoint
+    config.profile = ""  # 'START:STOP': a trace of these steps in the workdir, for TensorBoard or Perfetto
+    config.compilation_cache = ""  # a folder that keeps compiled programs for later runs
 
     config.model = ConfigDict()
     config.model.coreset_size = 3
     config.model.num_heads = 8
     config.model.dropout_rate = 0.1
+    config.model.dtype = "float32"  # or 'bfloat16', of matrix products in training; the state is float32
     # Start and end of a geometric schedule over the run: what the scores are multiplied by before
     # the Gumbel noise, and the softmax's temperature.
     config.model.score_scale = (1.0, 1.0)
@@ -45,6 +48,7 @@ def base_config() -> ConfigDict:
     config.optimizer.milestones = (3000,)  # steps at which both rates are multiplied by the decay
     config.optimizer.decay = 0.1
     config.optimizer.clip_norm = 1.0
+    config.optimizer.accumulate = 1  # steps whose gradients are averaged into one update
 
     config.data = ConfigDict()
     config.data.source = "files"  # 'files' or 'synthetic'
@@ -140,6 +144,7 @@ def check_config(config: ConfigDict) -> None:
         schedule = tuple(config.model[field])
         fine = len(schedule) == 2 and all(isinstance(x, int | float) and x > 0 for x in schedule)
         need(fine, f"model.{field}", "two positive numbers: start, end")
+    need(config.model.dtype in ("float32", "bfloat16"), "model.dtype", "'float32' or 'bfloat16'")
     need(config.head.name in HEADS, "head.name", f"one of {', '.join(HEADS)}")
     need(config.head.scale > 0, "head.scale", "positive")
     for field in ("learning_rate", "gamma_learning_rate", "clip_norm", "decay"):
@@ -148,6 +153,8 @@ def check_config(config: ConfigDict) -> None:
     milestones = list(config.optimizer.milestones)
     fine = all(isinstance(x, int) and x >= 1 for x in milestones) and milestones == sorted(set(milestones))
     need(fine, "optimizer.milestones", "rising steps, each at least 1")
+    need(config.optimizer.accumulate >= 1, "optimizer.accumulate", "at least 1")
+    need(not config.profile or _is_range(config.profile), "profile", "empty, or START:STOP, steps from 1")
     need(config.data.source in ("files", "synthetic"), "data.source", "'files' or 'synthetic'")
     for field in ("max_size", "max_clip", "threads"):
         need(config.data[field] >= 1, f"data.{field}", "at least 1")
@@ -194,3 +201,8 @@ def _numbers(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, float]
 
 def _is_tar(metric: str) -> bool:
     return metric.startswith("tar@far=1e-") and metric[11:] in tuple("123456")
+
+
+def _is_range(text: str) -> bool:
+    parts = text.split(":")
+    return len(parts) == 2 and all(map(str.isdecimal, parts)) and 1 <= int(parts[0]) <= int(parts[1])

@@ -3,6 +3,7 @@
 import pathlib
 import sys
 
+import jax
 import numpy as np
 from absl import flags
 from ml_collections import config_flags
@@ -34,6 +35,7 @@ def run(config, workdir: pathlib.Path) -> None:
     from fpsset.training.loop import train
 
     check_config(config)
+    keep_compiled(config.compilation_cache)
     data = evaluation_data(config.data, config.seed)
     if data.note:
         print(data.note, file=sys.stderr)
@@ -54,6 +56,14 @@ def run(config, workdir: pathlib.Path) -> None:
     )
     title = f"{pathlib.Path(protocol.name).name}; fpsset is {aggregator.name}"
     print(write_report(workdir, results, curves, title))
+
+
+def keep_compiled(folder: str) -> None:
+    """Keeps compiled programs in a folder, for later runs; an empty name keeps none."""
+    if folder:
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(folder).expanduser().absolute()))
+        # All of them: each shape of sets is a second or two, and there are some ten.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def run_extraction(config) -> None:

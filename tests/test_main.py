@@ -116,6 +116,18 @@ def test_a_run_leaves_results_and_says_how_it_went(straight):
     assert {"step", "loss", "accuracy", "grad_norm", "gamma", "norm", "templates_per_second"} == set(first)
 
 
+def test_programs_are_kept_and_steps_traced(straight, folder):
+    """The same run again: it finds its programs, and leaves a trace of two steps."""
+    kept = folder / "programs"
+    options = [*SMALL, "--config.steps=4", f"--config.compilation_cache={kept}", "--config.profile=2:3"]
+    finish(start("--workdir", folder / "first", *options))
+    programs = {path.name for path in kept.iterdir() if not path.name.endswith("-atime")}
+    finish(start("--workdir", folder / "second", *options))
+    assert programs == {path.name for path in kept.iterdir() if not path.name.endswith("-atime")} != set()
+    assert list((folder / "first/profile").rglob("*.xplane.pb"))
+    assert list((folder / "first/profile").rglob("perfetto_trace.json.gz"))
+
+
 def test_it_loads(straight):
     model = fpsset.load(straight[0])
     assert model.dim == 32 and model.model.coreset_size == 3 and model.model.num_heads == 4

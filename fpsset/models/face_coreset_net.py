@@ -16,10 +16,11 @@ _EPSILON = 1e-5
 
 
 class Projections(nn.Module):
-    """The parameters of a multi-head attention over `dim` features."""
+    """The parameters of a multi-head attention over `dim` features, its matrices in `dtype`."""
 
     num_heads: int
     dim: int
+    dtype: jnp.dtype
 
     @nn.compact
     def __call__(self) -> AttentionParams:
@@ -28,7 +29,7 @@ class Projections(nn.Module):
         # The ranges of a joint [3D, D] Xavier projection, and of a plain linear layer behind it.
         projection = init.variance_scaling(0.5, "fan_in", "uniform", in_axis=0, out_axis=(1, 2))
         output = init.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=(0, 1), out_axis=2)
-        return AttentionParams(
+        params = AttentionParams(
             query=self.param("query", projection, split),
             query_bias=self.param("query_bias", init.zeros, split[1:]),
             key=self.param("key", projection, split),
@@ -37,6 +38,8 @@ class Projections(nn.Module):
             out=self.param("out", output, (*split[1:], self.dim)),
             out_bias=self.param("out_bias", init.zeros, (self.dim,)),
         )
+        kernels = ("query", "key", "value", "out")
+        return params._replace(**{name: getattr(params, name).astype(self.dtype) for name in kernels})
 
 
 class FaceCoresetNet(nn.Module):
@@ -51,12 +54,14 @@ class FaceCoresetNet(nn.Module):
       num_heads: heads of both attentions; divides D.
       dropout_rate: of attention weights and of each branch.
       gamma_init: start of the learned exponent of the norm in the metric.
+      dtype: of matrix products with parameters, float32 or bfloat16; parameters and all else are float32.
     """
 
     coreset_size: int = 3
     num_heads: int = 8
     dropout_rate: float = 0.1
     gamma_init: float = 0.01
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -111,7 +116,7 @@ class FaceCoresetNet(nn.Module):
             return nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False, name=name)
 
         def attend(name, attention, *args):
-            params = Projections(self.num_heads, dim, name=name)()
+            params = Projections(self.num_heads, dim, self.dtype, name=name)()
             rate = self.dropout_rate if train else 0.0
             dropout = Dropout(self.make_rng("dropout"), rate) if rate else None
             return nn.Dropout(rate, deterministic=not train)(attention(*args, params, dropout))

@@ -4,11 +4,13 @@ All three turn descriptors into logits s (cos(theta + a) - b) on the target clas
 elsewhere; they differ in the angular margin a and the additive margin b.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpsset.ops.masking import normalize
+from fpsset.ops.masking import normalize, project
 
 _COSINE_LIMIT = 1e-3
 
@@ -36,9 +38,15 @@ def margin_logits(
 
 
 class _MarginHead(nn.Module):
-    """A class kernel with unit columns; subclasses say which margins apply."""
+    """A class kernel with unit columns; subclasses say which margins apply.
+
+    Attributes:
+      num_classes: C.
+      dtype: of the product of descriptors and columns, float32 or bfloat16.
+    """
 
     num_classes: int
+    dtype: jnp.dtype = dataclasses.field(default=jnp.float32, kw_only=True)
 
     def margins(self, norms: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """Angular and additive margin per row: [B] -> ([B], [B])."""
@@ -63,7 +71,7 @@ class _MarginHead(nn.Module):
             (descriptor.shape[-1], self.num_classes),
         )
         columns, _ = normalize(kernel.T)
-        cosine = jnp.einsum("bd,cd->bc", descriptor, columns)
+        cosine = project("bd,cd->bc", descriptor, columns.astype(self.dtype))
         cosine = jnp.clip(cosine, -1 + _COSINE_LIMIT, 1 - _COSINE_LIMIT)
         angular, additive = self.margins(norm, train)
         return margin_logits(cosine, labels, angular, additive, self.scale)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fpsset.ops.masking import zero_padding
+from fpsset.ops.masking import project, zero_padding
 
 # Finite, so that a set without a real key gives zeros and not NaN.
 _NEVER = -1e30
@@ -24,7 +24,10 @@ _BLOCK_ROWS = 2048
 
 
 class AttentionParams(NamedTuple):
-    """Projections of H heads of d channels over D features (H d = D in this model)."""
+    """Projections of H heads of d channels over D features (H d = D in this model).
+
+    Products with a projection are taken in its dtype, float32 or bfloat16; all else is float32.
+    """
 
     query: jax.Array  # [D, H, d]
     query_bias: jax.Array  # [H, d]
@@ -61,9 +64,9 @@ def self_attention(
     Returns:
       [*B, K, D] float32; the output bias for a set without a real item.
     """
-    items = zero_padding(items, mask).astype(jnp.float32)
+    items = zero_padding(items, mask)
     query, key, value = (
-        jnp.einsum("...kc,chd->...khd", items, w) for w in (params.query, params.key, params.value)
+        project("...kc,chd->...khd", items, w) for w in (params.query, params.key, params.value)
     )
     query = (query + _lift(params.query_bias, query)) / jnp.sqrt(query.shape[-1])
     value = value + _lift(params.value_bias, value)
@@ -103,10 +106,12 @@ def set_attention(
     """
     heads, depth = params.query_bias.shape
     batch, (count, dim) = mask.shape[:-1], queries.shape[-2:]
-    query = jnp.einsum("...kc,chd->...khd", queries, params.query)
+    query = project("...kc,chd->...khd", queries, params.query)
     query = (query + _lift(params.query_bias, query)) / jnp.sqrt(depth)
     # A head at a time: plain matrix products, where one batched over heads would transpose its operands.
-    absorbed = jnp.stack([query[..., h, :] @ params.key[:, h].T for h in range(heads)], axis=-3)
+    absorbed = jnp.stack(
+        [project("...kd,cd->...kc", query[..., h, :], params.key[:, h]) for h in range(heads)], axis=-3
+    )
 
     absorbed = absorbed.reshape(*batch, heads * count, dim)
     total, mass, pooled = _pool(absorbed, memory, mask, keys_values, dropout, block_size)
@@ -114,13 +119,15 @@ def set_attention(
     mass = (mass / total).reshape(*batch, heads, count, 1)
     pooled = (pooled / total[..., None]).reshape(*batch, heads, count, dim)
 
-    mixed = jnp.stack([pooled[..., h, :, :] @ params.value[:, h] for h in range(heads)], axis=-2)
+    mixed = jnp.stack(
+        [project("...kc,cd->...kd", pooled[..., h, :, :], params.value[:, h]) for h in range(heads)], axis=-2
+    )
     mixed = mixed + jnp.swapaxes(mass, -3, -2) * _lift(params.value_bias, mixed)
     return _project_out(mixed, params)
 
 
 def _project_out(mixed: jax.Array, params: AttentionParams) -> jax.Array:
-    output = jnp.einsum("...khd,hdc->...kc", mixed, params.out)
+    output = project("...khd,hdc->...kc", mixed, params.out)
     return output + _lift(params.out_bias, output)
 
 

@@ -25,6 +25,21 @@ def widen(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(array.astype(dtype) for array in map(jnp.asarray, arrays))
 
 
+def project(subscripts: str, values: jax.Array, kernel: jax.Array) -> jax.Array:
+    """einsum of activations with a kernel, in the kernel's dtype, accumulated in float32.
+
+    Args:
+      subscripts: of the einsum.
+      values: activations, cast to the kernel's dtype.
+      kernel: float32 or bfloat16.
+
+    Returns:
+      float32.
+    """
+    product = jnp.einsum(subscripts, values.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
+    return product.astype(jnp.float32)
+
+
 def count_valid(mask: jax.Array) -> jax.Array:
     """Number of real slots: [*B, N] bool -> [*B] int32."""
     return jnp.sum(mask, axis=-1, dtype=jnp.int32)

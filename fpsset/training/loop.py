@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, templates
@@ -21,6 +22,7 @@ from fpsset.progress import StepProgress
 from fpsset.training.checkpoints import Checkpoints
 from fpsset.training.faces import TrainingFaces
 from fpsset.training.optimizer import make_optimizer
+from fpsset.training.profiling import StepTrace
 from fpsset.training.state import init_state
 from fpsset.training.step import geometric, make_train_step
 from fpsset.training.workdir import MetricsLog, claim_workdir
@@ -78,10 +80,12 @@ def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> No
             f"training on {faces.summary}, validating on {len(faces.held_out)} of "
             f"{len(set(faces.held_out.subject.tolist()))} others" + (f", from step {done}" if done else "")
         )
+        trace = stack.enter_context(StepTrace(config.profile, workdir / "profile"))
         pending = None  # metrics are read one step late, so that the device never waits for us
         started, logged = time.monotonic(), done
         for step in range(done + 1, config.steps + 1):
-            state, metrics = step_once(state, faces.to_sets(next(faces.batches), step - 1))
+            with trace.step(step):
+                state, metrics = step_once(state, faces.to_sets(next(faces.batches), step - 1))
             if pending is not None:
                 progress.advance(f"loss {_check_finite(step - 1, pending):.3f}")
             pending = metrics
@@ -113,11 +117,17 @@ def _model(config: ConfigDict, dim: int) -> FaceCoresetNet:
             f"config.model.num_heads is {config.model.num_heads}, but embeddings of width {dim} must be even "
             "and split over it evenly"
         )
-    return FaceCoresetNet(config.model.coreset_size, config.model.num_heads, config.model.dropout_rate)
+    return FaceCoresetNet(
+        config.model.coreset_size,
+        config.model.num_heads,
+        config.model.dropout_rate,
+        dtype=jnp.dtype(config.model.dtype),
+    )
 
 
 def _head(config: ConfigDict, classes: int):
     fields = {"num_classes": classes, "margin": config.head.margin, "scale": config.head.scale}
+    fields["dtype"] = jnp.dtype(config.model.dtype)
     if config.head.name == "adaface":
         fields["h"] = config.head.h
     return HEADS[config.head.name](**fields)
@@ -137,6 +147,8 @@ def _validation(model: FaceCoresetNet, held_out: FeatureTable, config: ConfigDic
         far = reachable_far(pairs, float(config.evaluation.metric.removeprefix("tar@far=")))
     except InputError as error:
         raise InputError(f"{held_out.name}: of the held-out people {error}; {mend}") from error
+
+    model = model.clone(dtype=jnp.float32)  # as it will be used
 
     def validate(params) -> float:
         variables = {"fpsset": {"params": params}}

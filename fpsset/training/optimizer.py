@@ -11,13 +11,15 @@ def make_optimizer(config) -> optax.GradientTransformation:
       config: `config.optimizer`.
 
     Returns:
-      Clipping by the global norm, then AdamW; its gamma has a rate of its own and no decay.
+      Clipping by the global norm, then AdamW; its gamma has a rate of its own and no decay. With
+      `accumulate` above 1 that many gradients are averaged before each update.
     """
+    drops = [milestone // config.accumulate for milestone in config.milestones]  # in updates
 
     def rate(start: float) -> optax.Schedule:
-        return optax.piecewise_constant_schedule(start, dict.fromkeys(config.milestones, config.decay))
+        return optax.piecewise_constant_schedule(start, dict.fromkeys(drops, config.decay))
 
-    return optax.chain(
+    optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.partition(
             {
@@ -27,6 +29,9 @@ def make_optimizer(config) -> optax.GradientTransformation:
             _groups,
         ),
     )
+    if config.accumulate == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
 
 
 def _groups(params):

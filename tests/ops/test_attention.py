@@ -41,7 +41,7 @@ def make_params(seed, heads=HEADS, depth=DEPTH):
         out=(heads, depth, dim),
         out_bias=(dim,),
     )
-    return AttentionParams(*[rng.standard_normal(s).astype(np.float32) / np.sqrt(dim) for s in shapes])
+    return AttentionParams(*[np.float32(rng.standard_normal(s) / np.sqrt(dim)) for s in shapes])
 
 
 def textbook(queries, keys, values, params):

@@ -55,6 +55,40 @@ def test_gradients_are_clipped_by_their_global_norm():
     assert float(optax.tree.norm(moments)) == pytest.approx(0.1, rel=1e-4)
 
 
+def test_accumulated_gradients_are_averaged_into_one_update():
+    config = base_config().optimizer
+    config.milestones, config.clip_norm = (4,), 1e9
+    plain = make_optimizer(config)
+    config.accumulate, config.milestones = 2, (8,)
+    twofold = make_optimizer(config)
+    params = tree(1.0)
+    state, states = plain.init(params), twofold.init(params)
+    for number in range(6):
+        low, high = tree(1.0 + number), tree(3.0 + number)
+        expected, state = plain.update(tree(2.0 + number), state, params)
+        first, states = twofold.update(low, states, params)
+        second, states = twofold.update(high, states, params)
+        assert not any(np.any(update) for update in jax.tree.leaves(first))
+        for one, other in zip(jax.tree.leaves(second), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_bfloat16_products_leave_the_state_in_float32():
+    losses = {}
+    optimizer, root = make_optimizer(base_config().optimizer), jax.random.key(0)
+    constant = geometric(1.0, 1.0, 10)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        model, head = fpsset.FaceCoresetNet(num_heads=4, dtype=dtype), fpsset.AdaFaceHead(4, dtype=dtype)
+        step = make_train_step(model, head, optimizer, root, constant, constant)
+        state = init_state(model, head, optimizer, root, DIM)
+        products = str(jax.make_jaxpr(step)(state, make_batch()))
+        assert ("bf16" in products) == (dtype == jnp.bfloat16)
+        state, metrics = step(state, make_batch())
+        losses[dtype] = float(metrics["loss"])
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(state)} == {"float32", "int32"}
+    np.testing.assert_allclose(losses[jnp.bfloat16], losses[jnp.float32], rtol=1e-2)
+
+
 def test_geometric_schedule():
     schedule = geometric(1.0, 100.0, 10)
     values = [float(schedule(jnp.int32(step))) for step in (0, 5, 10, 20)]
