@@ -1,6 +1,6 @@
 """What the input pipeline costs a training step, waiting and working.
 
-python benchmarks/data_loading.py [--steps 200] [--people 4000] [--dim 512]
+python benchmarks/pipeline.py [--steps 200] [--people 4000] [--dim 512]
 
 Prints one table: a step as trained, the part of it spent waiting for the batch, the same work by the
 loader alone, and the loader a user would write (one template at a time, in a Python loop).

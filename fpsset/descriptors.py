@@ -23,7 +23,7 @@ def describe(
     models: Mapping[str, nn.Module],
     variables: Mapping[str, dict],
     sets: RaggedSets,
-    faces_per_batch: int = 8192,
+    faces_per_batch: int = 16384,
 ) -> dict[str, Descriptors]:
     """Runs every model on every set; one compilation a bucket of set sizes, whatever the models.
 

@@ -146,7 +146,7 @@ class Bucket(NamedTuple):
     members: np.ndarray  # [b] int64, the sets in it, any number
 
 
-def buckets(sizes: np.ndarray, faces_per_batch: int = 8192) -> list[Bucket]:
+def buckets(sizes: np.ndarray, faces_per_batch: int = 16384) -> list[Bucket]:
     """Sorts sets by padded size, so that a function jitted for a few shapes serves them all.
 
     Sets are padded to powers of two: over a long tail of sizes a third of the slots is padding, which
@@ -175,7 +175,7 @@ def buckets(sizes: np.ndarray, faces_per_batch: int = 8192) -> list[Bucket]:
     return found
 
 
-def bucketed(sets: RaggedSets, faces_per_batch: int = 8192) -> Iterator[tuple[np.ndarray, FaceSet]]:
+def bucketed(sets: RaggedSets, faces_per_batch: int = 16384) -> Iterator[tuple[np.ndarray, FaceSet]]:
     """Yields every set once, in batches of few shapes.
 
     Args:

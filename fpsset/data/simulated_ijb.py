@@ -108,10 +108,15 @@ def _template_subjects(rng: np.random.Generator, counts: Counts) -> np.ndarray:
     return np.concatenate([people, people, more])
 
 
+def long_tailed_sizes(rng: np.random.Generator, templates: int, faces: int) -> np.ndarray:
+    """[templates] int64, each at least 1, of sum `faces`: log-normal shares, as of media collections."""
+    weights = np.exp(_TAIL * rng.standard_normal(templates))
+    return 1 + rng.multinomial(faces - templates, weights / weights.sum())
+
+
 def _faces(rng: np.random.Generator, subject: np.ndarray, counts: Counts) -> tuple[np.ndarray, np.ndarray]:
     """Template and medium of each face; faces lie subject by subject."""
-    weights = np.exp(_TAIL * rng.standard_normal(counts.templates))
-    sizes = 1 + rng.multinomial(counts.faces - counts.templates, weights / weights.sum())
+    sizes = long_tailed_sizes(rng, counts.templates, counts.faces)
     order = np.argsort(subject, kind="stable")
     template = np.repeat(order, sizes[order])
     # Stills and clips, cut where a template ends.

@@ -75,8 +75,8 @@ def self_attention(
     weights = jax.nn.softmax(jnp.where(real, logits, _NEVER), axis=-2) * real
     if dropout is not None:
         weights = dropout(weights)
-    # K x K weights are too few for a matrix unit: a sum of products.
-    mixed = jnp.sum(weights[..., None] * value[..., None, :, :, :], axis=-3)
+    # K x K weights are too few for a matrix unit.
+    mixed = sum(weights[..., :, k, :, None] * value[..., None, k, :, :] for k in range(items.shape[-2]))
     return _project_out(mixed, params)
 
 

@@ -181,3 +181,18 @@ def test_rejects_widths_that_do_not_split_over_the_heads():
         fpsset.FaceCoresetNet(num_heads=5).init(
             jax.random.key(0), fpsset.FaceSet(*_full(*make_set(0, 4, dim=DIM)))
         )
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (1, 65), (2, 4)])
+def test_parameters_may_be_constants_of_the_program(shape):
+    """Compilers fold constants and drop axes of length 1, and have erred where both met."""
+    rng = np.random.default_rng(0)
+    embeddings = rng.standard_normal((*shape, 512)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    sets = fpsset.FaceSet(embeddings, rng.uniform(5, 30, shape).astype(np.float32), np.ones(shape, bool))
+    net = fpsset.FaceCoresetNet()
+    variables = net.init(jax.random.key(0), sets)
+    given = jax.jit(net.apply)(variables, sets)
+    folded = jax.jit(lambda sets: net.apply(variables, sets))(sets)
+    np.testing.assert_array_equal(folded.coreset_indices, given.coreset_indices)
+    np.testing.assert_allclose(folded.descriptor, given.descriptor, atol=1e-6)
