@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from fpsset.data.listing import MEDIA_PATTERN
 from fpsset.errors import InputError
 from fpsset.models.margin_heads import HEADS
 
@@ -47,7 +48,7 @@ def base_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.source = "files"  # 'files' or 'synthetic'
-    config.data.train = ""  # feature files, .npz or .parquet
+    config.data.train = ""  # a feature file, .npz or .parquet; or images, for which see config.backbone
     config.data.eval = ""  # or a folder in the layout of IJB-B and IJB-C
     config.data.eval_features = ""  # of an IJB folder given as data.eval; found beside it when empty
     config.data.pairs = ""  # lines 'template template same'; all pairs of templates when empty
@@ -55,9 +56,17 @@ def base_config() -> ConfigDict:
     config.data.max_clip = 3  # frames of one seed in a row
     config.data.holdout = 0.1  # share of the training people kept for validation
     config.data.norm_mean = 20.0  # norms are scaled to this mean over the training faces; 0: as they are
+    config.data.threads = 4  # that decode images
     config.data.people = 1000  # synthetic people to train on, and
     config.data.eval_people = 200  # others to evaluate on
     config.data.dim = 512  # width of synthetic embeddings
+
+    config.backbone = ConfigDict()  # frozen; it embeds the images that data.train names
+    config.backbone.weights = ""  # converted weights or a published checkpoint
+    config.backbone.color_order = ""  # 'bgr' or 'rgb', of published weights that do not say
+    config.backbone.dtype = "float32"  # or 'bfloat16', of its convolutions
+    config.backbone.batch_size = 64  # faces at a time
+    config.backbone.check_color_order = True  # by embedding a sample both ways
 
     config.evaluation = ConfigDict()
     config.evaluation.metric = "tar@far=1e-3"  # on held-out people; the best checkpoint is chosen by it
@@ -78,7 +87,7 @@ def extraction_config() -> ConfigDict:
     config.weights = ""  # converted weights, a published checkpoint, or an .onnx file
     config.out = ""  # the feature file to write, .npz or .parquet
     config.landmarks = ""  # lines 'name x1 y1 ... x5 y5 [score]'; empty: IJB's where found, or aligned crops
-    config.media_pattern = r"(.+?)[_-]?frame[_-]?\d+"  # file names with the same group 1 are one video
+    config.media_pattern = MEDIA_PATTERN  # file names with the same group 1 are one video
     # How an .onnx file wants its pixels, (x - mean) / std in this order; converted weights know.
     config.color_order = ""  # 'bgr' or 'rgb'
     config.mean = placeholder(float)
@@ -88,6 +97,9 @@ def extraction_config() -> ConfigDict:
     config.batch_size = 64
     config.batches_per_part = 64  # what an interruption can cost
     config.threads = 4  # that decode
+    config.augmented = 0  # clips made of each image, to train on; 0: the image as it is
+    config.clip_frames = 3  # frames of such a clip
+    config.seed = 0  # of the augmentation
     return config
 
 
@@ -105,8 +117,10 @@ def check_extraction_config(config: ConfigDict) -> None:
     need(config.color_order in ("", "bgr", "rgb"), "color_order", "'bgr' or 'rgb'")
     need(config.std is None or config.std > 0, "std", "positive")
     need(config.dtype in ("float32", "bfloat16"), "dtype", "'float32' or 'bfloat16'")
-    for field in ("batch_size", "batches_per_part", "threads"):
+    for field in ("batch_size", "batches_per_part", "threads", "clip_frames"):
         need(config[field] >= 1, field, "at least 1")
+    for field in ("augmented", "seed"):
+        need(config[field] >= 0, field, "at least 0")
 
 
 def check_config(config: ConfigDict) -> None:
@@ -135,13 +149,16 @@ def check_config(config: ConfigDict) -> None:
     fine = all(isinstance(x, int) and x >= 1 for x in milestones) and milestones == sorted(set(milestones))
     need(fine, "optimizer.milestones", "rising steps, each at least 1")
     need(config.data.source in ("files", "synthetic"), "data.source", "'files' or 'synthetic'")
-    for field in ("max_size", "max_clip"):
+    for field in ("max_size", "max_clip", "threads"):
         need(config.data[field] >= 1, f"data.{field}", "at least 1")
     for field in ("people", "eval_people"):
         need(config.data[field] >= 4, f"data.{field}", "at least 4")
     need(config.data.dim >= 2 and config.data.dim % 2 == 0, "data.dim", "even")
     need(0 < config.data.holdout < 1, "data.holdout", "in (0, 1)")
     need(config.data.norm_mean >= 0, "data.norm_mean", "positive, or 0 to leave norms as they are")
+    need(config.backbone.color_order in ("", "bgr", "rgb"), "backbone.color_order", "'bgr' or 'rgb'")
+    need(config.backbone.dtype in ("float32", "bfloat16"), "backbone.dtype", "'float32' or 'bfloat16'")
+    need(config.backbone.batch_size >= 1, "backbone.batch_size", "at least 1")
     metric = config.evaluation.metric
     need(_is_tar(metric), "evaluation.metric", "'tar@far=1e-1' ... 'tar@far=1e-6'")
     values = "'conservative' or 'nearest'"

@@ -37,6 +37,11 @@ class BackboneCard:
     digest: str
     alignment: str = "arcface_112"
 
+    def normalize(self, faces):
+        """RGB faces [..., 3] with values of 0..255, NumPy or JAX -> float32 as the backbone wants them."""
+        faces = faces[..., ::-1] if self.color_order == "bgr" else faces
+        return (faces.astype(np.float32) - self.mean) / np.float32(self.std)
+
 
 @dataclasses.dataclass(frozen=True)
 class AggregatorCard:

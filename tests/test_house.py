@@ -34,15 +34,18 @@ MAY_IMPORT = {
     },
     "training": {
         *("models", "data", "face_set", "errors", "files", "descriptors"),
-        *("evaluation", "progress", "interrupts", "weights", "training"),
+        *("embedding", "evaluation", "progress", "interrupts", "weights", "training"),
     },
     "interop": {"models", "errors", "face_set", "files", "safe_pickle", "weights", "interop"},
-    "loading": {"aggregator", "training", "interop", "weights", "errors"},
+    "loading": {
+        *("models", "data", "aggregator", "training", "interop"),
+        *("extraction", "weights", "errors"),
+    },
     "extraction": {
         *("models", "data", "embedding", "errors", "files", "interop"),
         *("progress", "weights", "extraction"),
     },
-    "config": {"models", "errors"},
+    "config": {"models", "data", "errors"},
     "interrupts": set(),
     "exits": {"errors", "interrupts"},
     "cli": {"data", "errors", "exits", "interop", "loading", "weights"},

@@ -178,11 +178,16 @@ def split_people(table: FeatureTable, fraction: float, seed: int) -> tuple[Featu
       InputError: fewer than four subjects.
     """
     require_people(table, 4)
-    people = np.unique(table.subject)
+    out = held_out(table.subject, fraction, seed)
+    return table.take(~out), table.take(out)
+
+
+def held_out(subject: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Which rows are of people to hold out, as `split_people` does: [M] bool."""
+    people = np.unique(subject)
     count = int(np.clip(round(fraction * len(people)), 2, len(people) - 2))
     held = np.random.default_rng([seed, len(people)]).permutation(people)[:count]
-    out = np.isin(table.subject, held)
-    return table.take(~out), table.take(out)
+    return np.isin(subject, held)
 
 
 def _column(values, column: str, kinds: str, rows: int, name: str) -> np.ndarray:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 from fpsset.data.feature_table import FeatureTable, require_people
 from fpsset.data.files import read_features
 from fpsset.data.ijb import SearchLists, read_ijb
+from fpsset.data.image_pipeline import ImageSource
+from fpsset.data.image_sources import open_images
 from fpsset.data.synthetic import make_synthetic
 from fpsset.errors import InputError
 
@@ -22,9 +24,27 @@ def training_table(data, seed: int) -> FeatureTable:
     """
     if data.source == "synthetic":
         return make_synthetic(data.people, seed, data.dim)[0]
-    table = read_features(_given(data.train, "train"))
+    path = pathlib.Path(_given(data.train, "train"))
+    if path.is_dir():
+        raise InputError(
+            f"{path}: is a folder; give a feature file, or the backbone that embeds its images: "
+            "--config.backbone.weights=WEIGHTS"
+        )
+    table = read_features(path)
     require_people(table, 4)  # two to train on, two to validate with
     return table
+
+
+def training_images(data) -> ImageSource:
+    """The images to train on, validation people included.
+
+    Args:
+      data: `config.data`.
+
+    Raises:
+      InputError: none are given, or they are not usable.
+    """
+    return open_images(pathlib.Path(_given(data.train, "train")))
 
 
 class EvaluationData(NamedTuple):

@@ -39,6 +39,17 @@ class TemplateSampler:
         Returns:
           ([B, max_size] int64 rows of the table, 0 on padding; [B, max_size] bool mask).
         """
+        rows, _, mask = self.draw_clips(people, rng)
+        return rows, mask
+
+    def draw_clips(
+        self, people: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `draw`, and which clip of its template each face is of.
+
+        Returns:
+          (rows, [B, max_size] int64 clips, counted from 0 in each template, mask).
+        """
         shape = (len(people), self.max_size)
         size = rng.integers(1, self.max_size + 1, shape[0])
         seeds = self._first_seed[people][:, None] + _below(rng, self._seed_count[people][:, None], shape)
@@ -54,7 +65,7 @@ class TemplateSampler:
         first = np.take_along_axis(_below(rng, self._seed_frames[seeds], shape), clip, axis=1)
         places = self._seed_start[np.take_along_axis(seeds, clip, axis=1)] + (first + frame) % frames
         mask = slots < size[:, None]
-        return np.where(mask, self._rows[places], 0), mask
+        return np.where(mask, self._rows[places], 0), clip, mask
 
 
 def _below(rng, limit: np.ndarray, shape) -> np.ndarray:

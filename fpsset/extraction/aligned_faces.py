@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from fpsset.data.image_files import UnreadableImage, open_rgb, require_crop, require_pillow
 from fpsset.errors import InputError
 from fpsset.models.iresnet import IMAGE_SIZE
 
@@ -12,24 +13,18 @@ ARCFACE_112 = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 
-_FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # Pillow's others are rarely tested, and one starts a program
-
-
-class UnreadableImage(Exception):
-    """The file gives no aligned face; the message says why."""
-
 
 def require_libraries(aligns: bool) -> None:
     """Raises InputError unless images can be read, and aligned where that is wanted."""
+    require_pillow()
+    if not aligns:
+        return
     try:
-        import PIL  # noqa: F401
+        from skimage.transform import SimilarityTransform
 
-        if aligns:
-            from skimage.transform import SimilarityTransform
-
-            _ = SimilarityTransform.from_estimate
+        _ = SimilarityTransform.from_estimate
     except (ImportError, AttributeError) as error:
-        raise InputError("images need Pillow and scikit-image; pip install 'fpsset[images]'") from error
+        raise InputError("alignment needs scikit-image; pip install 'fpsset[images]'") from error
 
 
 def read_face(path: pathlib.Path, landmarks: np.ndarray | None = None) -> np.ndarray:
@@ -47,20 +42,8 @@ def read_face(path: pathlib.Path, landmarks: np.ndarray | None = None) -> np.nda
       UnreadableImage: the file is missing or damaged, is no aligned crop and comes without landmarks,
         or its landmarks are no face's.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path, formats=_FORMATS) as file:
-            image = file.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a whole image"
-        raise UnreadableImage(reason) from error
-    if landmarks is not None:
-        image = align(image, landmarks)
-    elif image.size != (IMAGE_SIZE, IMAGE_SIZE):
-        width, height = image.size
-        raise UnreadableImage(f"{width} x {height} pixels, no aligned crop of {IMAGE_SIZE}; give landmarks")
-    return np.asarray(image)
+    image = open_rgb(path)
+    return require_crop(image, IMAGE_SIZE) if landmarks is None else np.asarray(align(image, landmarks))
 
 
 def align(image, landmarks: np.ndarray):

@@ -1,10 +1,13 @@
 """A doctor for the colour order: are faces of one person closer together when red and blue are swapped?"""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from fpsset.data.image_files import UnreadableImage
 from fpsset.extraction.recognisers import Recogniser
+from fpsset.progress import StepProgress
 
 _RESAMPLES = 200
 
@@ -31,6 +34,37 @@ class Diagnosis(NamedTuple):
     def looks_wrong(self) -> bool:
         """Swapped separates better, beyond chance."""
         return self.gain_low > 0
+
+
+def check_color_order(subject: np.ndarray, read: Callable[[int], np.ndarray], recogniser: Recogniser) -> None:
+    """Warns when faces swapped in red and blue separate the people better.
+
+    Args:
+      subject: [M].
+      read: row -> [112, 112, 3] uint8, RGB; raises UnreadableImage for rows to pass over.
+      recogniser: the backbone.
+    """
+    rows, faces = [], []
+    for row in sample_rows(subject):
+        try:
+            faces.append(read(row))
+            rows.append(row)
+        except UnreadableImage:
+            continue  # the run itself will list it
+    subject = subject[rows]
+    kept = np.isin(subject, [person for person in set(subject.tolist()) if (subject == person).sum() > 1])
+    if len(np.unique(subject[kept])) < 2:
+        StepProgress.say("colour order: not checked, for want of two people with two images each")
+        return
+    found = examine(recogniser, np.stack(faces)[kept], subject[kept])
+    figures = (
+        f"separation of people d' {found.stated:.2f} as {recogniser.card.color_order}, {found.swapped:.2f} "
+        f"swapped ({found.images} images of {found.people} people)"
+    )
+    if found.looks_wrong:
+        StepProgress.say(f"warning: the colour order looks wrong: {figures}; check the weights' colour order")
+    else:
+        StepProgress.say(f"colour order: {figures}")
 
 
 def sample_rows(subject: np.ndarray, people: int = 32, each: int = 8) -> np.ndarray:

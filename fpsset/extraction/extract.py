@@ -3,16 +3,20 @@
 import hashlib
 import pathlib
 import shutil
+from collections.abc import Iterator
 
 import grain
+import jax
 import numpy as np
 
+from fpsset.data.augmentation import augment
 from fpsset.data.feature_table import FeatureTable
 from fpsset.data.files import read_npz, require_writable, write_features
+from fpsset.data.image_files import UnreadableImage
+from fpsset.data.listing import ImageList, list_images
 from fpsset.errors import InputError
-from fpsset.extraction.aligned_faces import UnreadableImage, read_face, require_libraries
-from fpsset.extraction.color_order import examine, sample_rows
-from fpsset.extraction.listing import ImageList, list_images
+from fpsset.extraction.aligned_faces import read_face, require_libraries
+from fpsset.extraction.color_order import check_color_order
 from fpsset.extraction.recognisers import Recogniser, load_recogniser
 from fpsset.files import replacing
 from fpsset.models.iresnet import IMAGE_SIZE
@@ -48,7 +52,7 @@ def extract(config) -> FeatureTable:
         )
     parts = _claim_parts(out, images, recogniser, config)
     if config.check_color_order and not any(parts.glob("*.npz")):
-        _check_color_order(images, recogniser, config)
+        check_color_order(images.subject, lambda row: _read(images, row), recogniser)
     per_part = config.batch_size * config.batches_per_part
     starts = range(0, len(images), per_part)
     files = [parts / f"{start:09}.npz" for start in starts]
@@ -67,7 +71,7 @@ def extract(config) -> FeatureTable:
                 )
                 with replacing(file) as beside:
                     np.savez(beside, **part)
-    table = _join(images, files, recogniser, out)
+    table = _join(images, files, recogniser, out, config)
     shutil.rmtree(parts)
     return table
 
@@ -90,10 +94,11 @@ def _embed_part(
     faces, waiting = np.zeros((config.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8), []
 
     def flush() -> None:
-        embeddings, norms = recogniser(faces)
-        columns["rows"].append(np.array(waiting, np.int64))
-        columns["embeddings"].append(embeddings[: len(waiting)].astype(np.float16))
-        columns["norms"].append(norms[: len(waiting)].astype(np.float32))
+        found = [recogniser(view) for view in _views(faces, waiting, config)]
+        embeddings, norms = (np.stack(values, 1)[: len(waiting)] for values in zip(*found, strict=True))
+        columns["rows"].append(np.repeat(np.array(waiting, np.int64), len(found)))
+        columns["embeddings"].append(embeddings.reshape(-1, embeddings.shape[-1]).astype(np.float16))
+        columns["norms"].append(norms.reshape(-1).astype(np.float32))
         waiting.clear()
 
     for number, item in enumerate(dataset, 1):
@@ -113,6 +118,21 @@ def _embed_part(
         "bad_rows": np.array([row for row, _ in bad], np.int64),
         "bad_reasons": np.array([reason for _, reason in bad], str),
     }
+
+
+def _views(faces: np.ndarray, rows: list[int], config) -> Iterator[np.ndarray]:
+    """The faces as they are; or the frames of clips made of them, clip after clip, each by its own keys."""
+    if not config.augmented:
+        yield faces
+        return
+    row = np.resize(np.array(rows, np.int32), len(faces))  # what the last batch lacks is dropped later
+    key, count = jax.random.key(config.seed), config.augmented * config.clip_frames
+    for view in range(count):
+        clip = row * config.augmented + view // config.clip_frames
+        yield 255 * np.asarray(_augment(key, faces, clip, row * count + view))
+
+
+_augment = jax.jit(augment)
 
 
 def _read(images: ImageList, row: int) -> np.ndarray:
@@ -139,7 +159,7 @@ def _is_good(file: pathlib.Path, images: ImageList) -> bool:
 
 
 def _join(
-    images: ImageList, files: list[pathlib.Path], recogniser: Recogniser, out: pathlib.Path
+    images: ImageList, files: list[pathlib.Path], recogniser: Recogniser, out: pathlib.Path, config
 ) -> FeatureTable:
     """All parts as one table, written; unreadable images are said and listed beside it."""
     parts = [read_npz(file, _PART) for file in files]
@@ -166,11 +186,16 @@ def _join(
         StepProgress.say(
             "warning: all norms are equal: the network normalises its output, its quality is lost"
         )
+    seed = None
+    if config.augmented:
+        view = np.arange(len(rows)) % (config.augmented * config.clip_frames)
+        seed = rows * config.augmented + view // config.clip_frames
     table = FeatureTable(
         embeddings=np.concatenate([part["embeddings"] for part in parts]),
         norms=norms,
         subject=images.subject[rows],
         media=images.media[rows],
+        seed=seed,
         template=None if images.template is None else images.template[rows],
         paths=np.array(images.paths, str)[rows],
         backbone=recogniser.card.digest,
@@ -203,30 +228,6 @@ def _fingerprint(images: ImageList, recogniser: Recogniser, config) -> str:
     if images.landmarks is not None:
         digest.update(images.landmarks.tobytes())
     fields = (recogniser.card.digest, config.dtype, config.batch_size, config.batches_per_part)
+    fields += (config.augmented, config.clip_frames, config.seed)
     digest.update(repr(fields).encode())
     return digest.hexdigest()
-
-
-def _check_color_order(images: ImageList, recogniser: Recogniser, config) -> None:
-    """Warns when faces swapped in red and blue separate the people better."""
-    rows, faces = [], []
-    for row in sample_rows(images.subject):
-        try:
-            faces.append(_read(images, row))
-            rows.append(row)
-        except UnreadableImage:
-            continue  # the run itself will list it
-    subject = images.subject[rows]
-    kept = np.isin(subject, [person for person in set(subject.tolist()) if (subject == person).sum() > 1])
-    if len(np.unique(subject[kept])) < 2:
-        StepProgress.say("colour order: not checked, for want of two people with two images each")
-        return
-    found = examine(recogniser, np.stack(faces)[kept], subject[kept])
-    figures = (
-        f"separation of people d' {found.stated:.2f} as {recogniser.card.color_order}, {found.swapped:.2f} "
-        f"swapped ({found.images} images of {found.people} people)"
-    )
-    if found.looks_wrong:
-        StepProgress.say(f"warning: the colour order looks wrong: {figures}; check the weights' colour order")
-    else:
-        StepProgress.say(f"colour order: {figures}")

@@ -34,15 +34,13 @@ class Recogniser:
         """Embeds faces.
 
         Args:
-          faces: [B, 112, 112, 3] uint8, RGB.
+          faces: [B, 112, 112, 3], RGB, values of 0..255.
           swap: give them in the other colour order than the card's.
 
         Returns:
           ([B, D] float32 unit rows, [B] float32 norms).
         """
-        if (self.card.color_order == "bgr") != swap:
-            faces = faces[..., ::-1]
-        return self.run((faces.astype(np.float32) - self.card.mean) / np.float32(self.card.std))
+        return self.run(self.card.normalize(faces[..., ::-1] if swap else faces))
 
 
 def load_recogniser(config) -> Recogniser:
@@ -58,25 +56,41 @@ def load_recogniser(config) -> Recogniser:
     path = pathlib.Path(config.weights)
     if path.suffix == ".onnx":
         return _onnx(path, config)
+    return backbone_recogniser(*load_backbone(config), config.dtype)
+
+
+def backbone_recogniser(card: BackboneCard, variables: dict, dtype: str) -> Recogniser:
+    """A backbone that `load_backbone` gave, with convolutions of the dtype, as a Recogniser."""
+
+    def run(images: np.ndarray):
+        return tuple(np.asarray(values) for values in embed(variables, images, jnp.dtype(dtype)))
+
+    return Recogniser(card, run)
+
+
+def load_backbone(config, name: str = "config") -> tuple[BackboneCard, dict]:
+    """A backbone of this package: its card, and folded variables for `embed` on the device.
+
+    Args:
+      config: `weights`, converted ones or a published checkpoint, and where the user states them
+        `color_order`, `mean` and `std`.
+      name: of the config, for messages.
+
+    Raises:
+      InputError: there is none, or what is stated is not what the card says.
+    """
+    path = pathlib.Path(config.weights)
     if not path.exists():
-        raise InputError(f"{path}: no such weights; give --config.weights=FILE, or a converted folder")
+        raise InputError(f"{path}: no such weights; give --{name}.weights=FILE, or a converted folder")
     weights = read_weights(path) if is_weights(path) else load_official(path, config.color_order or None)
     card = weights.card.backbone
     if card is None:
         raise InputError(f"{path}: holds no backbone; give the weights that embed images")
     for field in ("color_order", "mean", "std"):
-        stated = config[field]
-        if stated not in (None, "", getattr(card, field)):
-            raise InputError(
-                f"config.{field} is {stated!r}, but {path} wants {getattr(card, field)!r}; leave it out"
-            )
-    variables = jax.device_put(fold(weights["backbone"]))
-    dtype = jnp.dtype(config.dtype)
-
-    def run(images: np.ndarray):
-        return tuple(np.asarray(values) for values in embed(variables, images, dtype))
-
-    return Recogniser(card, run)
+        stated, wanted = config.get(field), getattr(card, field)
+        if stated not in (None, "", wanted):
+            raise InputError(f"{name}.{field} is {stated!r}, but {path} wants {wanted!r}; leave it out")
+    return card, jax.device_put(fold(weights["backbone"]))
 
 
 def _onnx(path: pathlib.Path, config) -> Recogniser:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fpsset.extraction.aligned_faces import ARCFACE_112, UnreadableImage, read_face
+from fpsset.data.image_files import UnreadableImage
+from fpsset.extraction.aligned_faces import ARCFACE_112, read_face
 from tests.extraction.images import picture
 
 

@@ -5,11 +5,13 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 import fpsset.extraction.extract as extraction
 from fpsset.config import check_extraction_config, extraction_config
+from fpsset.data.augmentation import augment
 from fpsset.data.files import read_features
 from fpsset.extraction.aligned_faces import read_face
 from fpsset.extraction.recognisers import Recogniser
@@ -144,6 +146,51 @@ def test_an_interrupted_run_goes_on(tmp_path, weights, monkeypatch):
     assert len(again) == 5
 
 
+def test_augmented_clips(tmp_path, weights, monkeypatch):
+    """Clips are seeds, their frames differ, and each depends on its image and number alone."""
+    write_people(tmp_path / "faces", people=2, each=3)
+    clips = {"augmented": 2, "clip_frames": 3, "check_color_order": False}
+    out, straight = tmp_path / "F.npz", tmp_path / "straight.npz"
+    table = extraction.extract(config_for(tmp_path / "faces", weights, straight, **clips))
+    assert len(table) == 6 * 2 * 3
+    np.testing.assert_array_equal(table.seed, np.arange(12).repeat(3))
+    np.testing.assert_array_equal(table.media, np.arange(6).repeat(6))
+    cosines = read_features(straight).embeddings @ read_features(straight).embeddings.T
+    assert (cosines - np.eye(36)).max() < 0.99999
+
+    import fpsset
+
+    face = read_face(tmp_path / "faces" / table.paths[30])
+    numbers = np.arange(10, 12).repeat(3), np.arange(30, 36)
+    frames = jax.jit(augment)(jax.random.key(0), np.stack([face] * 6), *numbers)
+    embeddings, norms = fpsset.embed(fpsset.load_official(weights)["backbone"], 2 * frames - 1)
+    np.testing.assert_allclose(table.norms[30:], norms, rtol=1e-3)
+    assert (read_features(straight).embeddings[30:] * embeddings).sum(1).min() > 0.9999
+
+    # Interrupted and resumed, the same; without one image, the same but for its rows.
+    done, embed_part = [], extraction._embed_part
+
+    def stop_after_one(*arguments):
+        if done:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        return embed_part(*arguments)
+
+    monkeypatch.setattr(extraction, "_embed_part", stop_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        extraction.extract(config_for(tmp_path / "faces", weights, out, **clips))
+    monkeypatch.setattr(extraction, "_embed_part", embed_part)
+    extraction.extract(config_for(tmp_path / "faces", weights, out, **clips))
+    np.testing.assert_array_equal(read_features(out).embeddings, read_features(straight).embeddings)
+    (tmp_path / "faces/person_0/still_1.png").write_text("no image")
+    fewer = extraction.extract(config_for(tmp_path / "faces", weights, out, **clips))
+    kept = table.media != 1
+    np.testing.assert_array_equal(fewer.seed, table.seed[kept])
+    np.testing.assert_allclose(fewer.norms, table.norms[kept], rtol=1e-3)
+    other = extraction.extract(config_for(tmp_path / "faces", weights, out, **clips, seed=1))
+    assert np.abs(other.norms - fewer.norms).max() > 0.01
+
+
 def run_process(*arguments) -> subprocess.CompletedProcess:
     command = [
         sys.executable,
@@ -178,6 +225,7 @@ def test_bad_input_as_processes(tmp_path, weights):
         ({"out": tmp_path}, "ends in .npz or .parquet"),
         ({"out": tmp_path / "folder.npz"}, "is a folder"),
         ({"batch_size": 0}, "config.batch_size is 0"),
+        ({"augmented": -1}, "config.augmented is -1"),
     ]
     for changes, problem in cases:
         done = run_process(*(f"--config.{key}={value}" for key, value in {**given, **changes}.items()))

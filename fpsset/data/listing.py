@@ -12,6 +12,7 @@ from fpsset.data.ijb import FACES, find_one, ids_of, read_rows, template_subject
 from fpsset.errors import InputError
 
 _SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))
+MEDIA_PATTERN = r"(.+?)[_-]?frame[_-]?\d+"  # file names with the same group 1 are one video
 _LANDMARKS = "*_name_5pts_score.txt"
 
 
@@ -41,7 +42,7 @@ class ImageList:
         return len(self.paths)
 
 
-def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = "") -> ImageList:
+def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = MEDIA_PATTERN) -> ImageList:
     """Images in a folder per person, or those that a list of landmarks names.
 
     Args:
@@ -56,7 +57,7 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ""
       InputError: there is no image, or a list is malformed.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give --config.images=DIR, a folder per person")
+        raise InputError(f"{root}: no such folder; give one that holds a folder per person")
     pattern = _compiled(media_pattern)
     file = pathlib.Path(landmarks) if landmarks else find_one(_LANDMARKS, *_places(root))
     if file is not None:

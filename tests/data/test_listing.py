@@ -7,9 +7,9 @@ import pytest
 
 from fpsset.config import extraction_config
 from fpsset.data.feature_table import UNKNOWN_SUBJECT
+from fpsset.data.listing import list_images
 from fpsset.errors import InputError
 from fpsset.extraction.aligned_faces import ARCFACE_112
-from fpsset.extraction.listing import list_images
 from tests.extraction.images import picture, write_ijb, write_people
 
 PATTERN = extraction_config().media_pattern

@@ -1,0 +1,123 @@
+"""The Grain pipeline of images: shuffled people -> random templates -> decoded clips, not yet augmented."""
+
+from typing import NamedTuple, Protocol
+
+import grain
+import numpy as np
+
+from fpsset.data.image_files import UnreadableImage, decode_crop
+from fpsset.data.template_sampling import TemplateSampler
+from fpsset.errors import InputError
+
+
+class ImageSource(Protocol):
+    """M encoded images of people, in any order of access, by several threads at once.
+
+    Attributes:
+      name: where they come from, for messages.
+      subject: [M] int64, the person.
+      media: [M] int64, the still or video an image comes from.
+    """
+
+    name: str
+    subject: np.ndarray
+    media: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def read(self, row: int) -> bytes:
+        """An encoded image."""
+
+    def place(self, row: int) -> str:
+        """Where an image is, for messages."""
+
+    def fingerprint(self) -> str:
+        """A short hash that changes with the images."""
+
+
+class ImageBatch(NamedTuple):
+    """B templates of at most N frames, as clips whose frames are still one image."""
+
+    images: np.ndarray  # [B, N, size, size, 3] uint8, RGB, one a clip; zeros beyond a template's clips
+    clip: np.ndarray  # [B, N] int32, which of them a frame is made of
+    mask: np.ndarray  # [B, N] bool
+    labels: np.ndarray  # [B] int32
+
+
+def image_batches(
+    source: ImageSource,
+    rows: np.ndarray,
+    batch_size: int,
+    seed: int,
+    max_size: int = 20,
+    max_clip: int = 3,
+    size: int = 112,
+    threads: int = 4,
+) -> grain.DatasetIterator:
+    """An endless, resumable iterator of ImageBatch, as `training_batches` is of features.
+
+    Each image is a seed of clips of 1 ... max_clip frames.
+
+    Args:
+      source: aligned crops.
+      rows: of the images to train on.
+      batch_size: templates a step.
+      seed: of the shuffles and the draws.
+      max_size: N, the largest template.
+      max_clip: frames a clip, at most.
+      size: pixels a side.
+      threads: that decode, a batch each.
+
+    Raises:
+      InputError: when iterated, for an image that cannot be read; it is named.
+    """
+    sampler = TemplateSampler(_Frames.of(source.subject[rows], max_clip), max_size, max_clip)
+
+    def draw(people: np.ndarray, rng: np.random.Generator) -> ImageBatch:
+        frames, clip, mask = sampler.draw_clips(people, rng)
+        images = np.zeros((*mask.shape, size, size, 3), np.uint8)
+        template, first = np.nonzero(mask & (np.diff(clip, axis=1, prepend=-1) > 0))
+        for b, n in zip(template, first, strict=True):
+            images[b, clip[b, n]] = _required(source, rows[frames[b, n] // max_clip], size)
+        return ImageBatch(images, clip.astype(np.int32), mask, people.astype(np.int32))
+
+    dataset = (
+        grain.MapDataset.range(len(sampler.people))
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .batch(batch_size)
+        .random_map(draw)
+    )
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)))
+
+
+class _Frames(NamedTuple):
+    """The columns that template sampling reads, of images that can become `max_clip` frames each."""
+
+    subject: np.ndarray
+    media: np.ndarray
+    seed: np.ndarray
+
+    @classmethod
+    def of(cls, subject: np.ndarray, max_clip: int) -> "_Frames":
+        image = np.arange(len(subject)).repeat(max_clip)
+        return cls(subject.repeat(max_clip), image, image)
+
+
+def read_crop(source: ImageSource, row: int, size: int) -> np.ndarray:
+    """An image of a source: [size, size, 3] uint8, RGB; raises UnreadableImage."""
+    try:
+        encoded = source.read(int(row))
+    except OSError as error:
+        raise UnreadableImage(error.strerror or "cannot be read") from error
+    return decode_crop(encoded, size)
+
+
+def _required(source: ImageSource, row: int, size: int) -> np.ndarray:
+    try:
+        return read_crop(source, row, size)
+    except UnreadableImage as error:
+        raise InputError(
+            f"{source.place(int(row))}: {error}; mend it, and the same command goes on"
+        ) from error
