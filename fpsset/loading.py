@@ -1,12 +1,16 @@
-"""From weights on disk to a model ready to call."""
+"""From what is on disk to a model ready to call, or faces ready to train on."""
 
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
 from fpsset.aggregator import Aggregator
 from fpsset.errors import InputError
 from fpsset.interop.official import load_official
 from fpsset.weights import is_weights, read_weights
+
+if TYPE_CHECKING:
+    from fpsset.training.faces import TrainingFaces
 
 
 def load(path: str | os.PathLike) -> Aggregator:
@@ -34,3 +38,31 @@ def load(path: str | os.PathLike) -> Aggregator:
             "(configs/extract.py), a trained model turns these into descriptors"
         )
     return Aggregator(weights["aggregator"]["params"], weights.card.aggregator, str(path))
+
+
+def load_training_faces(config) -> "TrainingFaces":
+    """The faces that a run trains on: features, or images where `config.backbone.weights` is given.
+
+    Args:
+      config: checked configuration.
+
+    Raises:
+      InputError: bad data or weights.
+    """
+    from fpsset.data.sources import training_images, training_table
+    from fpsset.training.faces import faces_of_table
+    from fpsset.training.images import faces_of_images
+
+    if not config.backbone.weights:
+        return faces_of_table(config, training_table(config.data, config.seed))
+    from fpsset.data.image_pipeline import read_crop
+    from fpsset.extraction.color_order import check_color_order
+    from fpsset.extraction.recognisers import backbone_recogniser, load_backbone
+    from fpsset.models.iresnet import IMAGE_SIZE
+
+    source = training_images(config.data)
+    card, variables = load_backbone(config.backbone, "config.backbone")
+    if config.backbone.check_color_order:
+        recogniser = backbone_recogniser(card, variables, config.backbone.dtype)
+        check_color_order(source.subject, lambda row: read_crop(source, row, IMAGE_SIZE), recogniser)
+    return faces_of_images(config, source, card, variables)

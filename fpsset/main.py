@@ -27,10 +27,10 @@ def run(config, workdir: pathlib.Path) -> None:
       Interrupted: training was asked to stop.
     """
     from fpsset.config import check_config
-    from fpsset.data.sources import evaluation_data, training_table
+    from fpsset.data.sources import evaluation_data
     from fpsset.evaluation.protocols import evaluate, make_protocol, require_backbone, require_model
     from fpsset.evaluation.report import write_report
-    from fpsset.loading import load
+    from fpsset.loading import load, load_training_faces
     from fpsset.training.loop import train
 
     check_config(config)
@@ -39,9 +39,9 @@ def run(config, workdir: pathlib.Path) -> None:
         print(data.note, file=sys.stderr)
     protocol = make_protocol(data.table, data.pairs_file, data.search)
     if config.mode == "train":
-        table = training_table(config.data, config.seed)
-        require_backbone(protocol, table.dim, table.backbone)
-        train(config, workdir, table)
+        faces = load_training_faces(config)
+        require_backbone(protocol, faces.dim, faces.backbone)
+        train(config, workdir, faces)
     aggregator = load(config.weights or workdir)
     require_model(aggregator, config.model)
     results, curves = evaluate(

@@ -7,11 +7,9 @@ import time
 from contextlib import ExitStack
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from fpsset.data.feature_table import FeatureTable, split_people, templates
-from fpsset.data.pipeline import training_batches
+from fpsset.data.feature_table import FeatureTable, templates
 from fpsset.descriptors import describe
 from fpsset.errors import InputError, TrainingError
 from fpsset.evaluation.protocols import validation_tar
@@ -21,6 +19,7 @@ from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.margin_heads import HEADS
 from fpsset.progress import StepProgress
 from fpsset.training.checkpoints import Checkpoints
+from fpsset.training.faces import TrainingFaces
 from fpsset.training.optimizer import make_optimizer
 from fpsset.training.state import init_state
 from fpsset.training.step import geometric, make_train_step
@@ -28,28 +27,21 @@ from fpsset.training.workdir import MetricsLog, claim_workdir
 from fpsset.weights import AggregatorCard
 
 
-def train(config: ConfigDict, workdir: pathlib.Path, table: FeatureTable) -> None:
+def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> None:
     """Trains up to `config.steps`, from the newest checkpoint in `workdir` if it holds one.
 
     Args:
       config: checked configuration.
       workdir: gets checkpoints/, metrics.jsonl and config.json.
-      table: faces of the people to train on and to validate with.
+      faces: of the people to train on and to validate with.
 
     Raises:
       InputError: unusable data, or a workdir that belongs to another configuration.
       TrainingError: the loss or its gradient stopped being finite.
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
-    norm_scale = _norm_scale(table, config.data.norm_mean)
-    seen, held_out = split_people(table.with_norm_scale(norm_scale), config.data.holdout, config.seed)
-    batches = training_batches(
-        seen, config.batch_size, config.seed, config.data.max_size, config.data.max_clip
-    )
-    people = len(np.unique(seen.subject))
-
-    model = _model(config, table.dim)
-    head = _head(config, people)
+    model = _model(config, faces.dim)
+    head = _head(config, faces.people)
     optimizer = make_optimizer(config.optimizer)
     root = jax.random.key(config.seed)
     step_once = make_train_step(
@@ -60,22 +52,22 @@ def train(config: ConfigDict, workdir: pathlib.Path, table: FeatureTable) -> Non
         score_scale=geometric(*config.model.score_scale, config.steps),
         temperature=geometric(*config.model.temperature, config.steps),
     )
-    state = jax.jit(lambda: init_state(model, head, optimizer, root, table.dim))()
+    state = jax.jit(lambda: init_state(model, head, optimizer, root, faces.dim))()
     card = AggregatorCard(
         coreset_size=config.model.coreset_size,
         num_heads=config.model.num_heads,
-        dim=table.dim,
-        norm_scale=norm_scale,
-        backbone=table.backbone,
-        train_fingerprint=table.fingerprint(),
+        dim=faces.dim,
+        norm_scale=faces.norm_scale,
+        backbone=faces.backbone,
+        train_fingerprint=faces.fingerprint,
     )
-    validate, metric = _validation(model, held_out, config)
+    validate, metric = _validation(model, faces.held_out, config)
 
-    claim_workdir(workdir, config, table)
+    claim_workdir(workdir, config, faces.fingerprint)
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir))
         if checkpoints.latest_step() is not None:
-            state = checkpoints.restore(state, batches)
+            state = checkpoints.restore(state, faces.batches)
         done = int(state.step)
         if done >= config.steps:
             return
@@ -83,13 +75,13 @@ def train(config: ConfigDict, workdir: pathlib.Path, table: FeatureTable) -> Non
         stop = stack.enter_context(stop_requests())
         progress = stack.enter_context(StepProgress(config.steps, done, config.batch_size))
         progress.say(
-            f"training on {len(seen)} faces of {people} people, validating on {len(held_out)} of "
-            f"{len(np.unique(held_out.subject))} others" + (f", from step {done}" if done else "")
+            f"training on {faces.summary}, validating on {len(faces.held_out)} of "
+            f"{len(set(faces.held_out.subject.tolist()))} others" + (f", from step {done}" if done else "")
         )
         pending = None  # metrics are read one step late, so that the device never waits for us
         started, logged = time.monotonic(), done
         for step in range(done + 1, config.steps + 1):
-            state, metrics = step_once(state, next(batches))
+            state, metrics = step_once(state, faces.to_sets(next(faces.batches), step - 1))
             if pending is not None:
                 progress.advance(f"loss {_check_finite(step - 1, pending):.3f}")
             pending = metrics
@@ -104,23 +96,15 @@ def train(config: ConfigDict, workdir: pathlib.Path, table: FeatureTable) -> Non
                 score = validate(state.params["aggregator"])
                 log.write(step, **{metric: score})
                 progress.say(f"step {step}: {metric} {score:.4f} on held-out people")
-                checkpoints.save(state, batches, card, score)
+                checkpoints.save(state, faces.batches, card, score)
                 started, logged = time.monotonic(), step
             elif stop.asked:
-                checkpoints.save(state, batches, card, None)
+                checkpoints.save(state, faces.batches, card, None)
             if stop.asked and not last:
                 raise Interrupted(
                     f"stopped at step {step} of {config.steps}; the same command goes on from there"
                 )
         progress.advance("")
-
-
-def _norm_scale(table: FeatureTable, wanted: float) -> float:
-    """Factor that brings the mean norm of the training faces to `wanted`; 1 when that is 0."""
-    mean = float(table.norms.mean(dtype=np.float64))
-    if wanted and not mean:
-        raise InputError(f"{table.name}: all norms are zero; set config.data.norm_mean=0 to leave them")
-    return wanted / mean if wanted else 1.0
 
 
 def _model(config: ConfigDict, dim: int) -> FaceCoresetNet:

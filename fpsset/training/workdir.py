@@ -6,14 +6,13 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from fpsset.data.feature_table import FeatureTable
 from fpsset.errors import InputError
 from fpsset.files import replacing, write_json
 
 # What may change between two runs in one workdir: how far and how often, not what is trained.
 _FREE = frozenset(
     """mode weights steps log_every eval_every
-    data.train data.eval data.eval_features data.pairs data.eval_people
+    data.train data.eval data.eval_features data.pairs data.eval_people data.threads backbone.weights
     evaluation.convention evaluation.faces_per_batch evaluation.fps_gamma evaluation.resamples""".split()
 )
 
@@ -45,19 +44,19 @@ class MetricsLog:
         self._file.flush()
 
 
-def claim_workdir(workdir: pathlib.Path, config: ConfigDict, table: FeatureTable) -> None:
+def claim_workdir(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -> None:
     """Writes config.json, or checks that the workdir's own asks for the same training.
 
     Args:
       workdir: of the run.
       config: of the run.
-      table: the training faces; the file may have moved, its content may not differ.
+      fingerprint: of the training faces; they may have moved, their content may not differ.
 
     Raises:
       InputError: the workdir holds another configuration's checkpoints.
     """
     path = workdir / "config.json"
-    ours = {"training faces": table.fingerprint(), **_flat(config.to_dict())}
+    ours = {"training faces": fingerprint, **_flat(config.to_dict())}
     ours = json.loads(json.dumps(ours))
     scheduled = any(len(set(config.model[field])) > 1 for field in ("score_scale", "temperature"))
 

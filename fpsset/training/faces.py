@@ -1,0 +1,76 @@
+"""What the loop trains on, whatever it is made from."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+
+from fpsset.data.feature_table import FeatureTable, split_people
+from fpsset.data.pipeline import TrainingBatch, training_batches
+from fpsset.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingFaces:
+    """Batches to train on and people to validate with; `faces_of_images` makes them from images.
+
+    Attributes:
+      batches: endless and resumable.
+      to_sets: (an item of `batches`, steps done before it) -> TrainingBatch. Nothing in it is trained.
+      held_out: faces of people that no batch shows, with scaled norms.
+      people: C, whose positions are the labels.
+      dim: D, the width of the embeddings.
+      norm_scale: factor that the norms were multiplied by.
+      backbone: digest of the weights behind the embeddings; empty when not known.
+      fingerprint: short hash of all faces and what makes them embeddings.
+      summary: of the faces to train on, in words.
+    """
+
+    batches: grain.DatasetIterator
+    to_sets: Callable[[Any, int], TrainingBatch]
+    held_out: FeatureTable
+    people: int
+    dim: int
+    norm_scale: float
+    backbone: str
+    fingerprint: str
+    summary: str
+
+
+def faces_of_table(config: ConfigDict, table: FeatureTable) -> TrainingFaces:
+    """The faces of a feature file.
+
+    Args:
+      config: checked configuration.
+      table: validation people included.
+
+    Raises:
+      InputError: fewer than four people, or norms that cannot be scaled.
+    """
+    scale = norm_scale(table, config.data.norm_mean)
+    seen, held_out = split_people(table.with_norm_scale(scale), config.data.holdout, config.seed)
+    people = len(np.unique(seen.subject))
+    return TrainingFaces(
+        batches=training_batches(
+            seen, config.batch_size, config.seed, config.data.max_size, config.data.max_clip
+        ),
+        to_sets=lambda batch, _: batch,
+        held_out=held_out,
+        people=people,
+        dim=table.dim,
+        norm_scale=scale,
+        backbone=table.backbone,
+        fingerprint=table.fingerprint(),
+        summary=f"{len(seen)} faces of {people} people",
+    )
+
+
+def norm_scale(table: FeatureTable, wanted: float) -> float:
+    """Factor that brings the mean norm of the faces to `wanted`; 1 when that is 0."""
+    mean = float(table.norms.mean(dtype=np.float64))
+    if wanted and not mean:
+        raise InputError(f"{table.name}: all norms are zero; set config.data.norm_mean=0 to leave them")
+    return wanted / mean if wanted else 1.0

@@ -1,0 +1,123 @@
+"""Training from images: what a batch of clips becomes, and which images it is made of."""
+
+import jax
+import numpy as np
+import pytest
+
+import fpsset
+from fpsset.config import base_config
+from fpsset.data.augmentation import augment
+from fpsset.data.image_pipeline import ImageBatch
+from fpsset.errors import InputError
+from fpsset.models.iresnet import IResNetConfig, fold
+from fpsset.training.images import clips_to_sets, faces_of_images
+from fpsset.training.state import stream_key
+from fpsset.weights import BackboneCard
+from tests.image_source import make_source
+from tests.torch_files import random_variables
+
+TINY = IResNetConfig((1, 1, 1, 1))
+CARD = BackboneCard("tiny", "bgr", 127.5, 127.5, "abcd")
+ROOT = jax.random.key(7)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return jax.device_put(fold(random_variables(TINY)))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    images = make_source(2, 3).pixels.reshape(2, 3, 112, 112, 3)
+    clip = np.array([[0, 0, 1], [0, 1, 2]], np.int32)
+    return ImageBatch(images, clip, np.array([[1, 1, 1], [1, 0, 0]], bool), np.array([1, 0], np.int32))
+
+
+def test_every_frame_is_its_augmented_image_embedded(variables, batch):
+    out = clips_to_sets(variables, batch, 4, ROOT, 2.0, CARD, at_once=3)
+    np.testing.assert_array_equal(out.labels, batch.labels)
+    key, (b, n) = stream_key(ROOT, "augment", 4), np.nonzero(batch.mask)
+    clip = batch.clip[b, n]
+    frames = np.asarray(jax.jit(augment)(key, batch.images[b, clip], 3 * b + clip, 3 * b + n))
+    embeddings, norms = fpsset.embed(variables, (frames[..., ::-1] * 255 - 127.5) / 127.5)
+    np.testing.assert_allclose(out.face_set.embeddings[b, n], embeddings, atol=2e-5)
+    np.testing.assert_allclose(out.face_set.norms[b, n], 2 * norms, rtol=1e-4)
+
+
+def test_padding_is_zero_and_reaches_nothing(variables, batch):
+    out = clips_to_sets(variables, batch, 0, ROOT, 1.0, CARD, at_once=3)
+    assert (np.asarray(out.face_set.embeddings)[~batch.mask] == 0).all()
+    assert (np.asarray(out.face_set.norms)[~batch.mask] == 0).all()
+    images = batch.images.copy()
+    images[0, 2], images[1, 1:] = 255, 255
+    clip = np.where(batch.mask, batch.clip, 2)
+    other = clips_to_sets(variables, batch._replace(images=images, clip=clip), 0, ROOT, 1.0, CARD, at_once=3)
+    jax.tree.map(np.testing.assert_array_equal, out, other)
+    empty = clips_to_sets(
+        variables, batch._replace(mask=np.zeros((2, 3), bool)), 0, ROOT, 1.0, CARD, at_once=3
+    )
+    assert not np.asarray(empty.face_set.embeddings).any()
+
+
+def test_steps_differ_and_share_a_compilation_and_groups_do_not_matter(variables, batch):
+    steps = [clips_to_sets(variables, batch, step, ROOT, 1.0, CARD, at_once=3) for step in (0, 0, 1)]
+    compiled = clips_to_sets._cache_size()
+    jax.tree.map(np.testing.assert_array_equal, steps[0], steps[1])
+    first, second = (np.asarray(steps[i].face_set.embeddings)[batch.mask] for i in (0, 2))
+    assert (np.abs(first - second).max(1) > 1e-3).all()
+    clips_to_sets(variables, batch, 2, ROOT, 1.0, CARD, at_once=3)
+    assert clips_to_sets._cache_size() == compiled
+    whole = clips_to_sets(variables, batch, 0, ROOT, 1.0, CARD, at_once=64)
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(steps[0]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-5)
+
+
+def test_no_gradient_reaches_the_backbone(variables, batch):
+    def total(variables):
+        return clips_to_sets(variables, batch, 0, ROOT, 1.0, CARD, at_once=3).face_set.embeddings.sum()
+
+    assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(jax.grad(total)(variables)))
+
+
+def config_for(**fields):
+    config = base_config()
+    config.update(batch_size=2)
+    config.data.update(max_size=3, holdout=0.4, **fields)
+    config.backbone.batch_size = 4
+    return config
+
+
+def test_held_out_people_are_embedded_as_they_are_and_never_trained_on(variables, capsys):
+    source = make_source(6, 2)
+    source.encoded[3] = b"no image"
+    faces = faces_of_images(config_for(), source, CARD, variables)
+    err = capsys.readouterr().err
+    assert (
+        "unreadable: image 3 of test: not a whole image" in err and "1 of 12 images of test are left" in err
+    )
+    held = np.unique(faces.held_out.subject)
+    assert len(held) == 2 and faces.people == 4 and faces.dim == 512 and faces.backbone == "abcd"
+    rows = faces.held_out.media
+    pixels = (source.pixels[rows][..., ::-1] - np.float32(127.5)) / np.float32(127.5)
+    embeddings, norms = fpsset.embed(variables, pixels)
+    assert (faces.held_out.embeddings * embeddings).sum(1).min() > 0.9999
+    np.testing.assert_allclose(faces.held_out.norms, faces.norm_scale * norms, rtol=1e-4)
+    assert faces.held_out.norms.mean() == pytest.approx(20)
+    seen = {source.pixels[row].tobytes() for row in rows}
+    for _ in range(6):
+        batch = next(faces.batches)
+        for images, clip, mask in zip(batch.images, batch.clip, batch.mask, strict=True):
+            assert not seen & {image.tobytes() for image in images[: clip[mask].max() + 1]}
+    sets = faces.to_sets(batch, 6)
+    assert sets.face_set.embeddings.shape == (2, 3, 512)
+    fewer = faces_of_images(config_for(norm_mean=0.0), make_source(4, 1), CARD, variables)
+    assert fewer.norm_scale == 1 and fewer.fingerprint != faces.fingerprint
+
+
+def test_too_few_people_are_said(variables):
+    with pytest.raises(InputError, match=r"test: column 'subject' holds 3 subject\(s\); at least 4"):
+        faces_of_images(config_for(), make_source(3, 1), CARD, variables)
+    source = make_source(4, 1)
+    source.encoded[0] = b""
+    with pytest.raises(InputError, match="test: shows 3 people in images that can be read; training needs 4"):
+        faces_of_images(config_for(), source, CARD, variables)
