@@ -60,4 +60,7 @@ def open_images(path: str | os.PathLike) -> FolderImages:
     Raises:
       InputError: there are none.
     """
-    return FolderImages(pathlib.Path(path))
+    path = pathlib.Path(path)
+    if path.is_file():
+        raise InputError(f"{path}: is no folder of images; give one, or no config.backbone.weights")
+    return FolderImages(path)
