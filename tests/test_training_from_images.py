@@ -141,7 +141,7 @@ def test_bad_input(folder):
         "config.backbone.color_order=bgr": "images are rgb, not bgr",
         "config.backbone.dtype=float16": "config.backbone.dtype is 'float16'",
         f"config.data.train={folder}/three": "three: column 'subject' holds 3 subject(s); at least 4",
-        f"config.data.train={folder}/clips.npz": "clips.npz: is no folder of images",
+        f"config.data.train={folder}/clips.npz": "clips.npz: holds no images that can be read",
     }
     processes = {case: start("features.py", *from_images(folder, "bad"), f"--{case}") for case in cases}
     for case, process in processes.items():

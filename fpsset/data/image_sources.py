@@ -6,7 +6,10 @@ import pathlib
 
 import numpy as np
 
+from fpsset.data.ijb import find_one
+from fpsset.data.image_pipeline import ImageSource
 from fpsset.data.listing import list_images
+from fpsset.data.record_pack import RecordImages
 from fpsset.errors import InputError
 
 
@@ -54,13 +57,20 @@ class FolderImages:
         return digest.hexdigest()[:16]
 
 
-def open_images(path: str | os.PathLike) -> FolderImages:
-    """Opens the images of people that training takes: aligned crops in a folder per person.
+def open_images(path: str | os.PathLike) -> ImageSource:
+    """Opens the images of people that training takes.
+
+    Args:
+      path: a folder with a folder of aligned crops per person, or a pack of such crops: a `.rec` file, or
+        the folder that holds one.
 
     Raises:
       InputError: there are none.
     """
     path = pathlib.Path(path)
+    pack = find_one("*.rec", path) if path.is_dir() else path
+    if pack is not None and pack.suffix == ".rec":
+        return RecordImages(pack)
     if path.is_file():
-        raise InputError(f"{path}: is no folder of images; give one, or no config.backbone.weights")
+        raise InputError(f"{path}: holds no images that can be read; give a folder of them, or a .rec")
     return FolderImages(path)
