@@ -3,11 +3,10 @@
 python -m fpsset.main --config configs/webface4m.py --config.data.train=WEBFACE4M \
     --config.backbone.weights=WEIGHTS --config.data.eval=IJBC --workdir runs/webface4m
 
-WEBFACE4M holds a folder per person, of 10,000 people, with aligned crops of 112 x 112 pixels (or, but for
-`:cache`, a .rec pack of them); WEIGHTS is the
-frozen backbone, an IR-101 of AdaFace in the paper, and IJBC's features are of the same one. Every step
-augments its images anew and embeds them: 420 faces on average. Or they are embedded once, and training runs
-on features as fast as anywhere:
+WEBFACE4M holds a folder per person, of 10,000 people, with aligned crops of 112 x 112 pixels, or a .rec
+pack of them; WEIGHTS is the frozen backbone, an IR-101 of AdaFace in the paper, and IJBC's features are of
+the same one. Every step augments its images anew and embeds them: 420 faces on average. Or those of a
+folder are embedded once, and training runs on features as fast as anywhere:
 
 python -m fpsset.main --config configs/webface4m.py:cache --config.images=WEBFACE4M \
     --config.weights=WEIGHTS --config.out=webface4m.npz
