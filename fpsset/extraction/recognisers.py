@@ -82,6 +82,11 @@ def load_backbone(config, name: str = "config") -> tuple[BackboneCard, dict]:
     path = pathlib.Path(config.weights)
     if not path.exists():
         raise InputError(f"{path}: no such weights; give --{name}.weights=FILE, or a converted folder")
+    if path.suffix == ".onnx":
+        raise InputError(
+            f"{path}: an ONNX file cannot embed within training; make features of clips with it first "
+            "(configs/extract.py --config.augmented=4), and train on those"
+        )
     weights = read_weights(path) if is_weights(path) else load_official(path, config.color_order or None)
     card = weights.card.backbone
     if card is None:

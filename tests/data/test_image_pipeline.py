@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from fpsset.data.image_pipeline import image_batches
+from fpsset.data.image_sources import open_images
 from fpsset.errors import InputError
 from tests.image_source import make_source
+from tests.packs import insightface_records, write_pack
 
 
 def _take(iterator, count):
@@ -41,6 +43,14 @@ def test_an_iterator_resumes_where_it_was_saved_whatever_the_threads():
     fresh = image_batches(source, rows, 4, seed=5, max_size=5, size=8, threads=1)
     fresh.set_state(iterator.get_state())
     for one, other in zip(_take(fresh, 3), straight[5:], strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_pack_gives_the_batches_of_its_images(tmp_path):
+    source = make_source(people=4, each=3, size=8)
+    path = write_pack(tmp_path, insightface_records(source.encoded, source.subject.tolist()))
+    ours, theirs = (image_batches(s, np.arange(12), 4, seed=2, size=8) for s in (open_images(path), source))
+    for one, other in zip(_take(ours, 3), _take(theirs, 3), strict=True):
         jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
