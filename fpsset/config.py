@@ -50,8 +50,8 @@ def base_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.source = "files"  # 'files' or 'synthetic'
-    config.data.train = ""  # a feature file, .npz or .parquet; or images, for which see config.backbone
-    config.data.eval = ""  # or a folder in the layout of IJB-B and IJB-C
+    config.data.train = ""  # a feature file or prepared dataset; or images, for which see config.backbone
+    config.data.eval = ""  # the same, or a folder in the layout of IJB-B and IJB-C
     config.data.eval_features = ""  # of an IJB folder given as data.eval; found beside it when empty
     config.data.pairs = ""  # lines 'template template same'; all pairs of templates when empty
     config.data.max_size = 20  # faces in a training template

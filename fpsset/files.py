@@ -59,10 +59,9 @@ def write_json(path: pathlib.Path, value) -> None:
 
 
 def checksums(root: pathlib.Path, files: Iterable[pathlib.Path]) -> dict[str, str]:
-    """SHA-256 of files, by their paths from a folder (or in full, of those that lie elsewhere)."""
+    """SHA-256 of files, by their paths from a folder."""
     digests = {}
     for path in files:
         with path.open("rb") as file:
-            name = path.relative_to(root) if path.is_relative_to(root) else path.absolute()
-            digests[name.as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[os.path.relpath(path, root)] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
