@@ -5,10 +5,11 @@ python -m fpsset.main --config configs/ijbc.py:eval --config.weights=FaceCoreset
 
 IJBC/meta holds the official lists (ijbc_face_tid_mid.txt, ijbc_template_pair_label.txt, ijbc_1N_*.csv);
 features lie in IJBC or beside it (*features*.pickle, .npz or .npy), rows as in ijbc_face_tid_mid.txt, or
-are named by --config.data.eval_features=FILE. Without `:eval` the published recipe is trained first,
-on the features that `configs/webface4m.py:cache` makes (webface4m.npz, or --config.data.train=FILE), or
-on images: --config.data.train=DIR --config.backbone.weights=WEIGHTS. For figures to compare with
-published ones add --config.evaluation.convention=nearest.
+are named by --config.data.eval_features=FILE. A dataset that configs/prepare.py made serves as well.
+Without `:eval` the published recipe is trained first, on the features that `configs/webface4m.py:cache`
+makes (webface4m.npz, or --config.data.train=FILE), or on images: --config.data.train=DIR
+--config.backbone.weights=WEIGHTS. For figures to compare with published ones add
+--config.evaluation.convention=nearest.
 """
 
 from fpsset.config import base_config

@@ -11,6 +11,8 @@ from fpsset.data.listing import MEDIA_PATTERN
 from fpsset.errors import InputError
 from fpsset.models.margin_heads import HEADS
 
+DATASETS = ("face_features", "webface4m_subset", "ijbb", "ijbc")
+
 
 def base_config() -> ConfigDict:
     """Every field a run knows; files in `configs/` change what they need."""
@@ -52,8 +54,8 @@ def base_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.source = "files"  # 'files' or 'synthetic'
-    config.data.train = ""  # a feature file, .npz or .parquet; or images, for which see config.backbone
-    config.data.eval = ""  # or a folder in the layout of IJB-B and IJB-C
+    config.data.train = ""  # a feature file or prepared dataset; or images, for which see config.backbone
+    config.data.eval = ""  # the same, or a folder in the layout of IJB-B and IJB-C
     config.data.eval_features = ""  # of an IJB folder given as data.eval; found beside it when empty
     config.data.pairs = ""  # lines 'template template same'; all pairs of templates when empty
     config.data.max_size = 20  # faces in a training template
@@ -107,16 +109,43 @@ def extraction_config() -> ConfigDict:
     return config
 
 
+def preparation_config() -> ConfigDict:
+    """Every field of a preparation, files to a TFDS dataset; `configs/prepare.py` is one."""
+    config = ConfigDict()
+    config.mode = "prepare"
+    config.dataset = ""  # one of DATASETS
+    config.source = ""  # a feature file, IJB's folder, a folder per person or a .rec pack
+    config.out = "datasets"  # the folder that datasets go to, TFDS's data_dir
+    config.features = ""  # of ijbb and ijbc; found in the source or beside it when empty
+    config.records = "person"  # or 'template': what a record of face_features holds
+    config.people = 10_000  # of webface4m_subset, drawn from those of the source
+    config.seed = 0  # of that draw
+    return config
+
+
+def check_preparation_config(config: ConfigDict) -> None:
+    """Raises InputError that names the first field with an impossible value, and the values it may have."""
+    need = _Need(config)
+    need(config.mode == "prepare" and "dataset" in config, "mode", "its config file's")
+    need(config.dataset in DATASETS, "dataset", f"one of {', '.join(DATASETS)}: configs/prepare.py:NAME")
+    for field, example in (("source", "DIR"), ("out", "DIR")):
+        if not config[field]:
+            raise InputError(f"config.{field} is empty; give --config.{field}={example}")
+    need(config.records in ("person", "template"), "records", "'person' or 'template'")
+    need(config.people >= 1, "people", "at least 1")
+    need(config.seed >= 0, "seed", "at least 0")
+
+
 def check_extraction_config(config: ConfigDict) -> None:
     """Raises InputError that names the first field with an impossible value, and the values it may have."""
     need = _Need(config)
+    need(config.mode == "extract" and "images" in config, "mode", "its config file's")
     for field, value in _numbers(config):
         need(math.isfinite(value), field, "finite")
     for field, example in (("images", "DIR"), ("weights", "FILE"), ("out", "FILE.npz")):
         if not config[field]:
             raise InputError(f"config.{field} is empty; give --config.{field}={example}")
     named = pathlib.PurePath(config.out).suffix in (".npz", ".parquet")
-    need(config.mode == "extract", "mode", "'extract'")
     need(named, "out", "a file name that ends in .npz or .parquet")
     need(config.color_order in ("", "bgr", "rgb"), "color_order", "'bgr' or 'rgb'")
     need(config.std is None or config.std > 0, "std", "positive")
@@ -130,9 +159,9 @@ def check_extraction_config(config: ConfigDict) -> None:
 def check_config(config: ConfigDict) -> None:
     """Raises InputError that names the first field with an impossible value, and the values it may have."""
     need = _Need(config)
+    need(config.mode in ("train", "eval") and "model" in config, "mode", "its config file's")
     for field, value in _numbers(config):
         need(math.isfinite(value), field, "finite")
-    need(config.mode in ("train", "eval"), "mode", "'train' or 'eval'")
     need(config.mode == "eval" or not config.weights, "weights", "empty unless the mode is 'eval'")
     need(config.seed >= 0, "seed", "at least 0")
     for field in ("steps", "batch_size", "log_every", "eval_every"):

@@ -1,11 +1,12 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and telling whether they are still the same."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 @contextlib.contextmanager
@@ -55,3 +56,12 @@ def write_json(path: pathlib.Path, value) -> None:
     """Writes a value as indented JSON; a NaN in it is an error."""
     with replacing(path) as beside:
         beside.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def checksums(root: pathlib.Path, files: Iterable[pathlib.Path]) -> dict[str, str]:
+    """SHA-256 of files, by their paths from a folder."""
+    digests = {}
+    for path in files:
+        with path.open("rb") as file:
+            digests[os.path.relpath(path, root)] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests

@@ -84,16 +84,40 @@ def run_extraction(config) -> None:
     print(f"{config.out}: {len(table)} faces, {people} people, {media} media, {table.dim} wide")
 
 
+def run_preparation(config) -> None:
+    """Makes a dataset of files and says where it is.
+
+    Args:
+      config: as `fpsset.config.preparation_config` lists it.
+
+    Raises:
+      InputError: bad configuration or files.
+    """
+    from fpsset.config import check_preparation_config
+    from fpsset.data.preparation import prepare
+
+    check_preparation_config(config)
+    print(prepare(config))
+
+
 def main(argv: list[str]) -> int:
     """Runs a command line; returns the exit code."""
 
     def command() -> None:
         if not _parse(argv):
             return
-        if _extracts():
-            run_extraction(_CONFIG.value)
-        else:
-            run(_CONFIG.value, pathlib.Path(_WORKDIR.value))
+        config = _CONFIG.value
+        match config.mode:
+            case "train" | "eval":
+                run(config, pathlib.Path(_given("workdir")))
+            case "extract":
+                run_extraction(config)
+            case "prepare":
+                run_preparation(config)
+            case _:
+                raise InputError(
+                    f"config.mode is {config.mode!r}; it must be 'train', 'eval' or its config file's"
+                )
 
     return exit_code(command)
 
@@ -113,17 +137,18 @@ def _parse(argv: list[str]) -> bool:
         raise InputError(f"{error}") from error
     if rest:
         raise InputError(f"{rest[0]!r} is not an option; options look like --config.key=value")
-    for name in ("config", "workdir"):
-        if not flags.FLAGS[name].value and not (name == "workdir" and _extracts()):
-            raise InputError(
-                f"--{name} is missing; e.g. --config configs/quickstart.py --workdir runs/quickstart"
-            )
+    _given("config")
     return True
 
 
-def _extracts() -> bool:
-    """Whether the config is one of an extraction, which needs no workdir."""
-    return "images" in _CONFIG.value
+def _given(name: str):
+    """The value of a flag; raises InputError where it is missing."""
+    value = flags.FLAGS[name].value
+    if not value:
+        raise InputError(
+            f"--{name} is missing; e.g. --config configs/quickstart.py --workdir runs/quickstart"
+        )
+    return value
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from fpsset.face_set import RaggedSets, group_rows
 REQUIRED = ("embeddings", "norms", "subject", "media")
 OPTIONAL = ("template", "seed", "paths")
 UNKNOWN_SUBJECT = -1
+_ROWS_AT_ONCE = 1 << 14
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,16 +121,19 @@ def unit_rows(embeddings: np.ndarray, norms: np.ndarray, name: str) -> tuple[np.
         )
     norms = _column(norms, "norms", "fiu", len(embeddings), name)
     # By the largest entry first: the square of a large or small float32 is not one.
-    largest = np.abs(embeddings).max(axis=1, keepdims=True)
+    largest = np.maximum(embeddings.max(axis=1, keepdims=True), -embeddings.min(axis=1, keepdims=True))
     finite = np.isfinite(largest[:, 0])
     _refuse(~finite, "embeddings", "holds a value that is not finite; leave the row out", name)
     _refuse(largest[:, 0] == 0, "embeddings", "has length zero; leave the row out", name)
     _refuse(~(np.abs(norms) < 1e30), "norms", "is not finite; leave the row out", name)
     _refuse(norms < 0, "norms", "is negative; a norm is a length", name)
     wide = np.promote_types(embeddings.dtype, np.float32)
-    embeddings = (embeddings.astype(wide) / largest).astype(np.float32)
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return embeddings, norms.astype(np.float32)
+    unit = np.empty(embeddings.shape, np.float32)
+    for start in range(0, len(unit), _ROWS_AT_ONCE):  # copies of all of them would be gigabytes
+        part = slice(start, start + _ROWS_AT_ONCE)
+        unit[part] = embeddings[part].astype(wide) / largest[part]
+        unit[part] /= np.linalg.norm(unit[part], axis=1, keepdims=True)
+    return unit, norms.astype(np.float32)
 
 
 def require_people(table: FeatureTable, count: int = 2) -> None:

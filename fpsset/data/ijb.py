@@ -14,6 +14,7 @@ from fpsset.errors import InputError
 _OFFICIAL_FACES = {"ijbb": 227_630, "ijbc": 469_375}
 FACES = "*_face_tid_mid.txt"
 _PAIRS = "*_template_pair_label.txt"
+_SEARCH = "*_1N_*.csv"
 _FEATURES = ("*features*.pickle", "*features*.pkl", "*features*.npz", "*features*.parquet", "*features*.npy")
 
 
@@ -28,7 +29,7 @@ class Ijb(NamedTuple):
     """What a folder in the official layout holds."""
 
     table: FeatureTable  # subjects from the 1:N lists, UNKNOWN_SUBJECT where they name none
-    pairs_file: pathlib.Path
+    pairs_file: pathlib.Path | None  # as `read_pairs` takes it; None for all pairs
     search: SearchLists | None
     note: str  # what the user should know; empty if nothing
 
@@ -46,12 +47,9 @@ def read_ijb(folder: pathlib.Path, features: str = "") -> Ijb:
     Raises:
       InputError: a file is missing or malformed, or the features have other rows.
     """
-    faces = _find(folder, FACES)
-    if faces is None:
-        raise InputError(f"{folder}: holds no {FACES}, in itself or in meta/; give the folder of IJB's lists")
+    faces, pairs, file = _find_files(folder, features)
     rows = read_rows(faces, (3,))
     template, media = ids_of(rows, faces, "name template media")
-    file = pathlib.Path(features) if features else _find_features(folder)
     columns = _read_features(file)
     count = len(columns["embeddings"])
     official = _OFFICIAL_FACES.get(faces.name.partition("_")[0].lower())
@@ -66,9 +64,6 @@ def read_ijb(folder: pathlib.Path, features: str = "") -> Ijb:
         "media": media,
         "template": template,
     }
-    pairs = _find(folder, _PAIRS)
-    if pairs is None:
-        raise InputError(f"{faces.parent}: holds no {_PAIRS}; it is part of IJB's lists")
     note = ""
     if official and official != len(rows):
         note = (
@@ -77,11 +72,17 @@ def read_ijb(folder: pathlib.Path, features: str = "") -> Ijb:
     return Ijb(make_table(columns, str(file)), pairs, _search_lists(faces.parent), note)
 
 
+def ijb_files(folder: pathlib.Path, features: str = "") -> list[pathlib.Path]:
+    """The files that `read_ijb` reads; raises InputError where one is missing."""
+    faces, pairs, file = _find_files(folder, features)
+    return [faces, pairs, *sorted(faces.parent.glob(_SEARCH)), file]
+
+
 def template_subjects(meta: pathlib.Path) -> dict[int, int]:
     """Template -> subject, from the galleries and probes in a folder of lists."""
     return {
         template: subject
-        for file in sorted(meta.glob("*_1N_*.csv"))
+        for file in sorted(meta.glob(_SEARCH))
         for template, subject in _read_csv(file).tolist()
     }
 
@@ -128,12 +129,32 @@ def ids_of(rows: list[list[str]], file: pathlib.Path, layout: str) -> np.ndarray
     """
     try:
         return np.array([row[1:] for row in rows], np.int64).T
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{file}: {error}; lines are '{layout}'") from error
+    except (ValueError, OverflowError):
+        for number, row in enumerate(rows, 1):
+            try:
+                np.array(row[1:], np.int64)
+            except (ValueError, OverflowError) as error:
+                raise InputError(f"{file}: line {number}: {error}; lines are '{layout}'") from error
+        raise
 
 
-def _find(folder: pathlib.Path, pattern: str) -> pathlib.Path | None:
-    return find_one(pattern, folder, folder / "meta")
+def _find_files(folder: pathlib.Path, features: str) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
+    """The lists of faces and of pairs, and the features; InputError names all that are missing."""
+    lists = {pattern: find_one(pattern, folder, folder / "meta") for pattern in (FACES, _PAIRS)}
+    file = pathlib.Path(features) if features else _find_features(folder)
+    missing = [pattern for pattern, found in lists.items() if found is None]
+    missing += [] if file else [f"features ({', '.join(_FEATURES)})"]
+    if missing:
+        like = "ijbb" if "ijbb" in folder.name.lower() else "ijbc"
+        raise InputError(
+            f"{folder}: holds no {', no '.join(missing)}. The lists ({FACES}, {_PAIRS}; {_SEARCH} for 1:N) "
+            "lie in the folder or its meta/; they come with IJB from NIST, and as meta/ of InsightFace's IJB "
+            "release, neither of which is handed out freely any more. Features lie in the folder or beside "
+            "it, or are given by --config.data.eval_features=FILE; InsightFace's code makes them, or "
+            "configs/extract.py of the images in loose_crop/. To go without: fpsset simulate-ijb "
+            f"{folder} --like {like}"
+        )
+    return lists[FACES], lists[_PAIRS], file
 
 
 def _search_lists(meta: pathlib.Path) -> SearchLists | None:
@@ -161,14 +182,11 @@ def _read_csv(file: pathlib.Path) -> np.ndarray:
     return np.unique(np.array(rows, np.int64), axis=0)
 
 
-def _find_features(folder: pathlib.Path) -> pathlib.Path:
+def _find_features(folder: pathlib.Path) -> pathlib.Path | None:
     for pattern in _FEATURES:
         if file := find_one(pattern, folder, folder.absolute().parent):
             return file
-    raise InputError(
-        f"{folder}: no features in it or beside it ({', '.join(_FEATURES)}); make them with "
-        "configs/extract.py, or give --config.data.eval_features=FILE"
-    )
+    return None
 
 
 def _read_features(file: pathlib.Path) -> dict[str, np.ndarray]:

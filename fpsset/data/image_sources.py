@@ -9,6 +9,7 @@ import numpy as np
 from fpsset.data.ijb import find_one
 from fpsset.data.image_pipeline import ImageSource
 from fpsset.data.listing import list_images
+from fpsset.data.prepared import PreparedImages, is_prepared
 from fpsset.data.record_pack import RecordImages
 from fpsset.errors import InputError
 
@@ -61,13 +62,15 @@ def open_images(path: str | os.PathLike) -> ImageSource:
     """Opens the images of people that training takes.
 
     Args:
-      path: a folder with a folder of aligned crops per person, or a pack of such crops: a `.rec` file, or
-        the folder that holds one.
+      path: a folder with a folder of aligned crops per person; a pack of such crops, a `.rec` file or the
+        folder that holds one; or a prepared dataset of them.
 
     Raises:
       InputError: there are none.
     """
     path = pathlib.Path(path)
+    if is_prepared(path):
+        return PreparedImages(path)
     pack = find_one("*.rec", path) if path.is_dir() else path
     if pack is not None and pack.suffix == ".rec":
         return RecordImages(pack)

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from fpsset.data.feature_table import FeatureTable, require_people
 from fpsset.data.files import read_features
-from fpsset.data.ijb import SearchLists, read_ijb
+from fpsset.data.ijb import Ijb, SearchLists, read_ijb
 from fpsset.data.image_pipeline import ImageSource
 from fpsset.data.image_sources import open_images
+from fpsset.data.prepared import is_prepared, read_prepared
 from fpsset.data.synthetic import make_synthetic
 from fpsset.errors import InputError
 
@@ -25,12 +26,12 @@ def training_table(data, seed: int) -> FeatureTable:
     if data.source == "synthetic":
         return make_synthetic(data.people, seed, data.dim)[0]
     path = pathlib.Path(_given(data.train, "train"))
-    if path.is_dir():
+    if path.is_dir() and not is_prepared(path):
         raise InputError(
             f"{path}: is a folder; give a feature file, or the backbone that embeds its images: "
             "--config.backbone.weights=WEIGHTS"
         )
-    table = read_features(path)
+    table = read_prepared(path).table if is_prepared(path) else read_features(path)
     require_people(table, 4)  # two to train on, two to validate with
     return table
 
@@ -60,7 +61,7 @@ def evaluation_data(data, seed: int) -> EvaluationData:
     """The faces to evaluate on, and how.
 
     Args:
-      data: `config.data`; `eval` names a feature file or a folder in IJB's layout.
+      data: `config.data`; `eval` names a feature file, a folder in IJB's layout or a prepared dataset.
       seed: of synthetic faces; these are drawn apart from the training ones.
 
     Raises:
@@ -70,12 +71,15 @@ def evaluation_data(data, seed: int) -> EvaluationData:
         table = make_synthetic(data.eval_people, seed + 1_000_003, data.dim)[0]
         return EvaluationData(table, data.pairs, None, "")
     path = pathlib.Path(_given(data.eval, "eval"))
-    if path.is_dir():
-        ijb = read_ijb(path, data.eval_features)
-        return EvaluationData(ijb.table, data.pairs or str(ijb.pairs_file), ijb.search, ijb.note)
-    table = read_features(path)
-    require_people(table, 2)
-    return EvaluationData(table, data.pairs, None, "")
+    if is_prepared(path):
+        held = read_prepared(path)
+    elif path.is_dir() or not path.suffix:
+        held = read_ijb(path, data.eval_features)
+    else:
+        held = Ijb(read_features(path), None, None, "")
+    if held.pairs_file is None:
+        require_people(held.table, 2)
+    return EvaluationData(held.table, data.pairs or str(held.pairs_file or ""), held.search, held.note)
 
 
 def _given(path: str, field: str) -> str:

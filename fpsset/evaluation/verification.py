@@ -3,12 +3,12 @@
 import math
 import os
 import pathlib
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 
 from fpsset.data.feature_table import UNKNOWN_SUBJECT
+from fpsset.data.pair_lists import read_pairs, template_places
 from fpsset.errors import InputError
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -43,10 +43,10 @@ def all_pairs(subjects: np.ndarray) -> Pairs:
 
 
 def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np.ndarray) -> Pairs:
-    """Pairs of a file in the layout of IJB: lines `template template same`.
+    """Pairs of a file, as positions of templates.
 
     Args:
-      path: text file, columns apart by blanks or commas; `same` is 1 for a genuine pair.
+      path: as `read_pairs` takes it.
       template_ids: [T] sorted ids.
       subjects: [T], `UNKNOWN_SUBJECT` where it is not known.
 
@@ -58,36 +58,14 @@ def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np
         genuine whose subjects differ (or the other way round).
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        with path.open() as file:
-            delimiter = "," if "," in file.readline() else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an empty file is reported below
-            rows = np.loadtxt(path, dtype=np.int64, delimiter=delimiter, ndmin=2)
-    except ValueError as error:
-        raise InputError(
-            f"{path}: {str(error).splitlines()[0]}; lines are 'template template same'"
-        ) from error
-    if rows.size == 0 or rows.shape[1] != 3:
-        raise InputError(f"{path}: lines must be three integers 'template template same'")
-    places = np.minimum(np.searchsorted(template_ids, rows[:, :2]), len(template_ids) - 1)
-    unknown = (template_ids[places] != rows[:, :2]).any(1)
-    if unknown.any():
-        raise InputError(
-            f"{path}: pair {int(np.argmax(unknown)) + 1} names a template the features do not hold"
-        )
-    first, second = places[:, 0], places[:, 1]
-    odd = (rows[:, 2] != 0) & (rows[:, 2] != 1)
-    if odd.any():
-        raise InputError(f"{path}: pair {int(np.argmax(odd)) + 1}: 'same' must be 0 or 1")
-    same = rows[:, 2] == 1
+    listed = read_pairs(path)
+    first, second = template_places(listed, template_ids, path).T
+    same = listed.same
     known = np.minimum(subjects[first], subjects[second]) != UNKNOWN_SUBJECT
     wrong = known & (same != (subjects[first] == subjects[second]))
     if wrong.any():
         raise InputError(f"{path}: pair {int(np.argmax(wrong)) + 1} disagrees with the features' subjects")
-    return Pairs(first.astype(np.int32), second.astype(np.int32), same)
+    return Pairs(np.ascontiguousarray(first), np.ascontiguousarray(second), same)
 
 
 def pair_scores(descriptors: np.ndarray, pairs: Pairs, entries: int = 1 << 23) -> np.ndarray:

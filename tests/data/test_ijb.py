@@ -95,7 +95,9 @@ def test_without_lists_of_subjects(folder):
     [
         ("meta/ijbc_face_tid_mid.txt", None, "holds no *_face_tid_mid.txt"),
         ("meta/ijbc_face_tid_mid.txt", FACES[:-10], "line 4 has"),
-        ("meta/ijbc_face_tid_mid.txt", FACES.replace("70", "seventy"), "seventy"),
+        ("meta/ijbc_face_tid_mid.txt", FACES.replace("70", "seventy"), "line 1: invalid literal"),
+        ("meta/ijbc_face_tid_mid.txt", FACES.replace("72", "7.2"), "face_tid_mid.txt: line 3: invalid"),
+        ("meta/ijbc_face_tid_mid.txt", FACES.replace("72", "9" * 30), "line 3: "),
         ("meta/ijbc_face_tid_mid.txt", FACES + "5.jpg 1 1\n", "has 4 rows but"),
         ("meta/ijbc_template_pair_label.txt", None, "holds no *_template_pair_label.txt"),
         ("meta/ijbc_1N_gallery_G1.csv", "T,S\n", "holds no template"),
@@ -115,8 +117,20 @@ def test_bad_lists(folder, file, text, problem):
     assert problem in str(error.value)
 
 
+def test_missing_data_is_said_at_once(tmp_path):
+    """All that was looked for, where it comes from, and what does without it."""
+    with pytest.raises(InputError) as error:
+        read_ijb(tmp_path / "IJBB")
+    for words in (
+        *("*_face_tid_mid.txt", "*_template_pair_label.txt", "*_1N_*.csv", "*features*.pickle"),
+        *("NIST", "not handed out freely", "InsightFace", "configs/extract.py", "config.data.eval_features"),
+        f"fpsset simulate-ijb {tmp_path}/IJBB --like ijbb",
+    ):
+        assert words in str(error.value).replace("neither of which is handed", "not handed")
+
+
 def test_bad_features(folder):
-    with pytest.raises(InputError, match="no features in it or beside it"):
+    with pytest.raises(InputError, match=r"holds no features \(\*features\*\.pickle, .*eval_features=FILE"):
         read_ijb(folder)
     unit, norms = columns()
     features = folder / "features.npz"

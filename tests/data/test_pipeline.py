@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fpsset.data.feature_table import FeatureTable
 from fpsset.data.pipeline import training_batches
 from fpsset.data.synthetic import make_synthetic
 from fpsset.data.template_sampling import TemplateSampler
@@ -65,6 +66,31 @@ def test_without_seeds_media_group_frames(table):
         np.testing.assert_array_equal(one, other)
 
 
+@given(
+    seeds,
+    st.integers(1, 25),
+    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=40),
+)
+def test_any_table_gives_templates_within_bounds(seed, max_size, max_clip, faces):
+    """People and seeds of any number and order: no template mixes people, no clip is too long or repeats."""
+    subject, source = np.array(faces).T
+    unit = np.ones((len(faces), 1), np.float32)
+    table = FeatureTable(unit, unit[:, 0], subject, media=source, seed=source)
+    sampler = TemplateSampler(table, max_size, max_clip)
+    people = np.random.default_rng(seed).integers(0, len(sampler.people), 8)
+    rows, clips, mask = sampler.draw_clips(people, np.random.default_rng(seed))
+    np.testing.assert_array_equal(sampler.people, np.unique(subject))
+    sizes = mask.sum(1)
+    assert sizes.min() >= 1 and sizes.max() <= max_size
+    for person, chosen, clip, real in zip(people, rows, clips, mask, strict=True):
+        assert (subject[chosen[real]] == sampler.people[person]).all()
+        for number in np.unique(clip[real]):
+            frames = chosen[real & (clip == number)]
+            assert len(set(frames)) == len(frames) <= max_clip
+            assert len(set(source[frames])) == 1
+
+
 def _take(iterator, count):
     return [next(iterator) for _ in range(count)]
 
@@ -88,3 +114,28 @@ def test_every_person_comes_once_a_pass_and_draws_differ_between_passes(table):
     sizes = np.concatenate([b.face_set.mask.sum(1) for b in batches])
     by_person = [sizes[:30][np.argsort(labels[:30])], sizes[30:][np.argsort(labels[30:])]]
     assert (by_person[0] != by_person[1]).mean() > 0.5
+
+
+def test_a_seed_repeats_and_others_differ(table):
+    """Two passes, element by element."""
+    straight, again, other = (_take(training_batches(table, 8, seed=seed), 8) for seed in (5, 5, 6))
+    for one, two in zip(straight, again, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert all((one.labels != two.labels).any() for one, two in zip(straight, other, strict=True))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_processes_share_every_pass(table, count):
+    """Each sees people that the others do not, all of them once a pass, by draws of its own."""
+    sizes = [len(range(index, 30, count)) for index in range(count)]
+    batches = [
+        _take(training_batches(table, 2, 3, process_index=index, process_count=count), size)
+        for index, size in enumerate(sizes)
+    ]
+    labels = [np.concatenate([batch.labels for batch in part]) for part in batches]
+    passes = [np.concatenate(each) for each in zip(*(np.split(part, 2) for part in labels), strict=True)]
+    for people in passes:
+        assert sorted(people.tolist()) == list(range(30))
+    assert (passes[0] != passes[1]).any()
+    drawn = [np.concatenate([batch.face_set.mask.sum(1) for batch in part[:7]]) for part in batches]
+    assert len({tuple(part.tolist()) for part in drawn}) == count
