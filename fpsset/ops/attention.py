@@ -9,6 +9,7 @@ the online softmax (arXiv 1805.02867): softmax(l)_i = exp(l_i - m) / sum_j exp(l
 so what was summed under an older maximum m' counts exp(m' - m) times. No [N, D] array is written.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -135,8 +136,9 @@ def _pool(absorbed, memory, mask, keys_values, dropout, block_size):
     """Per query row [*B, R]: sum of exp(logit - max), the same after dropout, and of that times values."""
     slots, batch = mask.shape[-1], mask.shape[:-1]
     if block_size is None:
-        block_size = max(_BLOCK_ROWS // max(mask.size // slots, 1), 1)
-    block_size = min(block_size, slots)
+        block_size = jax.core.max_dim(_BLOCK_ROWS // jax.core.max_dim(math.prod(batch), 1), 1)
+    # These take the symbolic sizes of an export too.
+    block_size = jax.core.min_dim(block_size, slots)
 
     def add(carry, block):
         largest, total, mass, pooled = carry
