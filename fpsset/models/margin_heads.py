@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpsset.ops.masking import normalize, project
+from fpsset.ops.masking import project, safe_length
 
 _COSINE_LIMIT = 1e-3
 
@@ -70,8 +70,9 @@ class _MarginHead(nn.Module):
             nn.initializers.variance_scaling(1.0, "fan_in", "normal"),
             (descriptor.shape[-1], self.num_classes),
         )
-        columns, _ = normalize(kernel.T)
-        cosine = project("bd,cd->bc", descriptor, columns.astype(self.dtype))
+        # The columns' lengths divide the product, so that no unit kernel is written.
+        lengths = jnp.maximum(safe_length(kernel.T), 1e-12)
+        cosine = project("bd,dc->bc", descriptor, kernel.astype(self.dtype)) / lengths[None]
         cosine = jnp.clip(cosine, -1 + _COSINE_LIMIT, 1 - _COSINE_LIMIT)
         angular, additive = self.margins(norm, train)
         return margin_logits(cosine, labels, angular, additive, self.scale)
