@@ -19,22 +19,20 @@ def run(config, workdir: pathlib.Path) -> None:
     """Trains unless the mode is 'eval', then evaluates and prints the table.
 
     Args:
-      config: as `fpsset.config.base_config` lists it.
+      config: checked, with the fields of `fpsset.config.base_config`.
       workdir: as the README describes it.
 
     Raises:
-      InputError: bad configuration or data.
+      InputError: bad data.
       TrainingError: the loss stopped being finite.
       Interrupted: training was asked to stop.
     """
-    from fpsset.config import check_config
     from fpsset.data.sources import evaluation_data
     from fpsset.evaluation.protocols import evaluate, make_protocol, require_backbone, require_model
     from fpsset.evaluation.report import write_report
     from fpsset.loading import load, load_training_faces
     from fpsset.training.loop import train
 
-    check_config(config)
     keep_compiled(config.compilation_cache)
     data = evaluation_data(config.data, config.seed)
     if data.note:
@@ -109,6 +107,9 @@ def main(argv: list[str]) -> int:
         config = _CONFIG.value
         match config.mode:
             case "train" | "eval":
+                from fpsset.config import check_config
+
+                check_config(config)
                 run(config, pathlib.Path(_given("workdir")))
             case "extract":
                 run_extraction(config)
