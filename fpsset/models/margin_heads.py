@@ -71,7 +71,7 @@ class _MarginHead(nn.Module):
             (descriptor.shape[-1], self.num_classes),
         )
         # The columns' lengths divide the product, so that no unit kernel is written.
-        lengths = jnp.maximum(safe_length(kernel.T), 1e-12)
+        lengths = jnp.maximum(safe_length(kernel, axis=0), 1e-12)
         cosine = project("bd,dc->bc", descriptor, kernel.astype(self.dtype)) / lengths[None]
         cosine = jnp.clip(cosine, -1 + _COSINE_LIMIT, 1 - _COSINE_LIMIT)
         angular, additive = self.margins(norm, train)

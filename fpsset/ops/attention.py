@@ -111,9 +111,12 @@ def set_attention(
     query = (query + _lift(params.query_bias, query)) / jnp.sqrt(depth)
     # A head at a time: plain matrix products, where one batched over heads would transpose its operands.
     absorbed = jnp.stack(
-        [project("...kd,cd->...kc", query[..., h, :], params.key[:, h]) for h in range(heads)], axis=-3
+        [
+            project("...kd,cd->...kc", q, w)
+            for q, w in zip(_unstack(query, -2), _unstack(params.key, 1), strict=True)
+        ],
+        axis=-3,
     )
-
     absorbed = absorbed.reshape(*batch, heads * count, dim)
     total, mass, pooled = _pool(absorbed, memory, mask, keys_values, dropout, block_size)
     total = jnp.where(total > 0, total, 1.0)
@@ -121,10 +124,19 @@ def set_attention(
     pooled = (pooled / total[..., None]).reshape(*batch, heads, count, dim)
 
     mixed = jnp.stack(
-        [project("...kc,cd->...kd", pooled[..., h, :, :], params.value[:, h]) for h in range(heads)], axis=-2
+        [
+            project("...kc,cd->...kd", p, w)
+            for p, w in zip(_unstack(pooled, -3), _unstack(params.value, 1), strict=True)
+        ],
+        axis=-2,
     )
     mixed = mixed + jnp.swapaxes(mass, -3, -2) * _lift(params.value_bias, mixed)
     return _project_out(mixed, params)
+
+
+def _unstack(array: jax.Array, axis: int) -> list[jax.Array]:
+    """The slices along an axis. Split and not indexed: the gradient is then one concatenation."""
+    return [jnp.squeeze(part, axis) for part in jnp.split(array, array.shape[axis], axis)]
 
 
 def _project_out(mixed: jax.Array, params: AttentionParams) -> jax.Array:

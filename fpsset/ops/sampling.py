@@ -124,7 +124,9 @@ def soft_farthest_point_sampling(
             hard = jax.nn.one_hot(jnp.argmax(logits, axis=-1), mask.shape[-1], dtype=row.dtype)
             row = hard + (row - jax.lax.stop_gradient(row))
         center = jnp.einsum("...n,...nd->...d", row, features, precision=jax.lax.Precision.HIGHEST)
-        distance = jnp.minimum(distance, weight * cosine_distance(directions, normalize(center)[0]))
+        # As a product, whose gradient keeps the faces alone and not their K differences from the centers.
+        cosine = jnp.sum(directions * normalize(center)[0][..., None, :], axis=-1)
+        distance = jnp.minimum(distance, weight * (1 - cosine) / 2)
         return (distance, distance), jnp.where((k < faces)[..., None], row, 0.0)
 
     start = (norms, jnp.full_like(norms, jnp.inf))
