@@ -6,20 +6,27 @@ python -m fpsset.main --config configs/ijbc.py:eval --config.weights=FaceCoreset
 IJBC/meta holds the official lists (ijbc_face_tid_mid.txt, ijbc_template_pair_label.txt, ijbc_1N_*.csv);
 features lie in IJBC or beside it (*features*.pickle, .npz or .npy), rows as in ijbc_face_tid_mid.txt, or
 are named by --config.data.eval_features=FILE. A dataset that configs/prepare.py made serves as well.
-Without `:eval` the published recipe is trained first, on the features that `configs/webface4m.py:cache`
-makes (webface4m.npz, or --config.data.train=FILE), or on images: --config.data.train=DIR
---config.backbone.weights=WEIGHTS. For figures to compare with published ones add
---config.evaluation.convention=nearest.
+For figures to compare with published ones add --config.evaluation.convention=nearest.
+
+python -m fpsset.main --config configs/ijbc.py --workdir runs/ijbc
+
+trains the published recipe first, on the subset of WebFace4M that `configs/prepare.py:webface4m_subset`
+makes, embedded by the backbone in weights/adaface. `:features` trains on webface4m.npz instead, which
+`configs/webface4m.py:cache` makes. What is missing is said at once, with where it comes from.
 """
 
 from fpsset.config import base_config
 
 
-def get_config(mode: str = "train"):
+def get_config(mode: str = "images"):
     """`:eval` evaluates `config.weights`, or the workdir's best checkpoint, and trains nothing."""
     config = base_config()
-    config.mode = mode
-    config.data.train = "webface4m.npz"
+    config.mode = "train" if mode in ("images", "features") else mode
+    if mode == "features":
+        config.data.train = "webface4m.npz"
+    else:
+        config.data.train = "datasets/webface4m_subset/10000_seed0/1.0.0"
+        config.backbone.weights = "weights/adaface"
     config.data.norm_mean = 0.0  # norms as the backbone gives them, as in configs/webface4m.py
     config.data.eval = "IJBC"
     return config

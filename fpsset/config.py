@@ -117,6 +117,7 @@ def preparation_config() -> ConfigDict:
     config.source = ""  # a feature file, IJB's folder, a folder per person or a .rec pack
     config.out = "datasets"  # the folder that datasets go to, TFDS's data_dir
     config.features = ""  # of ijbb and ijbc; found in the source or beside it when empty
+    config.weights = ""  # of a backbone, which makes those features of the source's loose_crop
     config.records = "person"  # or 'template': what a record of face_features holds
     config.people = 10_000  # of webface4m_subset, drawn from those of the source
     config.seed = 0  # of that draw
@@ -131,6 +132,8 @@ def check_preparation_config(config: ConfigDict) -> None:
     for field, example in (("source", "DIR"), ("out", "DIR")):
         if not config[field]:
             raise InputError(f"config.{field} is empty; give --config.{field}={example}")
+    need(not config.weights or config.dataset in ("ijbb", "ijbc"), "weights", "empty but for ijbb and ijbc")
+    need(not (config.weights and config.features), "weights", "empty where features are given")
     need(config.records in ("person", "template"), "records", "'person' or 'template'")
     need(config.people >= 1, "people", "at least 1")
     need(config.seed >= 0, "seed", "at least 0")

@@ -27,6 +27,7 @@ def run(config, workdir: pathlib.Path) -> None:
       TrainingError: the loss stopped being finite.
       Interrupted: training was asked to stop.
     """
+    from fpsset.data.missing import require_files
     from fpsset.data.sources import evaluation_data
     from fpsset.evaluation.protocols import evaluate, make_protocol, require_backbone, require_model
     from fpsset.evaluation.report import write_report
@@ -34,6 +35,7 @@ def run(config, workdir: pathlib.Path) -> None:
     from fpsset.training.loop import train
 
     keep_compiled(config.compilation_cache)
+    require_files(config)
     data = evaluation_data(config.data, config.seed)
     if data.note:
         print(data.note, file=sys.stderr)
@@ -95,7 +97,36 @@ def run_preparation(config) -> None:
     from fpsset.data.preparation import prepare
 
     check_preparation_config(config)
+    if config.weights:
+        config.features = str(embed_loose_crops(config))
     print(prepare(config))
+
+
+def embed_loose_crops(config) -> pathlib.Path:
+    """The features of a protocol's images, beside the datasets; made once for a backbone.
+
+    Args:
+      config: checked, of a preparation.
+
+    Raises:
+      InputError: bad images or weights.
+    """
+    from fpsset.config import extraction_config
+    from fpsset.extraction.extract import extract
+
+    weights = pathlib.Path(config.weights)
+    if weights.suffix == ".onnx":
+        raise InputError(
+            f"{weights}: an ONNX file does not say how it wants its images; run configs/extract.py on "
+            "loose_crop, and give --config.features=FILE"
+        )
+    features = pathlib.Path(config.out) / f"{config.dataset}_of_{weights.stem}.npz"
+    if not features.exists():
+        extraction = extraction_config()
+        extraction.images = str(pathlib.Path(config.source) / "loose_crop")
+        extraction.weights, extraction.out = config.weights, str(features)
+        extract(extraction)
+    return features
 
 
 def main(argv: list[str]) -> int:

@@ -150,9 +150,10 @@ def _find_files(folder: pathlib.Path, features: str) -> tuple[pathlib.Path, path
             f"{folder}: holds no {', no '.join(missing)}. The lists ({FACES}, {_PAIRS}; {_SEARCH} for 1:N) "
             "lie in the folder or its meta/; they come with IJB from NIST, and as meta/ of InsightFace's IJB "
             "release, neither of which is handed out freely any more. Features lie in the folder or beside "
-            "it, or are given by --config.data.eval_features=FILE; InsightFace's code makes them, or "
-            "configs/extract.py of the images in loose_crop/. To go without: fpsset simulate-ijb "
-            f"{folder} --like {like}"
+            "it, or are given by --config.data.eval_features=FILE (preparing, --config.features=FILE); "
+            "InsightFace's code makes them, or configs/extract.py --config.images="
+            f"{folder / 'loose_crop'} --config.out={folder / 'features.npz'}. To go without: "
+            f"fpsset simulate-ijb {folder} --like {like}"
         )
     return lists[FACES], lists[_PAIRS], file
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+import fpsset
 import fpsset.extraction.extract as extraction
 from fpsset.config import check_extraction_config, extraction_config
 from fpsset.data.augmentation import augment
@@ -53,8 +54,6 @@ def test_a_run(tmp_path, weights, capsys):
     assert read.paths[0] == "person_0/still_0.png" and read.backbone == table.backbone != ""
 
     # The same as one at a time, straight from the network.
-    import fpsset
-
     variables = fpsset.load_official(weights)["backbone"]
     faces = np.stack([read_face(tmp_path / "faces" / path) for path in read.paths])
     embeddings, norms = fpsset.embed(variables, (faces / 127.5 - 1).astype(np.float32))
@@ -281,3 +280,31 @@ def test_a_wrong_colour_order_is_noticed(tmp_path, shared):
         "--config.std=128",
     )
     assert done.returncode == 0 and "warning: the colour order looks wrong" in done.stderr, done.stderr
+
+
+def test_a_dataset_of_loose_crops(tmp_path, weights, capsys):
+    """`configs/prepare.py:ijbc --config.weights=...`, twice; images are embedded once."""
+    from fpsset.config import preparation_config
+    from fpsset.data.prepared import read_prepared
+    from fpsset.main import run_preparation
+
+    write_ijb(tmp_path / "ijb")
+    (tmp_path / "ijb/meta/ijbc_template_pair_label.txt").write_text("7 9 0\n")
+    config = preparation_config()
+    config.update(
+        dataset="ijbc", source=str(tmp_path / "ijb"), out=str(tmp_path / "out"), weights=str(weights)
+    )
+    run_preparation(config)
+    folder = tmp_path / "out/ijbc/1.0.0"
+    assert capsys.readouterr().out == f"{folder}: 2 records\n"
+    held = read_prepared(folder)
+    np.testing.assert_array_equal(held.table.template, [7, 7, 9])
+    assert held.table.backbone and list(held.search.galleries) == ["G1"]
+    config.features = ""
+    (tmp_path / "ijb/loose_crop/1.jpg").unlink()
+    run_preparation(config)
+    assert capsys.readouterr().out.endswith("is there already, of the same source\n")
+
+    config.update(features="", weights=str(tmp_path / "x.onnx"))
+    with pytest.raises(fpsset.InputError, match="does not say how it wants its images"):
+        run_preparation(config)
