@@ -337,7 +337,7 @@ def test_the_official_checkpoint_on_the_official_layout(tmp_path, shared):
     )
     assert "Identification, IJBC-features.pickle" in out and "the official set has 469375" in err
     results = json.loads((workdir / "results.json").read_text())
-    assert set(results) == {"verification", "identification"}
+    assert set(results) == {"verification", "identification", "paired"}
     expected = json.loads((shared / "parity/ijb_mini/expected.json").read_text())
     plain = results["verification"]["norm_weighted"]
     assert {
@@ -348,7 +348,10 @@ def test_the_official_checkpoint_on_the_official_layout(tmp_path, shared):
     )
     assert results["verification"]["fpsset"]["tar@far=1e-3"] > 0.5
     assert sorted(p.name for p in (workdir / "report").iterdir()) == [
+        "cmc.png",
+        "det.png",
         "identification.txt",
+        "paired.txt",
         "roc.png",
         "verification.txt",
     ]

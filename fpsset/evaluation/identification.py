@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fpsset.errors import InputError
+from fpsset.evaluation.scoring import product_blocks
 
 RANKS = (1, 5, 10)
 FPIRS = (1e-2, 1e-1)
-_CHUNK = 2048  # probes scored at once
 
 
 class Templates(NamedTuple):
@@ -49,7 +49,50 @@ def search_protocol(galleries: dict[str, np.ndarray], probes: np.ndarray, templa
     return Search(found, find("probes", probes))
 
 
-def identification_metrics(descriptors: np.ndarray, search: Search) -> dict[str, float | int | None]:
+class Outcomes(NamedTuple):
+    """P probes against G galleries, each apart and all of them merged."""
+
+    mate: np.ndarray  # [P, G] best score of an entry of the same subject, -inf without
+    top: np.ndarray  # [P, G] best score of an entry of another subject
+    rank: np.ndarray  # [P] of the best mate among the merged galleries' entries, from 1; ties against it
+    best_others: np.ndarray  # highest scores of a probe and an entry that is no mate, ceil(P max(FPIRS))
+    entries: int  # of the merged galleries
+
+    def mated(self) -> np.ndarray:
+        """[P, G] bool, the gallery holds the probe's subject."""
+        return self.mate > -np.inf
+
+
+def search_galleries(descriptors: np.ndarray, search: Search) -> Outcomes:
+    """Compares every probe with every entry, in blocks on the devices.
+
+    Args:
+      descriptors: [T, D] float32 unit rows.
+      search: the protocol.
+    """
+    parts = list(search.galleries.values())
+    positions, subjects = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    starts = np.cumsum([0, *(len(part.positions) for part in parts[:-1])])
+    wanted = max(1, math.ceil(len(search.probes.positions) * max(FPIRS)))
+    mate, top, rank = [], [], []
+    best_others = np.empty(0, np.float32)
+    probes = descriptors[search.probes.positions]
+    for rows, scores in product_blocks(probes, descriptors[positions]):
+        same = search.probes.subjects[rows, None] == subjects
+        mates, others = np.where(same, scores, -np.inf), np.where(same, -np.inf, scores)
+        mate.append(np.maximum.reduceat(mates, starts, axis=1))
+        top.append(np.maximum.reduceat(others, starts, axis=1))
+        rank.append(1 + (others >= mate[-1].max(1, keepdims=True)).sum(1))
+        floor = best_others.min() if len(best_others) == wanted else -np.inf
+        best_others = np.concatenate([best_others, others[others > floor]])
+        if len(best_others) > wanted:
+            best_others = np.partition(best_others, len(best_others) - wanted)[-wanted:]
+    return Outcomes(
+        *map(np.concatenate, (mate, top, rank)), np.sort(best_others)[::-1].astype(np.float64), len(positions)
+    )
+
+
+def identification_metrics(found: Outcomes) -> dict[str, float | int | None]:
     """Closed-set ranks, open-set TPIR at FPIR, and the figures of older code.
 
     - `rank@R`: share of mated probes among whose R best entries of the merged galleries a mate is. Ties
@@ -63,73 +106,84 @@ def identification_metrics(descriptors: np.ndarray, search: Search) -> dict[str,
       open-set figures.
 
     Args:
-      descriptors: [T, D] unit rows.
-      search: the protocol.
+      found: by `search_galleries`.
 
     Returns:
       Metrics by name; None where too few probes are without a mate.
     """
-    parts = list(search.galleries.values())
-    merged = Templates(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    everyone = _compare(descriptors, search.probes, merged, max(FPIRS))
-    mated = everyone.mated
+    mate = found.mate.max(1)
+    mated = mate > -np.inf
     metrics: dict[str, float | int | None] = {
         "probes": len(mated),
         "mated_probes": int(mated.sum()),
-        "gallery": len(merged.positions),
+        "gallery": found.entries,
     }
+    once = np.ones((1, len(mated)), np.float32)
+    drawn = identification_draws(found, once)
     for rank in RANKS:
-        metrics[f"rank@{rank}"] = float(np.mean(everyone.rank[mated] <= rank)) if mated.any() else None
-    apart = [_compare(descriptors, search.probes, gallery, 0.0) for gallery in parts]
+        metrics[f"rank@{rank}"] = _number(drawn[f"rank@{rank}"])
     for fpir in FPIRS:
-        name = f"fpir=1e-{round(-math.log10(fpir))}"
-        rates = [_tpir(one, fpir) for one in apart]
-        metrics[f"tpir@{name}"] = None if None in rates else float(np.mean(rates))
-        threshold = everyone.best_others[min(math.ceil(len(mated) * fpir), len(everyone.best_others)) - 1]
-        metrics[f"merged_tpir@{name}"] = float(np.mean(everyone.mate > threshold))
+        name = _fpir_name(fpir)
+        metrics[f"tpir@{name}"] = _number(drawn[f"tpir@{name}"])
+        threshold = found.best_others[min(math.ceil(len(mated) * fpir), len(found.best_others)) - 1]
+        metrics[f"merged_tpir@{name}"] = float(np.mean(mate > threshold))
         metrics[f"merged_threshold@{name}"] = float(threshold)
     return metrics
 
 
-class _Comparison(NamedTuple):
-    """P probes against one gallery."""
+def identification_draws(found: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Ranks and TPIRs where probes count several times or not at all; thresholds are set anew.
 
-    mated: np.ndarray  # [P] bool, the gallery holds the subject
-    mate: np.ndarray  # [P] best score of an entry of the same subject, -inf without
-    top: np.ndarray  # [P] best score of an entry of another subject
-    rank: np.ndarray  # [P] of the best mate, from 1
-    best_others: np.ndarray  # scores of non-mate pairs, highest first, as many as were asked for
+    Args:
+      found: by `search_galleries`.
+      weights: [R, P] float32, how often each probe counts.
 
-
-def _compare(descriptors: np.ndarray, probes: Templates, gallery: Templates, keep: float) -> _Comparison:
-    """Scores in chunks of probes; keeps the ceil(P keep) highest scores of non-mate pairs, at least one."""
-    entries = np.ascontiguousarray(descriptors[gallery.positions].T)
-    wanted = max(1, math.ceil(len(probes.positions) * keep))
-    mated, mate, top, rank = [], [], [], []
-    best_others = np.empty(0, np.float32)
-    for start in range(0, len(probes.positions), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        scores = descriptors[probes.positions[part]] @ entries
-        same = probes.subjects[part, None] == gallery.subjects[None]
-        mates = np.where(same, scores, -np.inf)
-        others = np.where(same, -np.inf, scores)
-        mated.append(same.any(1))
-        mate.append(mates.max(1))
-        top.append(others.max(1))
-        rank.append(1 + (others >= mate[-1][:, None]).sum(1))
-        pool = np.concatenate([best_others, others[others > -np.inf]])
-        best_others = np.partition(pool, len(pool) - min(wanted, len(pool)))[
-            len(pool) - min(wanted, len(pool)) :
-        ]
-    return _Comparison(*map(np.concatenate, (mated, mate, top, rank)), np.sort(best_others)[::-1])
+    Returns:
+      Figures of `identification_metrics` but the merged ones -> [R] float64, NaN where there is none.
+    """
+    mated = found.mated().any(1)
+    everyone = weights @ mated.astype(np.float64)
+    drawn = {f"rank@{rank}": _share(weights @ (mated & (found.rank <= rank)), everyone) for rank in RANKS}
+    for fpir in FPIRS:
+        rates = [_tpir(mate, top, weights, fpir) for mate, top in zip(found.mate.T, found.top.T, strict=True)]
+        drawn[f"tpir@{_fpir_name(fpir)}"] = np.mean(rates, axis=0)
+    return drawn
 
 
-def _tpir(found: _Comparison, fpir: float) -> float | None:
-    """TPIR of one gallery, conservatively; None where too few probes have no mate."""
-    strangers = np.sort(found.top[~found.mated])[::-1]
-    allowed = math.floor(fpir * len(strangers) + 1e-6)
-    if allowed < 1 or not found.mated.any():
-        return None
-    threshold = strangers[allowed] if allowed < len(strangers) else -np.inf
-    mate, top = found.mate[found.mated], found.top[found.mated]
-    return float(np.mean((mate > top) & (mate > threshold)))
+def match_curve(found: Outcomes, ranks: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """The CMC: ranks from 1 to `ranks`, and the share of mated probes at each or better."""
+    rank = found.rank[found.mated().any(1)]
+    reached = np.bincount(np.minimum(rank, ranks + 1), minlength=ranks + 2).cumsum()
+    return np.arange(1, ranks + 1), reached[1 : ranks + 1] / max(len(rank), 1)
+
+
+def _tpir(mate: np.ndarray, top: np.ndarray, weights: np.ndarray, fpir: float) -> np.ndarray:
+    """TPIR of one gallery, conservatively, in each row of weights; NaN where too few probes have no mate."""
+    mated = mate > -np.inf
+    strangers = np.flatnonzero(~mated)
+    strangers = strangers[np.argsort(-top[strangers], kind="stable")]
+    hits = np.flatnonzero(mated & (mate > top))
+    hits = hits[np.argsort(-mate[hits], kind="stable")]
+    rates = np.full(len(weights), np.nan)
+    thresholds = np.append(top[strangers], -np.inf)  # of the first stranger refused
+    for number, weight in enumerate(weights):
+        alarms = np.cumsum(weight[strangers], dtype=np.float64)
+        people = float(weight[mated].sum(dtype=np.float64))
+        if not people or not len(alarms) or fpir * alarms[-1] + 1e-6 < 1:
+            continue
+        threshold = thresholds[np.searchsorted(alarms, fpir * alarms[-1] + 1e-6, side="right")]
+        above = np.searchsorted(-mate[hits], -threshold, side="left")
+        rates[number] = weight[hits[:above]].sum(dtype=np.float64) / people
+    return rates
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+
+def _number(values: np.ndarray) -> float | None:
+    return None if np.isnan(values[0]) else float(values[0])
+
+
+def _fpir_name(fpir: float) -> str:
+    return f"fpir=1e-{round(-math.log10(fpir))}"

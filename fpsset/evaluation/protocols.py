@@ -9,23 +9,34 @@ from fpsset.data.feature_table import UNKNOWN_SUBJECT, FeatureTable, templates
 from fpsset.data.ijb import SearchLists
 from fpsset.descriptors import Descriptors, describe
 from fpsset.errors import InputError
-from fpsset.evaluation.identification import Search, identification_metrics, search_protocol
-from fpsset.evaluation.intervals import SubjectResampler
+from fpsset.evaluation.identification import (
+    Search,
+    identification_draws,
+    identification_metrics,
+    match_curve,
+    search_galleries,
+    search_protocol,
+)
+from fpsset.evaluation.intervals import SubjectDraws, with_intervals
+from fpsset.evaluation.scoring import PairScorer, pair_scores
 from fpsset.evaluation.verification import (
     CONVENTIONS,
     Pairs,
     all_pairs,
+    area_under_curve,
+    equal_error_rate,
     far_name,
     listed_pairs,
     operating_points,
-    pair_scores,
     roc,
 )
+from fpsset.evaluation.verification_draws import VerificationDraws
 from fpsset.face_set import RaggedSets
 from fpsset.models.pooling import baselines
 
 Metrics = dict[str, float | int | str | None]
-Curves = dict[str, tuple[np.ndarray, np.ndarray]]
+Results = dict[str, dict[str, Metrics]]
+Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 
 
 class Protocol(NamedTuple):
@@ -72,7 +83,7 @@ def evaluate(
     resamples: int = 200,
     faces_per_batch: int = 8192,
     convention: str = "conservative",
-) -> tuple[dict[str, dict[str, Metrics]], Curves]:
+) -> tuple[Results, Curves]:
     """Verification, and identification where there are galleries, by the four baselines and the model.
 
     Args:
@@ -81,11 +92,12 @@ def evaluate(
       fps_gamma: exponent of the norm in the baseline 'fps'.
       resamples: of the subjects, for 95% intervals; 0 for none.
       faces_per_batch: padded faces a batch.
-      convention: a name of `CONVENTIONS`.
+      convention: a name of `CONVENTIONS`; intervals of TAR are for the conservative one.
 
     Returns:
-      ({'verification' and maybe 'identification': {method: {metric: value}}}, {method: (FAR, TAR)
-      along the ROC}).
+      ({'verification', maybe 'identification', and where there are intervals 'paired': {method: {metric:
+      value}}}, {'roc' and maybe 'cmc': {method: its points}}). In 'paired' a method is 'fpsset - OTHER',
+      a value the difference, with its interval on the same draws.
 
     Raises:
       InputError: embeddings of another backbone than the model's.
@@ -94,22 +106,49 @@ def evaluate(
     sets = aggregator.scaled(protocol.sets)
     models = {**baselines(aggregator.model.coreset_size, fps_gamma), "fpsset": aggregator.model}
     described = describe(models, {"fpsset": aggregator.variables}, sets, faces_per_batch)
-    # Intervals resample subjects as conservative figures count, so they need all and go with those.
-    wanted = convention == "conservative" and (protocol.subjects != UNKNOWN_SUBJECT).all()
-    resampler = SubjectResampler(protocol.pairs, protocol.subjects, resamples if wanted else 0)
-    results: dict[str, dict[str, Metrics]] = {"verification": {}}
-    curves: Curves = {}
+    known = (protocol.subjects != UNKNOWN_SUBJECT).all()
+    draws = SubjectDraws(protocol.subjects, resamples if known else 0)
+    score, drawn_pairs = PairScorer(protocol.pairs), VerificationDraws(protocol.pairs, draws)
+    results: Results = {"verification": {}}
+    curves: Curves = {"roc": {}}
+    drawn: dict[str, dict[str, np.ndarray]] = {}
     if protocol.search:
-        results["identification"] = {}
+        results["identification"], curves["cmc"] = {}, {}
+        probes = draws.weights[:, draws.codes[protocol.search.probes.positions]]
     for name, descriptors in described.items():
-        scores = pair_scores(descriptors.vectors, protocol.pairs)
-        results["verification"][name] = verification_metrics(
-            scores, protocol.pairs, protocol.subjects, resampler, convention
-        )
+        scores = score(descriptors.vectors)
+        metrics = verification_metrics(scores, protocol.pairs, protocol.subjects, convention)
+        figures = drawn_pairs(scores)
+        if convention != "conservative":
+            figures = {figure: values for figure, values in figures.items() if "far=" not in figure}
+        results["verification"][name] = with_intervals(metrics, figures)
+        curves["roc"][name] = roc(scores, protocol.pairs.same)
+        drawn[name] = figures
         if protocol.search:
-            results["identification"][name] = identification_metrics(descriptors.vectors, protocol.search)
-        curves[name] = roc(scores, protocol.pairs.same)
+            found = search_galleries(descriptors.vectors, protocol.search)
+            figures = identification_draws(found, probes) if len(draws) else {}
+            results["identification"][name] = with_intervals(identification_metrics(found), figures)
+            curves["cmc"][name] = match_curve(found)
+            drawn[name] |= figures
+    if len(draws):
+        results["paired"] = {
+            f"fpsset - {name}": _paired(results, drawn, "fpsset", name)
+            for name in results["verification"]
+            if name != "fpsset"
+        }
     return results, curves
+
+
+def _paired(results: Results, drawn: dict[str, dict[str, np.ndarray]], ours: str, theirs: str) -> Metrics:
+    """Differences of the figures that both have, with intervals on the same draws."""
+    metrics: Metrics = {}
+    for figure, values in drawn[ours].items():
+        kind = "verification" if figure in results["verification"][ours] else "identification"
+        pair = [results[kind][name].get(figure) for name in (ours, theirs)]
+        difference = values - drawn[theirs][figure]
+        if None not in pair and np.isfinite(difference).any():
+            metrics |= with_intervals({figure: pair[0] - pair[1]}, {figure: difference})
+    return metrics
 
 
 def require_backbone(protocol: Protocol, dim: int, backbone: str) -> None:
@@ -147,16 +186,14 @@ def verification_metrics(
     scores: np.ndarray,
     pairs: Pairs,
     subjects: np.ndarray,
-    resampler: SubjectResampler,
     convention: str = "conservative",
 ) -> Metrics:
-    """All figures of one method: counts, and per FAR target the TAR, its interval and what was achieved.
+    """All figures of one method: counts, EER, area under the curve, and TAR at each FAR target.
 
     Args:
       scores: [P] of the pairs.
       pairs: P pairs.
       subjects: [T].
-      resampler: for the intervals.
       convention: a name of `CONVENTIONS`.
 
     Returns:
@@ -169,12 +206,11 @@ def verification_metrics(
         "impostor_pairs": int((~pairs.same).sum()),
         "convention": convention,
     }
-    intervals = resampler.tar_intervals(scores)
+    metrics["eer"] = equal_error_rate(scores, pairs.same)
+    metrics["auc"] = area_under_curve(scores, pairs.same)
     for point in CONVENTIONS[convention](scores, pairs.same):
         name = far_name(point.far)
         metrics[f"tar@far={name}"] = point.tar
-        if point.far in intervals:
-            metrics[f"tar_low@far={name}"], metrics[f"tar_high@far={name}"] = intervals[point.far]
         metrics[f"achieved_far@far={name}"] = point.achieved_far
         metrics[f"threshold@far={name}"] = point.threshold
     return metrics

@@ -1,148 +1,146 @@
-"""Results as a table, a JSON file and a picture."""
+"""Results as tables, a JSON file and pictures."""
 
 import io
+import math
 import pathlib
+import re
 
 from rich.console import Console
 from rich.table import Table
 
-from fpsset.evaluation.protocols import Curves, Metrics
+from fpsset.evaluation.intervals import limit_name
+from fpsset.evaluation.plots import draw_cmc, draw_det, draw_roc
+from fpsset.evaluation.protocols import Curves, Metrics, Results
 from fpsset.evaluation.verification import FARS, far_name
 from fpsset.files import replacing, write_json
 
-# Readable in grey and by the colour-blind.
-_STYLES = {
-    "mean": ("#7f7f7f", ":"),
-    "norm_weighted": ("#56b4e9", "--"),
-    "media_mean": ("#009e73", "-."),
-    "fps": ("#e69f00", (0, (5, 1, 1, 1, 1, 1))),
-    "fpsset": ("#d55e00", "-"),
-}
-
-
-Results = dict[str, dict[str, Metrics]]
-
 
 def write_report(workdir: pathlib.Path, results: Results, curves: Curves, title: str) -> str:
-    """Writes results.json, and in report/ verification.txt, roc.png and maybe identification.txt.
+    """Writes results.json, and in report/ a text for each table and a picture for each kind of curve.
 
     Args:
       workdir: where to.
-      results: {'verification' and maybe 'identification': {method: {metric: value}}}.
-      curves: {method: (FAR, TAR)}.
+      results: as `evaluate` gives them.
+      curves: the same.
       title: what was evaluated.
 
     Returns:
       The tables as text.
     """
-    texts = {"verification": verification_table(results["verification"], title)}
-    if "identification" in results:
-        texts["identification"] = identification_table(results["identification"], title)
-    else:  # an earlier evaluation's would not belong to these results
-        (workdir / "report" / "identification.txt").unlink(missing_ok=True)
-    for name, text in texts.items():
-        with replacing(workdir / "report" / f"{name}.txt") as beside:
-            beside.write_text(text)
-    with replacing(workdir / "report" / "roc.png") as beside:
-        _draw_roc(beside, curves, results["verification"], title)
+    makers = {
+        "verification": verification_table,
+        "paired": paired_table,
+        "identification": identification_table,
+    }
+    texts = {name: make(results[name], title) for name, make in makers.items() if name in results}
+    counts = next(iter(results["verification"].values()))
+    pairs = f"{title}\n{counts['genuine_pairs']} genuine, {counts['impostor_pairs']} impostor pairs"
+    report = workdir / "report"
+    for name in makers:
+        if name in texts:
+            with replacing(report / f"{name}.txt") as beside:
+                beside.write_text(texts[name])
+        else:  # an earlier evaluation's would not belong to these results
+            (report / f"{name}.txt").unlink(missing_ok=True)
+    for name, draw in (("roc", draw_roc), ("det", draw_det)):
+        with replacing(report / f"{name}.png") as beside:
+            draw(beside, curves["roc"], pairs)
+    if "cmc" in curves:
+        probes = next(iter(results["identification"].values()))["mated_probes"]
+        with replacing(report / "cmc.png") as beside:
+            draw_cmc(beside, curves["cmc"], f"{title}\n{probes} mated probes, galleries merged")
+    else:
+        (report / "cmc.png").unlink(missing_ok=True)
     write_json(workdir / "results.json", results)
     return "\n".join(texts.values())
 
 
 def verification_table(results: dict[str, Metrics], title: str) -> str:
-    """TAR by method and FAR, with intervals, the counts and the FARs achieved, as plain text."""
+    """TAR by method and FAR, EER and area under the curve, with intervals, as plain text.
+
+    Beside them the FARs achieved, and how many of the impostor pairs decide: those that a FAR accepts.
+    """
     any_method = next(iter(results.values()))
-    table = Table(title=f"TAR at FAR, {title}", title_justify="left")
-    table.add_column("method")
-    for far in FARS:
-        table.add_column(far_name(far), justify="right")
-    for method, metrics in results.items():
-        table.add_row(method, *[_cell(metrics, far_name(far)) for far in FARS])
-    achieved = []
+    names = [f"tar@far={far_name(far)}" for far in FARS]
+    (table,) = _tables(f"TAR at FAR, {title}", names, results, "tar@far=")
+    achieved, deciding = [], []
     for far in FARS:
         values = [metrics[f"achieved_far@far={far_name(far)}"] for metrics in results.values()]
         if None in values:
             achieved.append("not enough\nimpostors")
+            deciding.append("")
         else:
             low, high = f"{min(values):.2e}", f"{max(values):.2e}"
             achieved.append(low if low == high else f"{low}\n{high}")
+            deciding.append(f"{math.floor(far * any_method['impostor_pairs'] + 1e-6)}")
     table.add_section()
     table.add_row("achieved FAR", *achieved)
+    table.add_row("deciding pairs", *deciding)
     how = "the ROC's vertex nearest to the target, as InsightFace's code reads it"
     if any_method["convention"] == "conservative":
-        how = "largest accepted set with FAR <= target; 95% intervals by resampling subjects"
+        how = "largest accepted set with FAR <= target"
     return _as_text(
-        table,
+        [table, *_tables("Whole curves", ["eer", "auc"], results)],
         f"{any_method['subjects']} subjects, {any_method['templates']} templates, "
-        f"{any_method['genuine_pairs']} genuine and {any_method['impostor_pairs']} impostor pairs; {how}",
+        f"{any_method['genuine_pairs']} genuine and {any_method['impostor_pairs']} impostor pairs; {how}; "
+        "deciding pairs: the impostor pairs a FAR accepts" + _INTERVALS * ("eer_low" in any_method),
     )
 
 
 def identification_table(results: dict[str, Metrics], title: str) -> str:
     """Ranks, TPIR at FPIR and the merged-gallery figures by method, as plain text."""
     any_method = next(iter(results.values()))
-    table = Table(title=f"Identification, {title}", title_justify="left")
-    names = [name for name in any_method if "@" in name and "threshold" not in name]
-    table.add_column("method")
-    for name in names:
-        table.add_column(name.replace("@", "\n@ "), justify="right")
-    for method, metrics in results.items():
-        values = [metrics[name] for name in names]
-        table.add_row(method, *["-" if value is None else f"{value:.4f}" for value in values])
+    names = [name for name in any_method if name.startswith(("rank@", "tpir@", "merged_tpir@"))]
     return _as_text(
-        table,
+        _tables(f"Identification, {title}", names, results),
         f"{any_method['probes']} probes, {any_method['mated_probes']} with a mate, {any_method['gallery']} "
         "gallery templates; tpir: each gallery apart, probes without a mate in it set the threshold, mean "
-        "over galleries ('-': too few of them); rank and merged_tpir: galleries merged, no open set",
+        "over galleries ('-': too few of them); rank and merged_tpir: galleries merged, no open set"
+        + _INTERVALS
+        * ("rank_low@1" in any_method),
     )
 
 
-def _as_text(table: Table, caption: str) -> str:
+def paired_table(results: dict[str, Metrics], title: str) -> str:
+    """Differences of figures between the model and each other method, with intervals, as plain text."""
+    names = [name for name in next(iter(results.values())) if not _LIMIT.search(name)]
+    return _as_text(
+        _tables(f"Differences, {title}", names, results),
+        "on the same draws of the subjects: an interval that holds no zero is a difference" + _INTERVALS,
+    )
+
+
+_LIMIT = re.compile(r"_(low|high)(@|$)")
+_COLUMNS = 6  # of a table, so that intervals fit
+_INTERVALS = "; 95% intervals by resampling subjects"
+
+
+def _tables(title: str, names: list[str], results: dict[str, Metrics], prefix: str = "") -> list[Table]:
+    """A row a method, a column a figure and its interval, some at a time; headings without `prefix`."""
+    tables = []
+    for start in range(0, len(names), _COLUMNS):
+        table = Table(title=title, title_justify="left")
+        table.add_column("method")
+        some = names[start : start + _COLUMNS]
+        for name in some:
+            table.add_column(name.removeprefix(prefix).replace("@", "\n@ "), justify="right")
+        for method, metrics in results.items():
+            table.add_row(method, *[_cell(metrics, name) for name in some])
+        tables.append(table)
+    return tables
+
+
+def _cell(metrics: Metrics, name: str) -> str:
+    value = metrics.get(name)
+    if value is None:
+        return "-"
+    low, high = (metrics.get(limit_name(name, end)) for end in ("low", "high"))
+    return f"{value:.4f}" if low is None else f"{value:.4f}\n{low:.3f}..{high:.3f}"
+
+
+def _as_text(tables: list[Table], caption: str) -> str:
     buffer = io.StringIO()
-    console = Console(file=buffer, width=110)
-    console.print(table)
+    console = Console(file=buffer, width=120)
+    console.print(*tables, sep="")
     console.print(caption, highlight=False, soft_wrap=True)
     return buffer.getvalue()
-
-
-def _cell(metrics: Metrics, far: str) -> str:
-    tar = metrics[f"tar@far={far}"]
-    if tar is None:
-        return "-"
-    if f"tar_low@far={far}" not in metrics:
-        return f"{tar:.4f}"
-    return f"{tar:.4f}\n{metrics[f'tar_low@far={far}']:.3f}-{metrics[f'tar_high@far={far}']:.3f}"
-
-
-def _draw_roc(path: pathlib.Path, curves: Curves, results: dict[str, Metrics], title: str) -> None:
-    from matplotlib.figure import Figure  # takes a second to import
-
-    figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    for method, (far, tar) in curves.items():
-        color, style = _STYLES[method]
-        axes.plot(
-            far,
-            tar,
-            label=method,
-            color=color,
-            linestyle=style,
-            linewidth=2.2 if method == "fpsset" else 1.5,
-            drawstyle="steps-post",
-        )
-    counts = next(iter(results.values()))
-    axes.set_xscale("log")
-    axes.set_xlim(min(curve[0][0] for curve in curves.values()), 1)
-    axes.set_xlabel("false accept rate")
-    axes.set_ylabel("true accept rate")
-    lowest = min(curve[1][0] for curve in curves.values())
-    axes.set_ylim(max(0.0, lowest - 0.05), 1.005)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False)
-    axes.set_title(
-        f"{title}\n{counts['genuine_pairs']} genuine, {counts['impostor_pairs']} impostor pairs",
-        loc="left",
-        fontsize=10,
-    )
-    figure.savefig(path)

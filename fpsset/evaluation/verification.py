@@ -1,4 +1,4 @@
-"""1:1 verification: pairs, scores, TAR at FAR."""
+"""1:1 verification: pairs, TAR at FAR, and the figures of whole curves."""
 
 import math
 import os
@@ -66,39 +66,6 @@ def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np
     if wrong.any():
         raise InputError(f"{path}: pair {int(np.argmax(wrong)) + 1} disagrees with the features' subjects")
     return Pairs(np.ascontiguousarray(first), np.ascontiguousarray(second), same)
-
-
-def pair_scores(descriptors: np.ndarray, pairs: Pairs, entries: int = 1 << 23) -> np.ndarray:
-    """Cosine of each pair, `entries` numbers of working memory at a time.
-
-    Where more than one in 128 of all T^2 pairs is asked for, a matrix product of them all costs less
-    than fetching the rows of each.
-
-    Args:
-      descriptors: [T, D] unit rows.
-      pairs: P pairs.
-      entries: of working memory.
-
-    Returns:
-      [P] float32.
-    """
-    count, dim = descriptors.shape
-    scores = np.empty(len(pairs.first), np.float32)
-    if len(scores) * 128 <= count * count:
-        step = max(1, entries // (2 * dim))
-        for start in range(0, len(scores), step):
-            part = slice(start, start + step)
-            left, right = descriptors[pairs.first[part]], descriptors[pairs.second[part]]
-            np.einsum("pd,pd->p", left, right, out=scores[part])
-        return scores
-    order = np.argsort(pairs.first, kind="stable")
-    first, second = pairs.first[order], pairs.second[order]
-    rows = max(1, entries // count)
-    for start in range(0, count, rows):
-        part = slice(*np.searchsorted(first, (start, start + rows)))
-        block = descriptors[start : start + rows] @ descriptors.T
-        scores[order[part]] = block[first[part] - start, second[part]]
-    return scores
 
 
 def operating_points(scores: np.ndarray, same: np.ndarray, fars=FARS) -> list[OperatingPoint]:
@@ -178,3 +145,20 @@ def roc(scores: np.ndarray, same: np.ndarray, points: int = 400) -> tuple[np.nda
     # The threshold is the first impostor refused, and lies below all of those accepted.
     tar = 1 - np.searchsorted(genuine, impostors[accepted], side="right") / len(genuine)
     return accepted / (len(impostors) - 1), tar
+
+
+def equal_error_rate(scores: np.ndarray, same: np.ndarray) -> float:
+    """Where FAR and FRR are nearest along thresholds, their mean: [P] scores, [P] bool -> in [0, 1]."""
+    impostors = np.append(np.sort(scores[~same])[::-1], -np.inf)
+    genuine = np.sort(scores[same])
+    refused = np.searchsorted(genuine, impostors, side="right") / len(genuine)  # at the first one refused
+    excess = np.arange(len(impostors)) / (len(impostors) - 1) - refused
+    nearest = int(np.argmin(np.abs(excess)))
+    return float(refused[nearest] + excess[nearest] / 2)
+
+
+def area_under_curve(scores: np.ndarray, same: np.ndarray) -> float:
+    """Share of pairs of a genuine and an impostor score with the genuine one higher; ties count half."""
+    impostors = np.sort(scores[~same])
+    lower, as_low = (np.searchsorted(impostors, scores[same], side=side) for side in ("left", "right"))
+    return float((lower + as_low).mean() / (2 * len(impostors)))

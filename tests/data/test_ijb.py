@@ -14,8 +14,9 @@ from fpsset.data.ijb import read_ijb
 from fpsset.data.numpy_pickle import read_numpy_pickle
 from fpsset.descriptors import describe
 from fpsset.errors import InputError
-from fpsset.evaluation.identification import identification_metrics, search_protocol
-from fpsset.evaluation.verification import listed_pairs, nearest_operating_points, pair_scores
+from fpsset.evaluation.identification import identification_metrics, search_galleries, search_protocol
+from fpsset.evaluation.scoring import pair_scores
+from fpsset.evaluation.verification import listed_pairs, nearest_operating_points
 from fpsset.models.pooling import baselines
 
 DIM = 6
@@ -194,7 +195,7 @@ def test_golden_figures(shared):
     ours = {f"{point.far:.0e}".replace("e-0", "e-"): round(100 * point.tar, 2) for point in points}
     assert ours == expected["tar_at_far_percent"]
     search = search_protocol(found.search.galleries, found.search.probes, ids)
-    metrics = identification_metrics(described["media_mean"].vectors, search)
+    metrics = identification_metrics(search_galleries(described["media_mean"].vectors, search))
     for rank in (1, 5, 10):
         assert metrics[f"rank@{rank}"] == pytest.approx(expected["identification"][f"top{rank}"], abs=1e-6)
     for line in expected["log"]:

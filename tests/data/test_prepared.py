@@ -18,10 +18,9 @@ from fpsset.data.sources import evaluation_data, training_table
 from fpsset.data.synthetic import make_synthetic
 from fpsset.descriptors import describe
 from fpsset.errors import InputError
-from fpsset.evaluation.identification import identification_metrics
-from fpsset.evaluation.intervals import SubjectResampler
+from fpsset.evaluation.identification import identification_metrics, search_galleries
 from fpsset.evaluation.protocols import make_protocol, verification_metrics
-from fpsset.evaluation.verification import pair_scores
+from fpsset.evaluation.scoring import pair_scores
 from fpsset.models.pooling import baselines
 from tests.extraction.images import write_people
 from tests.packs import insightface_records, write_pack
@@ -123,9 +122,8 @@ def test_ijb_comes_back(ijb):
     for protocol in (ours, theirs):
         vectors = describe({"media_mean": baselines()["media_mean"]}, {}, protocol.sets)["media_mean"].vectors
         scores = pair_scores(vectors, protocol.pairs)
-        resampler = SubjectResampler(protocol.pairs, protocol.subjects, 0)
-        verified = verification_metrics(scores, protocol.pairs, protocol.subjects, resampler)
-        results.append((verified, identification_metrics(vectors, protocol.search)))
+        verified = verification_metrics(scores, protocol.pairs, protocol.subjects)
+        results.append((verified, identification_metrics(search_galleries(vectors, protocol.search))))
     assert results[0] == results[1] and results[0][1]["rank@1"] > 0
     assert list(found.search.galleries) == list(expected.search.galleries)
     for name, rows in expected.search.galleries.items():

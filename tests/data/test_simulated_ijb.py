@@ -9,8 +9,9 @@ from fpsset.data.ijb import read_ijb
 from fpsset.data.simulated_ijb import OFFICIAL, _scaled, simulate_ijb
 from fpsset.descriptors import describe
 from fpsset.errors import InputError
-from fpsset.evaluation.identification import identification_metrics, search_protocol
-from fpsset.evaluation.verification import listed_pairs, operating_points, pair_scores
+from fpsset.evaluation.identification import identification_metrics, search_galleries, search_protocol
+from fpsset.evaluation.scoring import pair_scores
+from fpsset.evaluation.verification import listed_pairs, operating_points
 from fpsset.models.pooling import baselines
 
 SCALE, DIM = 0.02, 32
@@ -64,9 +65,8 @@ def test_figures_are_those_of_faces(folder):
     pairs = listed_pairs(found.pairs_file, ids, subjects)
     (point,) = operating_points(pair_scores(vectors, pairs), pairs.same, (1e-2,))
     assert 0.3 < point.tar < 1
-    metrics = identification_metrics(
-        vectors, search_protocol(found.search.galleries, found.search.probes, ids)
-    )
+    search = search_protocol(found.search.galleries, found.search.probes, ids)
+    metrics = identification_metrics(search_galleries(vectors, search))
     assert 0.3 < metrics["tpir@fpir=1e-2"] <= metrics["tpir@fpir=1e-1"] <= metrics["rank@10"] <= 1
 
 

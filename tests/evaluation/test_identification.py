@@ -1,5 +1,6 @@
 """1:N search against a case worked by hand, and against loops over single probes."""
 
+import functools
 import math
 
 import numpy as np
@@ -9,7 +10,16 @@ from hypothesis import strategies as st
 
 from fpsset.errors import InputError
 from fpsset.evaluation import identification
-from fpsset.evaluation.identification import Search, Templates, identification_metrics, search_protocol
+from fpsset.evaluation.identification import (
+    Search,
+    Templates,
+    identification_draws,
+    identification_metrics,
+    match_curve,
+    search_galleries,
+    search_protocol,
+)
+from fpsset.evaluation.scoring import product_blocks
 from fpsset.evaluation.verification import nearest_operating_points
 
 
@@ -29,7 +39,7 @@ def test_by_hand(monkeypatch):
         "b": Templates(np.array([2, 3]), np.array([3, 4])),
     }
     probes = Templates(np.arange(4, 9), np.array([1, 1, 2, 3, 4]))
-    metrics = identification_metrics(vectors, Search(galleries, probes))
+    metrics = identification_metrics(search_galleries(vectors, Search(galleries, probes)))
     # Merged: mates are first for 10, 95, 175; 70 and 316 have one other before.
     assert metrics["rank@1"] == 0.6 and metrics["rank@5"] == 1.0
     assert metrics["mated_probes"] == 5 and metrics["gallery"] == 4
@@ -60,7 +70,7 @@ def test_against_loops(seed, people, ties):
         "b": Templates(np.arange(half, people), np.arange(half, people)),
     }
     probes = Templates(np.arange(people, len(subjects)), subjects[people:])
-    metrics = identification_metrics(vectors, Search(galleries, probes))
+    metrics = identification_metrics(search_galleries(vectors, Search(galleries, probes)))
 
     ranks = []
     for place, subject in zip(*probes, strict=True):
@@ -91,7 +101,8 @@ def test_against_loops(seed, people, ties):
     assert metrics["tpir@fpir=1e-1"] == want
 
 
-def test_chunks_change_nothing(monkeypatch):
+@pytest.fixture
+def searched():
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((300, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -99,13 +110,36 @@ def test_chunks_change_nothing(monkeypatch):
         "a": Templates(np.arange(30), np.arange(30)),
         "b": Templates(np.arange(30, 60), np.arange(30, 60)),
     }
-    search = Search(galleries, Templates(np.arange(60, 300), np.arange(240) % 60))
-    whole = identification_metrics(vectors, search)
-    monkeypatch.setattr(identification, "_CHUNK", 7)
-    parts = identification_metrics(vectors, search)
+    return vectors, Search(galleries, Templates(np.arange(60, 300), np.arange(240) % 60))
+
+
+def test_blocks_change_nothing(searched, monkeypatch):
+    whole = identification_metrics(search_galleries(*searched))
+    monkeypatch.setattr(identification, "product_blocks", functools.partial(product_blocks, entries=500))
+    parts = identification_metrics(search_galleries(*searched))
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
         assert parts[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_a_draw_is_the_table_of_the_probes_drawn(searched):
+    """Probes that count several times, against as many copies of them."""
+    vectors, search = searched
+    times = np.random.default_rng(1).integers(0, 4, len(search.probes.positions))
+    copies = Templates(*(np.repeat(column, times) for column in search.probes))
+    wanted = identification_metrics(search_galleries(vectors, search._replace(probes=copies)))
+    drawn = identification_draws(search_galleries(vectors, search), times[None].astype(np.float32))
+    for name, (value,) in drawn.items():
+        assert value == pytest.approx(wanted[name]), name
+
+
+def test_match_curve(searched):
+    found = search_galleries(*searched)
+    ranks, reached = match_curve(found)
+    metrics = identification_metrics(found)
+    for rank in (1, 5, 10):
+        assert reached[ranks == rank] == pytest.approx(metrics[f"rank@{rank}"])
+    assert match_curve(found, 60)[1][-1] == 1.0
 
 
 def test_a_template_without_faces():

@@ -6,18 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpsset.errors import InputError
-from fpsset.evaluation.intervals import SubjectResampler
+from fpsset.evaluation.intervals import SubjectDraws, interval
+from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import (
     FARS,
     Pairs,
     all_pairs,
+    area_under_curve,
+    equal_error_rate,
     far_name,
     listed_pairs,
     operating_points,
-    pair_scores,
     reachable_far,
     roc,
 )
+from fpsset.evaluation.verification_draws import VerificationDraws
 from tests.sets import seeds
 
 
@@ -119,8 +122,14 @@ def test_roc_agrees_with_the_operating_points():
         assert point.achieved_far == pytest.approx(point.far) and point.tar == pytest.approx(rate)
 
 
-def tar_intervals(scores, pairs, subjects, resamples):
-    return SubjectResampler(pairs, subjects, resamples).tar_intervals(scores)
+def draw(scores, pairs, subjects, resamples, fars=FARS):
+    return VerificationDraws(pairs, SubjectDraws(subjects, resamples))(scores, fars)
+
+
+def tar_intervals(*arguments):
+    drawn = draw(*arguments)
+    names = {f"tar@far={far_name(far)}": far for far in FARS}
+    return {far: interval(drawn[name]) for name, far in names.items() if name in drawn}
 
 
 def _simulate(rng, people=60, spread=1.0):
@@ -147,16 +156,46 @@ def test_intervals_hold_the_estimate_and_cover_subjects_not_pairs():
     assert narrow[1e-2][1] - narrow[1e-2][0] < high - low
 
 
-def test_every_draw_is_the_table_of_the_people_drawn():
-    """One resample against building its templates and pairs by hand."""
-    scores, pairs, subjects = _simulate(np.random.default_rng(3), people=12)
-    resampler = SubjectResampler(pairs, subjects, 1, seed=5)
-    weight = resampler._weights[0].astype(int)
-    times = np.where(pairs.same, weight[subjects[pairs.first]], 0)
-    times += np.where(~pairs.same, weight[subjects[pairs.first]] * weight[subjects[pairs.second]], 0)
-    for far, (low, high) in resampler.tar_intervals(scores, (0.3, 0.1, 0.01)).items():
-        (point,) = operating_points(np.repeat(scores, times), np.repeat(pairs.same, times), (far,))
-        assert low == high == pytest.approx(point.tar)
+@pytest.mark.parametrize(("ties", "fars"), [(False, (0.1, 0.01)), (True, (0.1, 0.01)), (True, (1e-3,))])
+def test_every_draw_is_the_table_of_the_people_drawn(ties, fars):
+    """Resamples against building their templates and pairs by hand; a low FAR looks at few scores first."""
+    scores, pairs, subjects = _simulate(np.random.default_rng(3), people=24)
+    if ties:
+        scores = np.round(scores, 1)
+    draws = SubjectDraws(subjects, 5, seed=5)
+    drawn = VerificationDraws(pairs, draws)(scores, fars)
+    for number, weight in enumerate(draws.weights.astype(int)):
+        times = np.where(pairs.same, weight[subjects[pairs.first]], 0)
+        times += np.where(~pairs.same, weight[subjects[pairs.first]] * weight[subjects[pairs.second]], 0)
+        table = np.repeat(scores, times), np.repeat(pairs.same, times)
+        for point in operating_points(*table, fars):
+            assert drawn[f"tar@far={far_name(point.far)}"][number] == pytest.approx(point.tar)
+        assert drawn["auc"][number] == pytest.approx(area_under_curve(*table))
+        if not ties:  # among equal scores, which one is refused first is a matter of order
+            assert drawn["eer"][number] == pytest.approx(equal_error_rate(*table), abs=5e-3)
+
+
+def test_whole_curves_by_hand():
+    scores, same = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), np.array([1, 1, 0, 1, 0, 0], bool)
+    # Of nine pairs of a genuine and an impostor score one is the wrong way round.
+    assert area_under_curve(scores, same) == pytest.approx(8 / 9)
+    # With .7 accepted FAR is 1/3 and FRR 0; with it refused FAR is 0 and FRR 1/3.
+    assert equal_error_rate(scores, same) == pytest.approx(1 / 6)
+    assert area_under_curve(np.ones(6), same) == 0.5
+
+
+def test_curves_agree_with_scikit_learn():
+    from sklearn import metrics
+
+    rng = np.random.default_rng(2)
+    same = np.arange(4000) < 500
+    scores = np.round(rng.standard_normal(4000) + 1.5 * same, 2)
+    far, tar, _ = metrics.roc_curve(same, scores, drop_intermediate=False)
+    assert area_under_curve(scores, same) == pytest.approx(metrics.auc(far, tar))
+    assert equal_error_rate(scores, same) == pytest.approx(far[np.argmin(abs(far + tar - 1))], abs=5e-3)
+    for point in operating_points(scores, same):
+        if point.tar is not None:
+            assert point.tar == pytest.approx(tar[far <= point.far + 1e-12].max())
 
 
 def test_too_few_subjects_get_no_interval():

@@ -1,0 +1,136 @@
+"""Figures of 1:1 verification in every draw of the subjects."""
+
+import bisect
+import concurrent.futures
+import math
+import os
+
+import numpy as np
+
+from fpsset.evaluation.intervals import SubjectDraws
+from fpsset.evaluation.verification import FARS, Pairs, far_name
+
+_TABLE = 1 << 24  # entries of a table of pairs of subjects at a time
+_SAMPLE = 1_000_000  # impostor pairs that the area under the curve is drawn on
+
+
+class VerificationDraws:
+    """Resampled verification of methods scored on the same pairs.
+
+    Only the highest impostor scores decide a FAR, so a draw sums the weights of those alone; where a draw
+    needs more of them, more are taken. TAR and EER are exact. The area under the curve is drawn on at most
+    a million impostor pairs, picked at random, which moves an interval's ends by far less than its width.
+    """
+
+    def __init__(self, pairs: Pairs, draws: SubjectDraws):
+        """Prepares the draws for P pairs."""
+        self._draws, self._weights = draws, draws.weights
+        self._genuine, self._impostors = np.flatnonzero(pairs.same), np.flatnonzero(~pairs.same)
+        self._owner = draws.codes[pairs.first[self._genuine]]
+        self._first = draws.codes[pairs.first[self._impostors]]
+        self._second = draws.codes[pairs.second[self._impostors]]
+        self._totals = _totals(self._weights, self._first, self._second) if len(draws) else np.empty(0)
+        count = len(self._impostors)
+        some = np.random.default_rng(0).choice(count, _SAMPLE, replace=False) if count > _SAMPLE else None
+        self._sample = np.arange(count) if some is None else some
+
+    def __call__(self, scores: np.ndarray, fars=FARS) -> dict[str, np.ndarray]:
+        """Draws of each figure.
+
+        Args:
+          scores: [P] of the pairs.
+          fars: targets; those that allow less than one impostor are left out.
+
+        Returns:
+          'tar@far=...', 'eer' and 'auc' -> [R] float64, NaN where a draw has no genuine or no impostor
+          pair; empty where there are no draws.
+        """
+        if not len(self._draws):
+            return {}
+        impostors = scores[self._impostors]
+        fars = [far for far in fars if far * len(impostors) + 1e-6 >= 1]
+        order = np.argsort(-scores[self._genuine], kind="stable")
+        genuine, owner = scores[self._genuine][order], self._owner[order]
+        keep = min(len(impostors), math.ceil(1.25 * max(fars, default=0.0) * len(impostors)) + 1000)
+        figures = None
+        while figures is None:
+            figures = self._tars_and_eer(impostors, genuine, owner, fars, keep)
+            keep = min(len(impostors), 2 * keep)
+        figures["auc"] = self._auc(impostors, genuine, owner)
+        return figures
+
+    def _tars_and_eer(self, impostors, genuine, owner, fars, keep) -> dict[str, np.ndarray] | None:
+        """By the `keep` highest impostor scores; None where a draw needs more."""
+        whole = keep == len(impostors)
+        top = np.arange(keep) if whole else np.argpartition(-impostors, keep - 1)[:keep]
+        top = top[np.argsort(-impostors[top], kind="stable")]
+        first, second = self._first[top], self._second[top]
+        # Genuine scores above each impostor's: what is accepted where that impostor is the first refused.
+        above = np.searchsorted(-genuine, -impostors[top], side="left")
+        if whole:
+            above = np.append(above, len(genuine))
+
+        def draw(number: int) -> list[float] | None:
+            weight, total = self._weights[number], self._totals[number]
+            accepted = np.concatenate([[0.0], np.cumsum(weight[owner], dtype=np.float64)])
+            if not accepted[-1] or not total:
+                return [math.nan] * (len(fars) + 1)
+            false = np.cumsum(weight[first] * weight[second], dtype=np.float64)
+
+            def excess(place: int) -> float:
+                """FAR less FRR where the impostor at `place` is the first refused."""
+                far = false[place - 1] / total if place else 0.0
+                return far + accepted[above[place]] / accepted[-1] - 1
+
+            places = np.searchsorted(false, np.array(fars) * total + 1e-6, side="right")
+            crossing = bisect.bisect_left(range(len(above)), 0.0, key=excess)
+            if not whole and max(crossing, *places.tolist(), 0) >= keep:
+                return None
+            nearest = min((max(crossing - 1, 0), min(crossing, len(above) - 1)), key=lambda p: abs(excess(p)))
+            frr = 1 - accepted[above[nearest]] / accepted[-1]
+            return [*(accepted[above[places]] / accepted[-1]), frr + excess(nearest) / 2]
+
+        rows = _on_all_cores(draw, len(self._draws))
+        if any(row is None for row in rows):
+            return None
+        names = [*(f"tar@far={far_name(far)}" for far in fars), "eer"]
+        return dict(zip(names, np.array(rows).T, strict=True))
+
+    def _auc(self, impostors, genuine, owner) -> np.ndarray:
+        sample = self._sample[np.argsort(-impostors[self._sample], kind="stable")]
+        first, second = self._first[sample], self._second[sample]
+        higher, as_high = (
+            np.searchsorted(-impostors[sample], -genuine, side=side) for side in ("left", "right")
+        )
+
+        def draw(number: int) -> float:
+            weight = self._weights[number]
+            false = np.concatenate([[0.0], np.cumsum(weight[first] * weight[second], dtype=np.float64)])
+            times = weight[owner].astype(np.float64)
+            if not times.any() or not false[-1]:
+                return math.nan
+            above = (false[higher] + false[as_high]) / (2 * false[-1])
+            return 1 - float(times @ above) / times.sum()
+
+        return np.array(_on_all_cores(draw, len(self._draws)))
+
+
+def _on_all_cores(function, count: int) -> list:
+    """Of 0 to count - 1; NumPy lets threads run side by side."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+        return list(threads.map(function, range(count)))
+
+
+def _totals(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Weight of all impostor pairs in each draw, by a table of how many any two subjects have: [R]."""
+    count = weights.shape[1]
+    rows = max(1, _TABLE // count)
+    weights = weights.astype(np.float64)
+    totals = np.zeros(len(weights))
+    for start in range(0, count, rows):
+        part = slice(start, min(start + rows, count))
+        inside = (first >= part.start) & (first < part.stop) if rows < count else slice(None)
+        key = (first[inside].astype(np.int64) - start) * count + second[inside]
+        table = np.bincount(key, minlength=(part.stop - start) * count).reshape(-1, count)
+        totals += (weights[:, part] @ table * weights).sum(1)
+    return totals
