@@ -95,7 +95,7 @@ def straight(folder):
 def test_a_run_leaves_results_and_says_how_it_went(straight):
     workdir, out, err = straight
     results = json.loads((workdir / "results.json").read_text())
-    assert list(results) == ["verification"]
+    assert list(results) == ["verification", "paired"]
     methods = results["verification"]
     assert list(methods) == ["mean", "norm_weighted", "media_mean", "fps", "fpsset"]
     for metrics in methods.values():
