@@ -10,6 +10,7 @@ from ml_collections.config_dict import placeholder
 from fpsset.data.listing import MEDIA_PATTERN
 from fpsset.errors import InputError
 from fpsset.models.margin_heads import HEADS
+from fpsset.models.pooling_protocols import switches_of
 
 DATASETS = ("face_features", "webface4m_subset", "ijbb", "ijbc")
 
@@ -79,6 +80,9 @@ def base_config() -> ConfigDict:
     # How TAR at FAR is read off: 'conservative' (FAR <= target) or 'nearest' (InsightFace's code, for
     # comparison with published figures; the FAR achieved may exceed the target).
     config.evaluation.convention = "conservative"
+    # One more method, which pools as a published protocol does: a name of
+    # `fpsset.models.pooling_protocols.PROTOCOLS`, or switches of it joined by '+', e.g. 'norm+media'.
+    config.evaluation.pooling = ""
     config.evaluation.faces_per_batch = 16384
     config.evaluation.fps_gamma = 0.35  # of the baseline 'fps'
     config.evaluation.resamples = 200  # of the subjects, for 95% intervals; 0: none
@@ -103,6 +107,7 @@ def extraction_config() -> ConfigDict:
     config.batch_size = 64
     config.batches_per_part = 64  # what an interruption can cost
     config.threads = 4  # that decode
+    config.flip = False  # also embed the mirrored images, for protocols that pool both
     config.augmented = 0  # clips made of each image, to train on; 0: the image as it is
     config.clip_frames = 3  # frames of such a clip
     config.seed = 0  # of the augmentation
@@ -150,6 +155,7 @@ def check_extraction_config(config: ConfigDict) -> None:
             raise InputError(f"config.{field} is empty; give --config.{field}={example}")
     named = pathlib.PurePath(config.out).suffix in (".npz", ".parquet")
     need(named, "out", "a file name that ends in .npz or .parquet")
+    need(not (config.flip and config.augmented), "flip", "False where clips are made; they mirror frames")
     need(config.color_order in ("", "bgr", "rgb"), "color_order", "'bgr' or 'rgb'")
     need(config.std is None or config.std > 0, "std", "positive")
     need(config.dtype in ("float32", "bfloat16"), "dtype", "'float32' or 'bfloat16'")
@@ -202,6 +208,8 @@ def check_config(config: ConfigDict) -> None:
     need(_is_tar(metric), "evaluation.metric", "'tar@far=1e-1' ... 'tar@far=1e-6'")
     values = "'conservative' or 'nearest'"
     need(config.evaluation.convention in ("conservative", "nearest"), "evaluation.convention", values)
+    if config.evaluation.pooling:
+        switches_of(config.evaluation.pooling)
     need(config.evaluation.faces_per_batch >= 1, "evaluation.faces_per_batch", "at least 1")
     need(config.evaluation.resamples >= 0, "evaluation.resamples", "at least 0")
 

@@ -53,6 +53,7 @@ def run(config, workdir: pathlib.Path) -> None:
         config.evaluation.resamples,
         config.evaluation.faces_per_batch,
         config.evaluation.convention,
+        config.evaluation.pooling,
     )
     title = f"{pathlib.Path(protocol.name).name}; fpsset is {aggregator.name}"
     print(write_report(workdir, results, curves, title))

@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(fpsset.__file__).parent
 # What each room may import of the package, itself included.
 MAY_IMPORT = {
     "ops": {"ops"},
-    "models": {"ops", "models", "face_set"},
+    "models": {"ops", "models", "face_set", "errors"},
     "data": {"data", "face_set", "errors", "files", "progress", "safe_pickle"},
     "safe_pickle": set(),
     "face_set": {"errors"},

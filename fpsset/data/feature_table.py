@@ -9,7 +9,7 @@ from fpsset.errors import InputError
 from fpsset.face_set import RaggedSets, group_rows
 
 REQUIRED = ("embeddings", "norms", "subject", "media")
-OPTIONAL = ("template", "seed", "paths")
+OPTIONAL = ("template", "seed", "paths", "score", "flipped")
 UNKNOWN_SUBJECT = -1
 _ROWS_AT_ONCE = 1 << 14
 
@@ -26,6 +26,8 @@ class FeatureTable:
       template: optional [M] int64, the set a face belongs to.
       seed: optional [M] int64; rows of one seed are frames made from one image or clip.
       paths: optional [M] str.
+      score: optional [M] float32, the face detector's confidence, >= 0.
+      flipped: optional [M, D] float32, what the backbone gave for the mirrored images, not normalised.
       backbone: digest of the weights that made the embeddings; empty when not known.
       name: where the faces come from, for messages.
     """
@@ -37,6 +39,8 @@ class FeatureTable:
     template: np.ndarray | None = None
     seed: np.ndarray | None = None
     paths: np.ndarray | None = None
+    score: np.ndarray | None = None
+    flipped: np.ndarray | None = None
     backbone: str = ""
     name: str = "features"
 
@@ -91,9 +95,23 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
     for column in ("template", "seed"):
         if column in columns:
             ids[column] = _column(columns[column], column, "iu", rows, name).astype(np.int64)
-    paths = _column(columns["paths"], "paths", "U", rows, name) if "paths" in columns else None
+    others: dict[str, np.ndarray] = {}
+    if "paths" in columns:
+        others["paths"] = _column(columns["paths"], "paths", "U", rows, name)
+    if "score" in columns:
+        others["score"] = _column(columns["score"], "score", "fiu", rows, name).astype(np.float32)
+        _refuse(~(others["score"] >= 0), "score", "is negative or not a number", name)
+    if "flipped" in columns:
+        flipped = np.asarray(columns["flipped"])
+        if flipped.shape != embeddings.shape or flipped.dtype.kind != "f":
+            raise InputError(
+                f"{name}: 'flipped' must be float {list(embeddings.shape)}, as 'embeddings'; it is "
+                f"{flipped.dtype} {list(flipped.shape)}"
+            )
+        _refuse(~np.isfinite(flipped).all(1), "flipped", "holds a value that is not finite", name)
+        others["flipped"] = flipped.astype(np.float32, copy=False)
     backbone = str(columns.get("backbone", ""))
-    table = FeatureTable(embeddings, norms, paths=paths, backbone=backbone, name=name, **ids)
+    table = FeatureTable(embeddings, norms, backbone=backbone, name=name, **ids, **others)
     if table.template is not None:
         _check_templates(table)
     return table

@@ -13,6 +13,7 @@ from fpsset.errors import InputError
 from fpsset.files import replacing
 
 _KNOWN = (*REQUIRED, *OPTIONAL)
+_VECTORS = ("embeddings", "flipped")
 _BACKBONE = b"fpsset.backbone"  # where Parquet files keep what is one string in an .npz
 # What NumPy and zipfile raise for files that are damaged, encrypted, or not what they say.
 _UNREADABLE = (
@@ -26,8 +27,8 @@ def read_features(path: str | os.PathLike) -> FeatureTable:
 
     Args:
       path: `.npz` or `.parquet`. Columns: embeddings [M, D] float16/32, norms [M], subject [M] int,
-        media [M] int; optional template [M] int, seed [M] int, paths [M] str, and backbone, one
-        string that tells which weights made the embeddings. Others are ignored.
+        media [M] int; optional template [M] int, seed [M] int, paths [M] str, score [M], flipped [M, D],
+        and backbone, one string that tells which weights made the embeddings. Others are ignored.
 
     Returns:
       FeatureTable with float32 unit embeddings.
@@ -42,7 +43,7 @@ def read_features(path: str | os.PathLike) -> FeatureTable:
 
 
 def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
-    """Writes a feature file (embeddings as float16), beside and then renamed.
+    """Writes a feature file (vectors as float16), beside and then renamed.
 
     Args:
       path: `.npz` or `.parquet`; its folder is made if missing.
@@ -50,17 +51,19 @@ def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
     """
     path = pathlib.Path(path)
     columns = {c: getattr(table, c) for c in _KNOWN if getattr(table, c) is not None}
-    columns["embeddings"] = columns["embeddings"].astype(np.float16)
+    vectors = {c: columns.pop(c).astype(np.float16) for c in _VECTORS if c in columns}
     with replacing(path) as beside:
         if path.suffix == ".parquet":
             pyarrow, parquet = _pyarrow(path)
-            flat = pyarrow.array(columns.pop("embeddings").reshape(-1))
-            vectors = pyarrow.FixedSizeListArray.from_arrays(flat, table.dim)
-            rows = pyarrow.table({"embeddings": vectors, **columns})
+            lists = {
+                c: pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(v.reshape(-1)), table.dim)
+                for c, v in vectors.items()
+            }
+            rows = pyarrow.table({**lists, **columns})
             parquet.write_table(rows.replace_schema_metadata({_BACKBONE: table.backbone}), beside)
         else:
             with beside.open("wb") as file:
-                np.savez(file, **columns, backbone=np.array(table.backbone))
+                np.savez(file, **vectors, **columns, backbone=np.array(table.backbone))
 
 
 def require_writable(path: pathlib.Path) -> None:
@@ -110,8 +113,8 @@ def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
         values = table[column].combine_chunks()
         if values.null_count:
             raise InputError(f"{path}: column '{column}' holds {values.null_count} empty cells; fill them")
-        if column == "embeddings":
-            values = _vectors(values, pyarrow.types, path)
+        if column in _VECTORS:
+            values = _vectors(column, values, pyarrow.types, path)
         elif pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type):
             values = np.array(values.to_pylist(), str)
         else:
@@ -120,18 +123,18 @@ def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def _vectors(values, types, path: pathlib.Path) -> np.ndarray:
+def _vectors(column: str, values, types, path: pathlib.Path) -> np.ndarray:
     """A list column as [M, D]."""
     is_list = (types.is_list, types.is_large_list, types.is_fixed_size_list)
     if not any(test(values.type) for test in is_list):
-        raise InputError(f"{path}: 'embeddings' must be a column of lists; it is {values.type}")
+        raise InputError(f"{path}: '{column}' must be a column of lists; it is {values.type}")
     flat = values.flatten().to_numpy(zero_copy_only=False)
     widths = np.asarray(values.value_lengths())
     if not len(widths):
         raise InputError(f"{path}: holds no row")
     if (widths != widths[0]).any():
         row = int(np.argmax(widths != widths[0]))
-        raise InputError(f"{path}: row {row} of 'embeddings' is {widths[row]} wide, row 0 is {widths[0]}")
+        raise InputError(f"{path}: row {row} of '{column}' is {widths[row]} wide, row 0 is {widths[0]}")
     return flat.reshape(len(values), widths[0])
 
 

@@ -13,6 +13,7 @@ from fpsset.errors import InputError
 
 _OFFICIAL_FACES = {"ijbb": 227_630, "ijbc": 469_375}
 FACES = "*_face_tid_mid.txt"
+LANDMARKS = "*_name_5pts_score.txt"
 _PAIRS = "*_template_pair_label.txt"
 _SEARCH = "*_1N_*.csv"
 _FEATURES = ("*features*.pickle", "*features*.pkl", "*features*.npz", "*features*.parquet", "*features*.npy")
@@ -64,6 +65,8 @@ def read_ijb(folder: pathlib.Path, features: str = "") -> Ijb:
         "media": media,
         "template": template,
     }
+    score = _detector_scores(faces, rows)
+    columns |= {} if score is None else {"score": score}
     note = ""
     if official and official != len(rows):
         note = (
@@ -75,7 +78,8 @@ def read_ijb(folder: pathlib.Path, features: str = "") -> Ijb:
 def ijb_files(folder: pathlib.Path, features: str = "") -> list[pathlib.Path]:
     """The files that `read_ijb` reads; raises InputError where one is missing."""
     faces, pairs, file = _find_files(folder, features)
-    return [faces, pairs, *sorted(faces.parent.glob(_SEARCH)), file]
+    lists = [path for pattern in (_SEARCH, LANDMARKS) for path in sorted(faces.parent.glob(pattern))]
+    return [faces, pairs, *lists, file]
 
 
 def template_subjects(meta: pathlib.Path) -> dict[int, int]:
@@ -156,6 +160,24 @@ def _find_files(folder: pathlib.Path, features: str) -> tuple[pathlib.Path, path
             f"fpsset simulate-ijb {folder} --like {like}"
         )
     return lists[FACES], lists[_PAIRS], file
+
+
+def _detector_scores(faces: pathlib.Path, rows: list[list[str]]) -> np.ndarray | None:
+    """[M] float32 of the list of landmarks beside the list of faces; None where it has none."""
+    file = find_one(LANDMARKS, faces.parent)
+    if file is None:
+        return None
+    marks = read_rows(file, (11, 12))
+    if [row[0] for row in marks] != [row[0] for row in rows]:
+        raise InputError(
+            f"{faces}: does not name the faces of {file} in the same order; take both of one set"
+        )
+    if any(len(row) < 12 for row in marks):
+        return None
+    try:
+        return np.array([row[11] for row in marks], np.float32)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}; lines are 'name x1 y1 ... x5 y5 score'") from error
 
 
 def _search_lists(meta: pathlib.Path) -> SearchLists | None:

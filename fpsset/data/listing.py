@@ -8,12 +8,11 @@ import re
 import numpy as np
 
 from fpsset.data.feature_table import UNKNOWN_SUBJECT
-from fpsset.data.ijb import FACES, find_one, ids_of, read_rows, template_subjects
+from fpsset.data.ijb import FACES, LANDMARKS, find_one, ids_of, read_rows, template_subjects
 from fpsset.errors import InputError
 
 _SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))
 MEDIA_PATTERN = r"(.+?)[_-]?frame[_-]?\d+"  # file names with the same group 1 are one video
-_LANDMARKS = "*_name_5pts_score.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +26,7 @@ class ImageList:
       media: [M] int64, one number for the frames of a video.
       template: [M] int64 where the list is of a protocol that has templates.
       landmarks: [M, 5, 2] float64 pixels: eyes, nose, corners of the mouth; None for aligned crops.
+      score: [M] float32, the face detector's, where the list of landmarks has it.
       ignored: files below the root that are no images of a person.
     """
 
@@ -36,6 +36,7 @@ class ImageList:
     media: np.ndarray
     template: np.ndarray | None = None
     landmarks: np.ndarray | None = None
+    score: np.ndarray | None = None
     ignored: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -59,7 +60,7 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ME
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give one that holds a folder per person")
     pattern = _compiled(media_pattern)
-    file = pathlib.Path(landmarks) if landmarks else find_one(_LANDMARKS, *_places(root))
+    file = pathlib.Path(landmarks) if landmarks else find_one(LANDMARKS, *_places(root))
     if file is not None:
         return _listed(root, file, pattern)
     paths, ignored = [], []
@@ -111,14 +112,18 @@ def _listed(root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern) -> Imag
             raise InputError(f"{file}: line {number} names {path}; names start from {root}")
     try:
         landmarks = np.array([row[1:11] for row in rows], np.float64).reshape(-1, 5, 2)
+        scored = all(len(row) == 12 for row in rows)
+        score = np.array([row[11] for row in rows], np.float32) if scored else None
     except ValueError as error:
         raise InputError(f"{file}: {error}; lines are 'name x1 y1 ... x5 y5 score'") from error
     if all("/" in path for path in paths):
-        return ImageList(root, paths, _people(paths), _media(paths, pattern), landmarks=landmarks)
+        people, media = _people(paths), _media(paths, pattern)
+        return ImageList(root, paths, people, media, landmarks=landmarks, score=score)
     meta = find_one(FACES, file.parent, *_places(root))
     if meta is None:
         media = np.arange(len(paths))
-        return ImageList(root, paths, np.full(len(paths), UNKNOWN_SUBJECT), media, landmarks=landmarks)
+        people = np.full(len(paths), UNKNOWN_SUBJECT)
+        return ImageList(root, paths, people, media, landmarks=landmarks, score=score)
     rows = read_rows(meta, (3,))
     if [row[0] for row in rows] != paths:
         raise InputError(
@@ -127,7 +132,7 @@ def _listed(root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern) -> Imag
     template, media = ids_of(rows, meta, "name template media")
     subjects = template_subjects(meta.parent)
     subject = np.array([subjects.get(t, UNKNOWN_SUBJECT) for t in template.tolist()], np.int64)
-    return ImageList(root, paths, subject, media, template, landmarks)
+    return ImageList(root, paths, subject, media, template, landmarks, score)
 
 
 def _people(paths: list[str]) -> np.ndarray:

@@ -16,6 +16,11 @@ from fpsset.errors import InputError
 _PROTOCOL = "protocol.npz"  # the pairs as `read_pairs` takes them, and the galleries
 _IMAGES = "images.npz"
 _GALLERY = "gallery_"
+# Of columns that are not int64.
+DTYPES = {
+    **dict.fromkeys(("embeddings", "norms", "score", "flipped"), np.float32),
+    "paths": object,
+}
 _MEND = "delete the folder and prepare it again"
 
 
@@ -160,14 +165,13 @@ def _table(records: Records) -> FeatureTable:
     metadata = records.metadata
     if "columns" not in metadata:
         raise InputError(f"{records.name}: holds no features; give a dataset of face_features, ijbb or ijbc")
-    dtypes = {"embeddings": np.float32, "norms": np.float32, "paths": object}
     columns = {}
     for column in metadata["columns"]:
-        shape = (metadata["faces"], *([metadata["dim"]] if column == "embeddings" else []))
-        columns[column] = np.empty(shape, dtypes.get(column, np.int64))
+        shape = (metadata["faces"], *([metadata["dim"]] if column in ("embeddings", "flipped") else []))
+        columns[column] = np.empty(shape, DTYPES.get(column, np.int64))
     for record in records:
         for column, values in columns.items():
-            values[record["row"]] = record[column]
+            values[record["row"]] = np.reshape(record[column], (-1, *values.shape[1:]))
     if "paths" in columns:
         columns["paths"] = np.array([path.decode() for path in columns["paths"]], str)
     return FeatureTable(**columns, backbone=metadata["backbone"], name=records.name)

@@ -79,7 +79,7 @@ def _draw(path: pathlib.Path, curves: Points, title: str, shape: Callable, **lin
     figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
     axes = figure.subplots()
     for method, (x, y) in curves.items():
-        color, style = STYLES[method]
+        color, style = STYLES.get(method, ("#cc79a7", (0, (1, 1))))  # the protocol of a peer
         width = 2.2 if method == "fpsset" else 1.5
         axes.plot(x, y, label=method, color=color, linestyle=style, linewidth=width, **line)
     shape(axes)

@@ -33,6 +33,7 @@ from fpsset.evaluation.verification import (
 from fpsset.evaluation.verification_draws import VerificationDraws
 from fpsset.face_set import RaggedSets
 from fpsset.models.pooling import baselines
+from fpsset.models.pooling_protocols import pool_by
 
 Metrics = dict[str, float | int | str | None]
 Results = dict[str, dict[str, Metrics]]
@@ -49,6 +50,8 @@ class Protocol(NamedTuple):
     dim: int
     backbone: str  # digest of the weights that made the embeddings; empty when not known
     name: str
+    score: np.ndarray | None = None  # [M] the face detector's, where it is known
+    flipped: np.ndarray | None = None  # [M, D] features of the mirrored images, where there are
 
 
 def make_protocol(table: FeatureTable, pairs_file: str = "", search: SearchLists | None = None) -> Protocol:
@@ -73,7 +76,9 @@ def make_protocol(table: FeatureTable, pairs_file: str = "", search: SearchLists
             f"{pairs_file or table.name}: holds no {kind} pair of templates; verification needs both"
         )
     found = search_protocol(search.galleries, search.probes, ids) if search else None
-    return Protocol(subjects, sets, pairs, found, table.dim, table.backbone, table.name)
+    return Protocol(
+        subjects, sets, pairs, found, table.dim, table.backbone, table.name, table.score, table.flipped
+    )
 
 
 def evaluate(
@@ -83,6 +88,7 @@ def evaluate(
     resamples: int = 200,
     faces_per_batch: int = 8192,
     convention: str = "conservative",
+    pooling: str = "",
 ) -> tuple[Results, Curves]:
     """Verification, and identification where there are galleries, by the four baselines and the model.
 
@@ -93,6 +99,7 @@ def evaluate(
       resamples: of the subjects, for 95% intervals; 0 for none.
       faces_per_batch: padded faces a batch.
       convention: a name of `CONVENTIONS`; intervals of TAR are for the conservative one.
+      pooling: of one more method, which goes by this name; as of `pool_by`.
 
     Returns:
       ({'verification', maybe 'identification', and where there are intervals 'paired': {method: {metric:
@@ -106,6 +113,9 @@ def evaluate(
     sets = aggregator.scaled(protocol.sets)
     models = {**baselines(aggregator.model.coreset_size, fps_gamma), "fpsset": aggregator.model}
     described = describe(models, {"fpsset": aggregator.variables}, sets, faces_per_batch)
+    if pooling:
+        one, its_sets = pool_by(pooling, protocol.sets, protocol.score, protocol.flipped, protocol.name)
+        described = {**describe({pooling: one}, {}, its_sets, faces_per_batch), **described}
     known = (protocol.subjects != UNKNOWN_SUBJECT).all()
     draws = SubjectDraws(protocol.subjects, resamples if known else 0)
     score, drawn_pairs = PairScorer(protocol.pairs), VerificationDraws(protocol.pairs, draws)

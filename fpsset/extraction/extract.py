@@ -121,9 +121,11 @@ def _embed_part(
 
 
 def _views(faces: np.ndarray, rows: list[int], config) -> Iterator[np.ndarray]:
-    """The faces as they are; or the frames of clips made of them, clip after clip, each by its own keys."""
+    """The faces as they are, and mirrored if asked for; or frames of clips of them, each by its own keys."""
     if not config.augmented:
         yield faces
+        if config.flip:
+            yield faces[:, :, ::-1]
         return
     row = np.resize(np.array(rows, np.int32), len(faces))  # what the last batch lacks is dropped later
     key, count = jax.random.key(config.seed), config.augmented * config.clip_frames
@@ -182,6 +184,11 @@ def _join(
         raise InputError(f"{images.root}: none of {len(images)} images could be read; see {listing}")
     rows = np.concatenate([part["rows"] for part in parts])
     norms = np.concatenate([part["norms"] for part in parts])
+    embeddings = np.concatenate([part["embeddings"] for part in parts])
+    flipped = None
+    if config.flip:  # views follow each other
+        flipped = embeddings[1::2] * norms[1::2, None]
+        rows, norms, embeddings = rows[::2], norms[::2], embeddings[::2]
     if len(norms) > 1 and np.ptp(norms) < 1e-3 * norms.max():
         StepProgress.say(
             "warning: all norms are equal: the network normalises its output, its quality is lost"
@@ -191,13 +198,15 @@ def _join(
         view = np.arange(len(rows)) % (config.augmented * config.clip_frames)
         seed = rows * config.augmented + view // config.clip_frames
     table = FeatureTable(
-        embeddings=np.concatenate([part["embeddings"] for part in parts]),
+        embeddings=embeddings,
         norms=norms,
         subject=images.subject[rows],
         media=images.media[rows],
         seed=seed,
         template=None if images.template is None else images.template[rows],
         paths=np.array(images.paths, str)[rows],
+        score=None if images.score is None else images.score[rows],
+        flipped=flipped,
         backbone=recogniser.card.digest,
         name=str(out),
     )
@@ -228,6 +237,6 @@ def _fingerprint(images: ImageList, recogniser: Recogniser, config) -> str:
     if images.landmarks is not None:
         digest.update(images.landmarks.tobytes())
     fields = (recogniser.card.digest, config.dtype, config.batch_size, config.batches_per_part)
-    fields += (config.augmented, config.clip_frames, config.seed)
+    fields += (config.augmented, config.clip_frames, config.seed, config.flip)
     digest.update(repr(fields).encode())
     return digest.hexdigest()

@@ -14,7 +14,8 @@ _FREE = frozenset(
     """mode weights steps log_every eval_every
     data.train data.eval data.eval_features data.pairs data.eval_people data.threads backbone.weights
     profile compilation_cache
-    evaluation.convention evaluation.faces_per_batch evaluation.fps_gamma evaluation.resamples""".split()
+    evaluation.convention evaluation.faces_per_batch evaluation.fps_gamma
+    evaluation.pooling evaluation.resamples""".split()
 )
 
 

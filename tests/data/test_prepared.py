@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fpsset.config import base_config, preparation_config
+from fpsset.data.feature_table import OPTIONAL, REQUIRED
 from fpsset.data.files import write_features
 from fpsset.data.image_pipeline import image_batches
 from fpsset.data.image_sources import open_images
@@ -25,7 +26,7 @@ from fpsset.models.pooling import baselines
 from tests.extraction.images import write_people
 from tests.packs import insightface_records, write_pack
 
-COLUMNS = ("embeddings", "norms", "subject", "media", "template", "seed", "paths")
+COLUMNS = (*REQUIRED, *OPTIONAL)
 
 
 def make(dataset, source, out, **fields):
@@ -54,6 +55,8 @@ def feature_file(tmp_path_factory):
         table,
         template=table.subject * 2 + table.media % 2,
         paths=np.char.mod("a/%d.png", np.arange(len(table))),
+        score=np.linspace(0, 1, len(table), dtype=np.float32),
+        flipped=table.embeddings[::-1],
         backbone="abc",
     )
     path = tmp_path_factory.mktemp("features") / "faces.npz"

@@ -308,3 +308,20 @@ def test_a_dataset_of_loose_crops(tmp_path, weights, capsys):
     config.update(features="", weights=str(tmp_path / "x.onnx"))
     with pytest.raises(fpsset.InputError, match="does not say how it wants its images"):
         run_preparation(config)
+
+
+def test_mirrored_images_and_detector_scores(tmp_path, weights):
+    """`--config.flip=True`, and the last field of the landmarks, on to an evaluation's own columns."""
+    out = tmp_path / "F.npz"
+    root = write_ijb(tmp_path / "ijb")
+    extraction.extract(config_for(root, weights, out, flip=True))
+    read = read_features(out)
+    np.testing.assert_allclose(read.score, 0.99, rtol=1e-6)
+    variables = fpsset.load_official(weights)["backbone"]
+    images = extraction.list_images(root)
+    faces = np.stack([extraction._read(images, row) for row in range(3)])
+    for view, found in ((faces, read.norms[:, None] * read.embeddings), (faces[:, :, ::-1], read.flipped)):
+        embeddings, norms = fpsset.embed(variables, (view / 127.5 - 1).astype(np.float32))
+        np.testing.assert_allclose(found, norms[:, None] * embeddings, atol=2e-3 * norms.max())
+    with pytest.raises(fpsset.InputError, match=r"config.flip is True"):
+        config_for(root, weights, out, flip=True, augmented=1)

@@ -5,6 +5,7 @@ import tensorflow_datasets as tfds
 
 from fpsset.data.builders.base import Plan
 from fpsset.data.feature_table import OPTIONAL, REQUIRED, FeatureTable
+from fpsset.data.prepared import DTYPES
 
 _SHARD_BYTES = 64 << 20  # TFDS holds a shard in memory while it writes it
 _IDS = ("media", "template", "seed", "row")
@@ -15,7 +16,8 @@ def table_features(key: str) -> tfds.features.FeaturesDict:
 
     `subject` int64; `embeddings` [N, D] float32 unit rows; `norms` [N] float32; `media` [N] int64; `row`
     [N] int64, the faces' places in the source; `template` int64 where it is the key, otherwise [N] int64;
-    `seed` [N] int64; `paths` [N] str. What the source does not tell is empty.
+    `seed` [N] int64; `paths` [N] str; `score` [N] and `flipped` [N D] float32. What the source does not
+    tell is empty.
 
     Args:
       key: 'template' or 'subject': what a record is one of.
@@ -28,6 +30,8 @@ def table_features(key: str) -> tfds.features.FeaturesDict:
             "embeddings": tensor(shape=(None, None), dtype=np.float32, encoding="bytes"),
             "norms": tensor(shape=(None,), dtype=np.float32, encoding="bytes"),
             "paths": tensor(shape=(None,), dtype=np.str_),
+            "score": tensor(shape=(None,), dtype=np.float32, encoding="bytes"),
+            "flipped": tensor(shape=(None,), dtype=np.float32, encoding="bytes"),
             "subject": np.int64,
             key: np.int64,
         }
@@ -47,13 +51,14 @@ def table_plan(table: FeatureTable, key: str, sources: dict[str, str]) -> Plan:
     starts = np.flatnonzero(np.diff(values[order], prepend=values[order[0]] - 1))
     ends = np.append(starts[1:], len(table))
     columns = {c: getattr(table, c) for c in (*REQUIRED, *OPTIONAL)}
-    dtypes = {"embeddings": np.float32, "norms": np.float32, "paths": object}
-    held = {c: v.astype(dtypes.get(c, np.int64), copy=False) for c, v in columns.items() if v is not None}
-    empty = {c: np.zeros(0, dtypes.get(c, np.int64)) for c in columns if c not in held}
+    held = {c: v.astype(DTYPES.get(c, np.int64), copy=False) for c, v in columns.items() if v is not None}
+    empty = {c: np.zeros(0, DTYPES.get(c, np.int64)) for c in columns if c not in held}
 
     def example(number: int) -> dict:
         rows = order[starts[number] : ends[number]]
         faces = {c: v[rows] for c, v in held.items()}
+        if "flipped" in faces:  # flat: TFDS knows no empty array of two unknown sizes
+            faces["flipped"] = faces["flipped"].reshape(-1)
         return {**empty, **faces, "row": rows, "subject": faces["subject"][0], key: values[rows[0]]}
 
     # A new shard begins where the faces before fill another one.
