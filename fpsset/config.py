@@ -58,6 +58,7 @@ def base_config() -> ConfigDict:
     config.data.train = ""  # a feature file or prepared dataset; or images, for which see config.backbone
     config.data.eval = ""  # the same, or a folder in the layout of IJB-B and IJB-C
     config.data.eval_features = ""  # of an IJB folder given as data.eval; found beside it when empty
+    config.data.protocol = ""  # CSV or Parquet: path or row, template, subject, media, role; of data.eval
     config.data.pairs = ""  # lines 'template template same'; all pairs of templates when empty
     config.data.max_size = 20  # faces in a training template
     config.data.max_clip = 3  # frames of one seed in a row

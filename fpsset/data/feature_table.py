@@ -113,7 +113,7 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
     backbone = str(columns.get("backbone", ""))
     table = FeatureTable(embeddings, norms, backbone=backbone, name=name, **ids, **others)
     if table.template is not None:
-        _check_templates(table)
+        check_templates(table)
     return table
 
 
@@ -230,7 +230,8 @@ def _refuse(bad: np.ndarray, column: str, problem: str, name: str) -> None:
         raise InputError(f"{name}: row {int(np.argmax(bad))} of '{column}' {problem}{more}")
 
 
-def _check_templates(table: FeatureTable) -> None:
+def check_templates(table: FeatureTable) -> None:
+    """Raises InputError where a template shows two subjects."""
     pairs = np.unique(np.stack([table.template, table.subject], 1), axis=0)
     repeated = np.flatnonzero(pairs[1:, 0] == pairs[:-1, 0])
     if len(repeated):

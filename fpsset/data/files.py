@@ -38,7 +38,8 @@ def read_features(path: str | os.PathLike) -> FeatureTable:
     """
     path = pathlib.Path(path)
     known = (*_KNOWN, "backbone")
-    columns = _read_parquet(path) if path.suffix == ".parquet" else read_npz(path, known)
+    read = read_parquet_columns if path.suffix == ".parquet" else read_npz
+    columns = read(path, known)
     return make_table(columns, str(path))
 
 
@@ -98,13 +99,18 @@ def read_npz(path: pathlib.Path, known: tuple[str, ...]) -> dict[str, np.ndarray
         ) from error
 
 
-def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
+def read_parquet_columns(path: pathlib.Path, known: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The known columns of a Parquet file, by name; and 'backbone', one string.
+
+    Raises:
+      InputError: the file is missing, cannot be read, or has empty cells.
+    """
     pyarrow, parquet = _pyarrow(path)
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file")
     try:
         schema = parquet.read_schema(path)
-        names = [c for c in schema.names if c in _KNOWN]
+        names = [c for c in schema.names if c in known]
         table = parquet.read_table(path, columns=names)
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from error

@@ -9,6 +9,7 @@ from fpsset.data.ijb import Ijb, SearchLists, read_ijb
 from fpsset.data.image_pipeline import ImageSource
 from fpsset.data.image_sources import open_images
 from fpsset.data.prepared import is_prepared, read_prepared
+from fpsset.data.protocol_files import apply_protocol
 from fpsset.data.synthetic import make_synthetic
 from fpsset.errors import InputError
 
@@ -77,6 +78,9 @@ def evaluation_data(data, seed: int) -> EvaluationData:
         held = read_ijb(path, data.eval_features)
     else:
         held = Ijb(read_features(path), None, None, "")
+    if data.protocol:
+        faces, search = apply_protocol(held.table, data.protocol)
+        held = Ijb(faces, None, search, "")
     if held.pairs_file is None:
         require_people(held.table, 2)
     return EvaluationData(held.table, data.pairs or str(held.pairs_file or ""), held.search, held.note)

@@ -12,8 +12,8 @@ from fpsset.files import replacing, write_json
 # What may change between two runs in one workdir: how far and how often, not what is trained.
 _FREE = frozenset(
     """mode weights steps log_every eval_every
-    data.train data.eval data.eval_features data.pairs data.eval_people data.threads backbone.weights
-    profile compilation_cache
+    data.train data.eval data.eval_features data.pairs data.protocol data.eval_people data.threads
+    backbone.weights profile compilation_cache
     evaluation.convention evaluation.faces_per_batch evaluation.fps_gamma
     evaluation.pooling evaluation.resamples""".split()
 )

@@ -1,5 +1,7 @@
 """TAR at FAR, pairs and intervals against counting by hand."""
 
+import statistics
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -207,3 +209,36 @@ def test_intervals_without_randomness_are_points():
     subjects = np.repeat(np.arange(10), 2)
     pairs = all_pairs(subjects)
     assert tar_intervals(pairs.same.astype(float), pairs, subjects, 50) == {0.1: (1.0, 1.0), 0.01: (1.0, 1.0)}
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_truth():
+    """Of 500 data sets drawn where the truth is known, how often a 95% interval holds it.
+
+    Subjects are easy or hard, and alike or unlike others; scores are normal around that.
+    """
+    people, each = 120, 4
+    spread, likeness, gap = 0.7, 0.3, 2.5
+    deviation = np.sqrt(1 + 2 * likeness**2), np.sqrt(1 + spread**2)  # of impostor and genuine scores
+    normal = statistics.NormalDist()
+    crossing = gap / (1 + deviation[1] / deviation[0])
+    truth = {
+        f"tar@far={far_name(far)}": normal.cdf((gap - deviation[0] * normal.inv_cdf(1 - far)) / deviation[1])
+        for far in (1e-1, 1e-2, 1e-3)
+    }
+    truth |= {"eer": 1 - normal.cdf(crossing / deviation[0]), "auc": normal.cdf(gap / np.hypot(*deviation))}
+    subjects = np.repeat(np.arange(people), each)
+    pairs = all_pairs(subjects)
+    first, second = subjects[pairs.first], subjects[pairs.second]
+    covered = dict.fromkeys(truth, 0)
+    for number in range(500):
+        rng = np.random.default_rng([7, number])
+        ease, alike = rng.standard_normal((2, people))
+        centre = np.where(pairs.same, gap + spread * ease[first], likeness * (alike[first] + alike[second]))
+        scores = (centre + rng.standard_normal(len(pairs.same))).astype(np.float32)
+        drawn = VerificationDraws(pairs, SubjectDraws(subjects, 200, seed=number))(scores, (1e-1, 1e-2, 1e-3))
+        for name, value in truth.items():
+            low, high = interval(drawn[name])
+            covered[name] += low <= value <= high
+    print({name: count / 500 for name, count in covered.items()})
+    assert all(0.92 <= count / 500 <= 0.98 for count in covered.values()), covered
