@@ -41,7 +41,7 @@ def load(path: str | os.PathLike) -> Aggregator:
 
 
 def load_training_faces(config) -> "TrainingFaces":
-    """The faces that a run trains on: features, or images where `config.backbone.weights` is given.
+    """What a run trains on, on all devices: features, or images where `config.backbone.weights` is given.
 
     Args:
       config: checked configuration.
@@ -50,11 +50,13 @@ def load_training_faces(config) -> "TrainingFaces":
       InputError: bad data or weights.
     """
     from fpsset.data.sources import training_images, training_table
+    from fpsset.parallel.mesh import data_mesh
     from fpsset.training.faces import faces_of_table
     from fpsset.training.images import faces_of_images
 
+    mesh = data_mesh()
     if not config.backbone.weights:
-        return faces_of_table(config, training_table(config.data, config.seed))
+        return faces_of_table(config, training_table(config.data, config.seed), mesh)
     from fpsset.data.image_pipeline import read_crop
     from fpsset.extraction.color_order import check_color_order
     from fpsset.extraction.recognisers import backbone_recogniser, load_backbone
@@ -65,4 +67,4 @@ def load_training_faces(config) -> "TrainingFaces":
     if config.backbone.check_color_order:
         recogniser = backbone_recogniser(card, variables, config.backbone.dtype)
         check_color_order(source.subject, lambda row: read_crop(source, row, IMAGE_SIZE), recogniser)
-    return faces_of_images(config, source, card, variables)
+    return faces_of_images(config, source, card, variables, mesh)
