@@ -1,11 +1,11 @@
 """From what is on disk to a model ready to call, or faces ready to train on."""
 
 import os
-import pathlib
 from typing import TYPE_CHECKING
 
 from fpsset.aggregator import Aggregator
 from fpsset.errors import InputError
+from fpsset.files import as_path
 from fpsset.interop.official import load_official
 from fpsset.weights import is_weights, read_weights
 
@@ -26,9 +26,9 @@ def load(path: str | os.PathLike) -> Aggregator:
     Raises:
       InputError: there is no aggregator.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     if not (path.is_file() or is_weights(path)):
-        from fpsset.training.checkpoints import read_params  # Orbax takes seconds to import
+        from fpsset.training.trained import read_params  # Orbax takes seconds to import
 
         return Aggregator(*read_params(path))
     weights = load_official(path) if path.is_file() else read_weights(path)

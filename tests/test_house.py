@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "interop": {"models", "errors", "face_set", "files", "safe_pickle", "weights", "interop"},
     "loading": {
         *("models", "data", "aggregator", "training", "interop", "parallel"),
-        *("extraction", "weights", "errors"),
+        *("extraction", "weights", "errors", "files"),
     },
     "extraction": {
         *("models", "data", "embedding", "errors", "files", "interop"),

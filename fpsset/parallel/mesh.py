@@ -92,5 +92,10 @@ def put_batch(rows: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), rows)
 
 
+def local_copy(tree: Any) -> Any:
+    """Arrays that are on every device, as this process's first one has them."""
+    return jax.tree.map(lambda array: array.addressable_data(0), tree)
+
+
 def _placed(array, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
