@@ -40,7 +40,7 @@ def joined() -> Iterator[None]:
       InputError: the environment is incomplete, or the others cannot be reached.
     """
     try:
-        arguments = _arguments(os.environ)
+        arguments = cluster_arguments(os.environ)
         if arguments is None:
             yield
             return
@@ -107,7 +107,7 @@ class Agreement:
         return before is not None and bool(before)
 
 
-def _arguments(environment: Mapping[str, str]) -> dict | None:
+def cluster_arguments(environment: Mapping[str, str]) -> dict | None:
     """Of `jax.distributed.initialize`; None for a process that is alone.
 
     Three variables name the others explicitly; srun of SLURM is known by its own, and elsewhere
