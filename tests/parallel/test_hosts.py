@@ -33,6 +33,7 @@ def launch(workdir: pathlib.Path) -> subprocess.Popen:
     """Two processes of two devices each; their programs are kept beside the workdir."""
     command = [ROOT / "launch/local_processes.sh", "2", sys.executable, "-m", "fpsset.main", *SMALL]
     command += [f"--workdir={workdir}", f"--config.compilation_cache={workdir.parent}/programs"]
+    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "2", "GRACE": "1"}
     with (workdir.parent / f"{workdir.name}.err").open("w") as stderr:
         return subprocess.Popen(
             command,
@@ -40,7 +41,7 @@ def launch(workdir: pathlib.Path) -> subprocess.Popen:
             text=True,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "GRACE": "1"},
+            env={**os.environ, **environment},
         )
 
 
