@@ -6,6 +6,7 @@ All run one command and hold the same state. What is written, the first writes a
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
@@ -22,6 +23,8 @@ from fpsset.parallel.mesh import AXIS
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 # Others may evaluate for longer than this one.
 _PARTING_SECONDS = 1800
+# JAX ends the others with the first, and prints pages: they may be about to fail of the same, in one line.
+_LAST_SECONDS = 2
 
 
 def is_first() -> bool:
@@ -39,30 +42,24 @@ def joined() -> Iterator[None]:
     Raises:
       InputError: the environment is incomplete, or the others cannot be reached.
     """
+    arguments = cluster_arguments(os.environ)
+    if arguments is None:
+        yield
+        return
+    _join(arguments)
     try:
-        arguments = cluster_arguments(os.environ)
-        if arguments is None:
-            yield
-            return
-        _join(arguments)
-        try:
-            yield
-        except Interrupted:
-            jax.distributed.shutdown()
-            raise
+        yield
+    except Interrupted:
         jax.distributed.shutdown()
-    except jax.errors.JaxRuntimeError as error:
-        if not (jax.distributed.is_initialized() and _is_loss(error)):
-            raise
-        raise Interrupted(
-            f"process {jax.process_index()} lost another ({str(error).splitlines()[0]}); "
-            "the same command in all goes on from the last checkpoint"
-        ) from error
+        raise
+    jax.distributed.shutdown()
 
 
 def leave(code: int) -> None:
     """Ends a process that failed alone, before JAX waits for the others; others return."""
     if code and jax.distributed.is_initialized():
+        if is_first():
+            time.sleep(_LAST_SECONDS)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -143,9 +140,3 @@ def _join(arguments: dict) -> None:
 def _fail_at_once(*error) -> None:
     sys.__excepthook__(*error)
     leave(1)
-
-
-def _is_loss(error: Exception) -> bool:
-    """Whether a message between processes failed, and not the memory or a program."""
-    words = ("Gloo", "Connection", "connection", "UNAVAILABLE", "ABORTED", "heartbeat", "NCCL")
-    return any(word in str(error) for word in words)
