@@ -38,7 +38,7 @@ class Checkpoints:
 
     def __init__(self, workdir: str | os.PathLike):
         """Opens `workdir`/checkpoints, which is made if missing; what a killed save left is removed."""
-        _ignore_late_ends()
+        ignore_late_ends()
         self._folder = as_path(workdir, absolute=True) / "checkpoints"
         policies = ocp.checkpoint_managers
         best = policies.BestN(get_metric_fn=score_of, n=1, keep_checkpoints_without_metrics=False)
@@ -110,7 +110,7 @@ class Checkpoints:
                 restored, position = self._read(step, state)
             except Exception as error:  # whatever damage makes Orbax raise
                 damaged.append(step)
-                self._put_aside(step, _first_line(error))
+                self._put_aside(step, first_line(error))
                 continue
             batches.set_state(position)
             return restored
@@ -154,7 +154,7 @@ class Checkpoints:
         except Exception as error:
             good = [int(path.name) for path in self._folder.iterdir() if path.name.isdigit()]
             raise InputError(
-                f"{self._folder}: a checkpoint could not be written ({_first_line(error)}); "
+                f"{self._folder}: a checkpoint could not be written ({first_line(error)}); "
                 + (f"the last good one is of step {max(good)}" if good else "there is none before it")
                 + "; make room, and the same command goes on"
             ) from error
@@ -179,7 +179,7 @@ def _is_not_of_orbax(record: logging.LogRecord) -> bool:
 
 
 @functools.cache
-def _ignore_late_ends() -> None:
+def ignore_late_ends() -> None:
     """Reads and writes that end after another has failed report to a closed event loop: many lines each."""
     before = sys.unraisablehook
 
@@ -190,7 +190,7 @@ def _ignore_late_ends() -> None:
     sys.unraisablehook = hook
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What the disk says of an error where it says something, else the error's first line."""
     texts = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO))
     lines = str(error).strip().splitlines() or [type(error).__name__]

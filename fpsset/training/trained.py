@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 
 from fpsset.errors import InputError
 from fpsset.files import as_path
-from fpsset.training.checkpoints import FORMAT, score_of
+from fpsset.training.checkpoints import FORMAT, first_line, ignore_late_ends, score_of
 from fpsset.weights import AggregatorCard
 
 
@@ -37,8 +37,9 @@ def read_params(path: str | os.PathLike) -> tuple[dict, AggregatorCard, str]:
       (tree under 'params', the model's card, the checkpoint's path from the workdir's name on).
 
     Raises:
-      InputError: there is no checkpoint, or it is not one of this package.
+      InputError: there is no checkpoint, or it is damaged or not one of this package.
     """
+    ignore_late_ends()
     path = as_path(path, absolute=True)
     step = None
     if path.name.isdigit() and (path / "state").is_dir():
@@ -62,10 +63,15 @@ def read_params(path: str | os.PathLike) -> tuple[dict, AggregatorCard, str]:
             raise InputError(f"{path}: holds no checkpoint; train one first, or give another workdir")
         if not all((path / str(step) / item).is_dir() for item in ("card", "state")):
             raise InputError(f"{path / str(step)}: is not a checkpoint of fpsset")
-        fields = dict(manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card)
+        try:
+            fields = dict(manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card)
+            params = _restore_aggregator(manager, step)
+        except Exception as error:  # whatever damage makes Orbax raise
+            raise InputError(
+                f"{path / str(step)}: is damaged ({first_line(error)}); give another checkpoint in {path}"
+            ) from error
         if fields.pop("format", None) not in (1, FORMAT):
             raise InputError(f"{path / str(step)}: was written by another version of fpsset")
-        params = _restore_aggregator(manager, step)
     return params, AggregatorCard(**fields), "/".join((*path.parts[-2:], str(step)))
 
 

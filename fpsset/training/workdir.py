@@ -47,8 +47,11 @@ class MetricsLog:
         if not self._file:
             return
         fields = {"step": step, **{name: float(value) for name, value in values.items()}}
-        self._file.write(json.dumps(fields) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(fields) + "\n")
+            self._file.flush()
+        except OSError as error:  # of a full disk, which does not say where
+            raise OSError(error.errno, error.strerror, self._file.name) from error
 
 
 def claim_workdir(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -> None:

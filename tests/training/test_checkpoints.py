@@ -147,6 +147,8 @@ def test_half_written_checkpoints_are_passed_over(tmp_path):
 def test_all_damaged(tmp_path):
     save(tmp_path, [0.1])
     damage("cut", tmp_path / "checkpoints/1")
+    with pytest.raises(InputError, match=r"checkpoints/1: is damaged \(.*\); give another checkpoint"):
+        read_params(tmp_path)
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(InputError, match=r"no checkpoint can be read .* give another --workdir"):
             checkpoints.restore(make_state(0), make_batches())
