@@ -115,7 +115,7 @@ def main(argv: list[str]) -> int:
             match config.mode:
                 case "train" | "eval":
                     run(config, pathlib.Path(_given("workdir")))
-                case _ if jax.process_count() > 1:
+                case _ if jax.distributed.is_initialized():
                     raise InputError(f"config.mode {config.mode!r} runs in one process; start one")
                 case "extract":
                     run_extraction(config)

@@ -22,7 +22,7 @@ from fpsset.ops.masking import project, zero_padding
 _NEVER = -1e30
 # Rows of a block over all sets of the batch: keys and values of 2,048 rows stay in a CPU's cache.
 _BLOCK_ROWS = 2048
-# Slots of a block, whatever the batch: a large one may be split over devices, and is not known here.
+# The least, whatever the batch: a large one may be split over devices, of which nothing is known here.
 _LEAST_SLOTS = 32
 
 

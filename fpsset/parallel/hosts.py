@@ -86,7 +86,7 @@ def first_alone(work: Callable[[], object]) -> None:
 
 
 class Agreement:
-    """Whether any process asks, in the same call of each; with several, asked in a call before."""
+    """Whether any process asks; all get the same answer in the same call, of several one call late."""
 
     def __init__(self, mesh: Mesh):
         """Of the processes whose devices are in `mesh`."""
@@ -95,7 +95,7 @@ class Agreement:
         self._pending = None  # read one call late, so that no step waits for it
 
     def __call__(self, asks: bool) -> bool:
-        """What all processes have asked, this one `asks`."""
+        """To be called by all, each with what it asks."""
         if jax.process_count() == 1:
             return asks
         mine = np.full(jax.local_device_count(), asks)

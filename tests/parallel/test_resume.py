@@ -22,7 +22,7 @@ def test_the_number_of_devices_may_change_at_every_start(tmp_path):
     config.data.update(holdout=0.3, max_size=6)
 
     def run(workdir, devices, steps):
-        config.steps = steps
+        config.steps, config.checkpoints = steps, f"{workdir}/kept"
         train(config, workdir, faces_of_table(config, table, data_mesh(jax.devices()[:devices])))
         lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
         return [line["loss"] for line in lines if "loss" in line]
@@ -30,6 +30,7 @@ def test_the_number_of_devices_may_change_at_every_start(tmp_path):
     expected = run(tmp_path / "one", 1, 18)
     for devices, steps in ((4, 6), (2, 12), (8, 18)):
         losses = run(tmp_path / "many", devices, steps)
+    assert {path.name for path in (tmp_path / "many").iterdir()} == {"kept", "metrics.jsonl"}
     np.testing.assert_allclose(losses, expected, rtol=1e-6)
-    one, many = (read_params(tmp_path / name)[0] for name in ("one", "many"))
+    one, many = (read_params(tmp_path / name / "kept")[0] for name in ("one", "many"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, many)
