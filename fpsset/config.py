@@ -25,6 +25,9 @@ def base_config() -> ConfigDict:
     config.batch_size = 40  # templates a step
     config.log_every = 50
     config.eval_every = 500  # steps between validations, each followed by a checkpoint
+    # A folder or bucket (gs://...) that all hosts reach, for checkpoints/ and config.json; the workdir when
+    # empty. The best found there is evaluated; fpsset.load takes it as it takes a workdir.
+    config.checkpoints = ""
     config.profile = ""  # 'START:STOP': a trace of these steps in the workdir, for TensorBoard or Perfetto
     config.compilation_cache = ""  # a folder that keeps compiled programs for later runs
 

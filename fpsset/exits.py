@@ -8,7 +8,7 @@ from fpsset.interrupts import Interrupted, sigterm_as_interrupt
 
 
 def exit_code(command: Callable[[], None]) -> int:
-    """Runs a command: 0 done, 1 training failed, 2 bad input, 130 stopped."""
+    """Runs a command: 0 done, 1 training failed, 2 bad input, 130 stopped: the same command goes on."""
     try:
         with sigterm_as_interrupt():
             command()

@@ -9,18 +9,27 @@ import shutil
 from collections.abc import Iterable, Iterator
 
 
+def as_path(path: str | os.PathLike, absolute: bool = False):
+    """A pathlib.Path, absolute if asked for, or what acts as one for a bucket (gs://...)."""
+    if "://" not in str(path):
+        return pathlib.Path(path).absolute() if absolute else pathlib.Path(path)
+    from etils import epath
+
+    return epath.Path(path)
+
+
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a path beside `path` to write to; it takes the place of `path` when the block succeeds.
 
     Args:
-      path: the file to write; its folder is made if missing.
+      path: the file to write, one of a bucket too; its folder is made if missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield beside
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 

@@ -1,11 +1,11 @@
 """From what is on disk to a model ready to call, or faces ready to train on."""
 
 import os
-import pathlib
 from typing import TYPE_CHECKING
 
 from fpsset.aggregator import Aggregator
 from fpsset.errors import InputError
+from fpsset.files import as_path
 from fpsset.interop.official import load_official
 from fpsset.weights import is_weights, read_weights
 
@@ -26,9 +26,9 @@ def load(path: str | os.PathLike) -> Aggregator:
     Raises:
       InputError: there is no aggregator.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     if not (path.is_file() or is_weights(path)):
-        from fpsset.training.checkpoints import read_params  # Orbax takes seconds to import
+        from fpsset.training.trained import read_params  # Orbax takes seconds to import
 
         return Aggregator(*read_params(path))
     weights = load_official(path) if path.is_file() else read_weights(path)
@@ -41,7 +41,7 @@ def load(path: str | os.PathLike) -> Aggregator:
 
 
 def load_training_faces(config) -> "TrainingFaces":
-    """The faces that a run trains on: features, or images where `config.backbone.weights` is given.
+    """What a run trains on, on all devices: features, or images where `config.backbone.weights` is given.
 
     Args:
       config: checked configuration.
@@ -50,11 +50,13 @@ def load_training_faces(config) -> "TrainingFaces":
       InputError: bad data or weights.
     """
     from fpsset.data.sources import training_images, training_table
+    from fpsset.parallel.mesh import data_mesh
     from fpsset.training.faces import faces_of_table
     from fpsset.training.images import faces_of_images
 
+    mesh = data_mesh()
     if not config.backbone.weights:
-        return faces_of_table(config, training_table(config.data, config.seed))
+        return faces_of_table(config, training_table(config.data, config.seed), mesh)
     from fpsset.data.image_pipeline import read_crop
     from fpsset.extraction.color_order import check_color_order
     from fpsset.extraction.recognisers import backbone_recogniser, load_backbone
@@ -65,4 +67,4 @@ def load_training_faces(config) -> "TrainingFaces":
     if config.backbone.check_color_order:
         recogniser = backbone_recogniser(card, variables, config.backbone.dtype)
         check_color_order(source.subject, lambda row: read_crop(source, row, IMAGE_SIZE), recogniser)
-    return faces_of_images(config, source, card, variables)
+    return faces_of_images(config, source, card, variables, mesh)

@@ -10,6 +10,7 @@ from ml_collections import config_flags
 
 from fpsset.errors import InputError
 from fpsset.exits import exit_code
+from fpsset.parallel import hosts
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to run, e.g. configs/quickstart.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results, metrics and checkpoints go.")
@@ -17,6 +18,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where results, metrics and chec
 
 def run(config, workdir: pathlib.Path) -> None:
     """Trains unless the mode is 'eval', then evaluates and prints the table.
+
+    With several processes all compute the same, and the first alone writes and prints.
 
     Args:
       config: checked, with the fields of `fpsset.config.base_config`.
@@ -37,14 +40,14 @@ def run(config, workdir: pathlib.Path) -> None:
     keep_compiled(config.compilation_cache)
     require_files(config)
     data = evaluation_data(config.data, config.seed)
-    if data.note:
+    if data.note and hosts.is_first():
         print(data.note, file=sys.stderr)
     protocol = make_protocol(data.table, data.pairs_file, data.search)
     if config.mode == "train":
         faces = load_training_faces(config)
         require_backbone(protocol, faces.dim, faces.backbone)
         train(config, workdir, faces)
-    aggregator = load(config.weights or workdir)
+    aggregator = load(config.weights or config.checkpoints or workdir)
     require_model(aggregator, config.model)
     results, curves = evaluate(
         aggregator,
@@ -56,7 +59,8 @@ def run(config, workdir: pathlib.Path) -> None:
         config.evaluation.pooling,
     )
     title = f"{pathlib.Path(protocol.name).name}; fpsset is {aggregator.name}"
-    print(write_report(workdir, results, curves, title))
+    if hosts.is_first():
+        print(write_report(workdir, results, curves, title))
 
 
 def keep_compiled(folder: str) -> None:
@@ -137,22 +141,27 @@ def main(argv: list[str]) -> int:
         if not _parse(argv):
             return
         config = _CONFIG.value
-        match config.mode:
-            case "train" | "eval":
-                from fpsset.config import check_config
+        with hosts.joined():
+            match config.mode:
+                case "train" | "eval":
+                    from fpsset.config import check_config
 
-                check_config(config)
-                run(config, pathlib.Path(_given("workdir")))
-            case "extract":
-                run_extraction(config)
-            case "prepare":
-                run_preparation(config)
-            case _:
-                raise InputError(
-                    f"config.mode is {config.mode!r}; it must be 'train', 'eval' or its config file's"
-                )
+                    check_config(config)
+                    run(config, pathlib.Path(_given("workdir")))
+                case _ if jax.distributed.is_initialized():
+                    raise InputError(f"config.mode {config.mode!r} runs in one process; start one")
+                case "extract":
+                    run_extraction(config)
+                case "prepare":
+                    run_preparation(config)
+                case _:
+                    raise InputError(
+                        f"config.mode is {config.mode!r}; it must be 'train', 'eval' or its config file's"
+                    )
 
-    return exit_code(command)
+    code = exit_code(command)
+    hosts.leave(code)
+    return code
 
 
 def _parse(argv: list[str]) -> bool:

@@ -7,6 +7,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 console = Console(stderr=True)
+_silent = False
+
+
+def silence() -> None:
+    """Nothing is said from here on: another process says it."""
+    global _silent
+    _silent = True
+    console.quiet = True
 
 
 class StepProgress:
@@ -70,6 +78,8 @@ class StepProgress:
     @staticmethod
     def say(line: str) -> None:
         """A line of its own, above the bar where there is one."""
+        if _silent:
+            return
         if console.is_terminal:
             console.print(line, highlight=False, markup=False)
         else:

@@ -33,13 +33,14 @@ MAY_IMPORT = {
         "evaluation",
     },
     "training": {
-        *("models", "data", "face_set", "errors", "files", "descriptors"),
-        *("embedding", "evaluation", "progress", "interrupts", "weights", "training"),
+        *("ops", "models", "data", "face_set", "errors", "files", "descriptors"),
+        *("embedding", "evaluation", "progress", "interrupts", "weights", "parallel", "training"),
     },
+    "parallel": {"ops", "models", "errors", "interrupts", "progress", "parallel"},
     "interop": {"models", "errors", "face_set", "files", "safe_pickle", "weights", "interop"},
     "loading": {
-        *("models", "data", "aggregator", "training", "interop"),
-        *("extraction", "weights", "errors"),
+        *("models", "data", "aggregator", "training", "interop", "parallel"),
+        *("extraction", "weights", "errors", "files"),
     },
     "extraction": {
         *("models", "data", "embedding", "errors", "files", "interop"),
@@ -49,7 +50,10 @@ MAY_IMPORT = {
     "interrupts": set(),
     "exits": {"errors", "interrupts"},
     "cli": {"data", "errors", "exits", "interop", "loading", "weights"},
-    "main": {"errors", "exits", "config", "data", "evaluation", "extraction", "training", "loading"},
+    "main": {
+        *("errors", "exits", "config", "data", "evaluation", "extraction"),
+        *("training", "loading", "parallel"),
+    },
 }
 
 

@@ -46,13 +46,14 @@ class ImageBatch(NamedTuple):
 
 def image_batches(
     source: ImageSource,
-    rows: np.ndarray,
+    usable: np.ndarray,
     batch_size: int,
     seed: int,
     max_size: int = 20,
     max_clip: int = 3,
     size: int = 112,
     threads: int = 4,
+    rows: np.ndarray | slice = slice(None),
 ) -> grain.DatasetIterator:
     """An endless, resumable iterator of ImageBatch, as `training_batches` is of features.
 
@@ -60,26 +61,27 @@ def image_batches(
 
     Args:
       source: aligned crops.
-      rows: of the images to train on.
+      usable: rows of the source, the images to train on.
       batch_size: templates a step.
       seed: of the shuffles and the draws.
       max_size: N, the largest template.
       max_clip: frames a clip, at most.
       size: pixels a side.
       threads: that decode, a batch each.
+      rows: of each batch that this process loads.
 
     Raises:
       InputError: when iterated, for an image that cannot be read; it is named.
     """
-    sampler = TemplateSampler(_Frames.of(source.subject[rows], max_clip), max_size, max_clip)
+    sampler = TemplateSampler(_Frames.of(source.subject[usable], max_clip), max_size, max_clip)
 
     def draw(people: np.ndarray, rng: np.random.Generator) -> ImageBatch:
-        frames, clip, mask = sampler.draw_clips(people, rng)
+        frames, clip, mask = (array[rows] for array in sampler.draw_clips(people, rng))
         images = np.zeros((*mask.shape, size, size, 3), np.uint8)
         template, first = np.nonzero(mask & (np.diff(clip, axis=1, prepend=-1) > 0))
         for b, n in zip(template, first, strict=True):
-            images[b, clip[b, n]] = _required(source, rows[frames[b, n] // max_clip], size)
-        return ImageBatch(images, clip.astype(np.int32), mask, people.astype(np.int32))
+            images[b, clip[b, n]] = _required(source, usable[frames[b, n] // max_clip], size)
+        return ImageBatch(images, clip.astype(np.int32), mask, people[rows].astype(np.int32))
 
     dataset = (
         grain.MapDataset.range(len(sampler.people))

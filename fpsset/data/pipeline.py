@@ -9,6 +9,8 @@ from fpsset.data.feature_table import FeatureTable
 from fpsset.data.template_sampling import TemplateSampler
 from fpsset.face_set import FaceSet
 
+_ALL = slice(None)
+
 
 class TrainingBatch(NamedTuple):
     """What a training step sees."""
@@ -23,12 +25,13 @@ def training_batches(
     seed: int,
     max_size: int = 20,
     max_clip: int = 3,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: np.ndarray | slice = _ALL,
 ) -> grain.DatasetIterator:
     """An endless, resumable iterator of TrainingBatch; people are reshuffled every pass.
 
-    The draws depend on `seed` and a batch's position alone, so the iterator's state is one number.
+    The draws depend on `seed` and a batch's position alone, so the iterator's state is one number. Every
+    process that trains draws the whole batch, which is cheap, and gathers its own rows: how many they are
+    changes nothing.
 
     Args:
       table: faces of the people to train on.
@@ -36,23 +39,17 @@ def training_batches(
       seed: of the shuffles and the draws.
       max_size: N, the largest template.
       max_clip: frames a clip, at most.
-      process_index: of this process; each takes every `process_count`-th of the shuffled people, so that
-        in a pass of them all every person comes once.
-      process_count: of processes that train together.
+      rows: of each batch that this process loads.
     """
     sampler = TemplateSampler(table, max_size, max_clip)
 
     def draw(people: np.ndarray, rng: np.random.Generator) -> TrainingBatch:
-        # Processes are given equal generators: their streams are laid 2^128 draws apart.
-        rng = np.random.Generator(rng.bit_generator.jumped(process_index))
-        rows, mask = sampler.draw(people, rng)
+        faces, mask = (array[rows] for array in sampler.draw(people, rng))
         # Padding repeats row 0: the mask keeps it out, and a gather beats a gather and a fill.
-        face_set = FaceSet(table.embeddings[rows], table.norms[rows], mask)
-        return TrainingBatch(face_set, people.astype(np.int32))
+        face_set = FaceSet(table.embeddings[faces], table.norms[faces], mask)
+        return TrainingBatch(face_set, people[rows].astype(np.int32))
 
     people = grain.MapDataset.range(len(sampler.people)).seed(seed).shuffle()
-    if process_count > 1:  # a slice of all of them would shift the draws that follow
-        people = people[process_index::process_count]
     dataset = people.repeat().batch(batch_size).random_map(draw)
     # Two threads keep ahead of a step; deeper buffers only hold memory.
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

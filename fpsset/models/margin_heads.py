@@ -5,6 +5,7 @@ elsewhere; they differ in the angular margin a and the additive margin b.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ def margin_logits(
 
     Args:
       cosine: [B, C] float32 in (-1, 1).
-      labels: [B] int, the target classes.
+      labels: [B] int, the target classes; a row whose label is not in [0, C) has none.
       angular: [B] margins in radians, added to the target's angle.
       additive: [B] margins, taken from the target's cosine.
       scale: s.
@@ -30,11 +31,28 @@ def margin_logits(
     Returns:
       [B, C] float32 logits.
     """
-    target = jnp.take_along_axis(cosine, labels[:, None], axis=1)[:, 0]
+    place = jnp.clip(labels, 0, cosine.shape[1] - 1)
+    target = jnp.take_along_axis(cosine, place[:, None], axis=1)[:, 0]
     theta = jnp.clip(jnp.arccos(target) + angular, _COSINE_LIMIT, jnp.pi - _COSINE_LIMIT)
     moved = jnp.cos(theta) - additive
     is_target = jnp.arange(cosine.shape[1])[None, :] == labels[:, None]
     return scale * jnp.where(is_target, moved[:, None], cosine)
+
+
+def cosines(descriptor: jax.Array, kernel: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Cosines of unit descriptors [B, D] and columns [D, C], their product in `dtype`; kept off -1 and 1."""
+    # The columns' lengths divide the product, so that no unit kernel is written.
+    lengths = jnp.maximum(safe_length(kernel, axis=0), 1e-12)
+    cosine = project("bd,dc->bc", descriptor, kernel.astype(dtype)) / lengths[None]
+    return jnp.clip(cosine, -1 + _COSINE_LIMIT, 1 - _COSINE_LIMIT)
+
+
+class HeadTerms(NamedTuple):
+    """What a head makes logits from, beside descriptors."""
+
+    kernel: jax.Array  # [D, columns]; those from C on are zero and belong to no class
+    angular: jax.Array  # [B] margins, as of `margin_logits`
+    additive: jax.Array  # [B]
 
 
 class _MarginHead(nn.Module):
@@ -43,16 +61,23 @@ class _MarginHead(nn.Module):
     Attributes:
       num_classes: C.
       dtype: of the product of descriptors and columns, float32 or bfloat16.
+      columns: of the kernel, at least C, so that they can be split evenly; C when None.
     """
 
     num_classes: int
     dtype: jnp.dtype = dataclasses.field(default=jnp.float32, kw_only=True)
+    columns: int | None = dataclasses.field(default=None, kw_only=True)
 
     def margins(self, norms: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """Angular and additive margin per row: [B] -> ([B], [B])."""
         raise AssertionError("a head defines its margins")
 
     @nn.compact
+    def terms(self, dim: int, norm: jax.Array, *, train: bool = False) -> HeadTerms:
+        """The kernel, and the margins of sets of the norms [B]; arguments as of a call."""
+        kernel = self.param("kernel", self._draw_kernel, dim)
+        return HeadTerms(kernel, *self.margins(norm, train))
+
     def __call__(self, descriptor, norm, labels, *, train: bool = False) -> jax.Array:
         """Logits of unit descriptors.
 
@@ -65,17 +90,14 @@ class _MarginHead(nn.Module):
         Returns:
           [B, C] float32 logits, for a softmax cross-entropy.
         """
-        kernel = self.param(
-            "kernel",
-            nn.initializers.variance_scaling(1.0, "fan_in", "normal"),
-            (descriptor.shape[-1], self.num_classes),
-        )
-        # The columns' lengths divide the product, so that no unit kernel is written.
-        lengths = jnp.maximum(safe_length(kernel, axis=0), 1e-12)
-        cosine = project("bd,dc->bc", descriptor, kernel.astype(self.dtype)) / lengths[None]
-        cosine = jnp.clip(cosine, -1 + _COSINE_LIMIT, 1 - _COSINE_LIMIT)
-        angular, additive = self.margins(norm, train)
+        kernel, angular, additive = self.terms(descriptor.shape[-1], norm, train=train)
+        cosine = cosines(descriptor, kernel[:, : self.num_classes], self.dtype)
         return margin_logits(cosine, labels, angular, additive, self.scale)
+
+    def _draw_kernel(self, key: jax.Array, dim: int) -> jax.Array:
+        draw = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+        padding = (self.columns or self.num_classes) - self.num_classes
+        return jnp.pad(draw(key, (dim, self.num_classes)), ((0, 0), (0, padding)))
 
 
 class AdaFaceHead(_MarginHead):

@@ -22,6 +22,8 @@ from fpsset.ops.masking import project, zero_padding
 _NEVER = -1e30
 # Rows of a block over all sets of the batch: keys and values of 2,048 rows stay in a CPU's cache.
 _BLOCK_ROWS = 2048
+# The least, whatever the batch: a large one may be split over devices, of which nothing is known here.
+_LEAST_SLOTS = 32
 
 
 class AttentionParams(NamedTuple):
@@ -148,7 +150,7 @@ def _pool(absorbed, memory, mask, keys_values, dropout, block_size):
     """Per query row [*B, R]: sum of exp(logit - max), the same after dropout, and of that times values."""
     slots, batch = mask.shape[-1], mask.shape[:-1]
     if block_size is None:
-        block_size = jax.core.max_dim(_BLOCK_ROWS // jax.core.max_dim(math.prod(batch), 1), 1)
+        block_size = jax.core.max_dim(_BLOCK_ROWS // jax.core.max_dim(math.prod(batch), 1), _LEAST_SLOTS)
     # These take the symbolic sizes of an export too.
     block_size = jax.core.min_dim(block_size, slots)
 

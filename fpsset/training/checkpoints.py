@@ -2,43 +2,68 @@
 
 import contextlib
 import dataclasses
+import errno
+import functools
 import logging
-import pathlib
+import os
+import sys
+import time
 from collections.abc import Iterator
 
 import grain
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from fpsset.errors import InputError
+from fpsset.files import as_path
+from fpsset.progress import StepProgress
 from fpsset.training.state import TrainState
 from fpsset.weights import AggregatorCard
 
-_FORMAT = 1
+FORMAT = 2  # 1 had the data position in a file of each process
+_ASIDE = "damaged_checkpoints"
 _SCORE = "score"
 
 
 class Checkpoints:
-    """The checkpoints under a workdir: the latest and the best by validation are kept.
+    """The checkpoints under a workdir: the two newest and the best by validation are kept.
 
-    Use as a context manager; leaving it waits for the last save.
+    All processes of a run call the same methods at the same steps. Use as a context manager; leaving it
+    waits for the last save.
+
+    Raises:
+      InputError: a checkpoint cannot be written, as on a full disk; those before it stay.
     """
 
-    def __init__(self, workdir: pathlib.Path):
-        """Opens `workdir`/checkpoints, which is made if missing."""
+    def __init__(self, workdir: str | os.PathLike):
+        """Opens `workdir`/checkpoints, which is made if missing; what a killed save left is removed."""
+        ignore_late_ends()
+        self._folder = as_path(workdir, absolute=True) / "checkpoints"
         policies = ocp.checkpoint_managers
-        best = policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
-        keep = policies.AnyPreservationPolicy([policies.LatestN(n=1), best])
+        best = policies.BestN(get_metric_fn=score_of, n=1, keep_checkpoints_without_metrics=False)
+        # Two, so that there is one to go back to where the newest turns out damaged.
+        keep = policies.AnyPreservationPolicy([policies.LatestN(n=2), best])
         self._manager = ocp.CheckpointManager(
-            workdir.absolute() / "checkpoints",
-            options=ocp.CheckpointManagerOptions(preservation_policy=keep, best_fn=_score),
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=keep, best_fn=score_of, cleanup_tmp_directories=True
+            ),
         )
 
     def __enter__(self) -> "Checkpoints":
+        logging.getLogger("absl").addFilter(_is_not_of_orbax)
         return self
 
-    def __exit__(self, *_) -> None:
-        self._manager.close()
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            with self._writing():
+                self._manager.close()
+        except InputError:
+            if error is None:
+                raise
+        finally:
+            logging.getLogger("absl").removeFilter(_is_not_of_orbax)
 
     def latest_step(self) -> int | None:
         """The step of the newest checkpoint, None where there is none."""
@@ -60,97 +85,118 @@ class Checkpoints:
             return
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            data=grain.checkpoint.CheckpointSave(batches),
-            card=ocp.args.JsonSave({"format": _FORMAT, **dataclasses.asdict(card)}),
+            data=ocp.args.JsonSave({"batches": batches.get_state(), "sums": _sums(state)}),
+            card=ocp.args.JsonSave({"format": FORMAT, **dataclasses.asdict(card)}),
         )
-        self._manager.save(step, args=items, metrics=None if score is None else {_SCORE: score})
+        with self._writing():
+            self._manager.save(step, args=items, metrics=None if score is None else {_SCORE: score})
 
     def restore(self, state: TrainState, batches: grain.DatasetIterator) -> TrainState:
-        """The newest checkpoint's state; `batches` is moved to its position.
+        """The newest checkpoint's state, and `batches` moved to its position; `state` where there is none.
+
+        A checkpoint that cannot be read, or holds other numbers than were saved, is named on stderr and
+        moved aside, and the one before it is taken. The kernel may have other padding than is wanted.
 
         Args:
-          state: a fresh state, for shapes and types.
+          state: a fresh state, for shapes, types and places.
           batches: a fresh iterator over the same data.
+
+        Raises:
+          InputError: there are checkpoints, but none that can be read.
         """
+        damaged = []
+        while (step := self.latest_step()) is not None:
+            try:
+                restored, position = self._read(step, state)
+            except Exception as error:  # whatever damage makes Orbax raise
+                damaged.append(step)
+                self._put_aside(step, first_line(error))
+                continue
+            batches.set_state(position)
+            return restored
+        if damaged:
+            raise InputError(
+                f"{self._folder}: no checkpoint can be read (steps {damaged}, now in {_ASIDE}/); "
+                "give another --workdir"
+            )
+        return state
+
+    def _read(self, step: int, state: TrainState) -> tuple[TrainState, dict]:
+        wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         restored = self._manager.restore(
-            self._manager.latest_step(),
+            step,
+            # Not strict: a kernel is padded with zeros, or loses columns of zeros.
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, state)),
-                data=grain.checkpoint.CheckpointRestore(batches),
+                state=ocp.args.StandardRestore(wanted, strict=False), data=ocp.args.JsonRestore()
             ),
         )
-        return restored.state
+        if _sums(restored.state) != restored.data["sums"]:
+            raise ValueError("its numbers are not those that were saved")
+        return restored.state, restored.data["batches"]
 
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Orbax warns of the items that are left unread and of reading only: both are meant."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-@_quiet()
-def read_params(path: pathlib.Path) -> tuple[dict, AggregatorCard, str]:
-    """The aggregator's parameters of a checkpoint.
-
-    Args:
-      path: a workdir (its best checkpoint), a `checkpoints` folder, or one checkpoint in it.
-
-    Returns:
-      (tree under 'params', the model's card, the checkpoint's path from the workdir's name on).
-
-    Raises:
-      InputError: there is no checkpoint, or it is not one of this package.
-    """
-    path = pathlib.Path(path).absolute()
-    step = None
-    if path.name.isdigit() and (path / "state").is_dir():
-        path, step = path.parent, int(path.name)
-    elif (path / "checkpoints").is_dir():
-        path = path / "checkpoints"
-    if not path.is_dir():
-        raise InputError(
-            f"{path}: no such folder; give a workdir that holds checkpoints/, or train one first"
+    def _put_aside(self, step: int, problem: str) -> None:
+        StepProgress.say(
+            f"warning: {self._folder / str(step)}: cannot be read ({problem}); moved to {_ASIDE}/, "
+            "and the checkpoint before it is used"
         )
-    handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    handlers.add("state", ocp.args.PyTreeRestore, ocp.PyTreeCheckpointHandler())
-    handlers.add("card", ocp.args.JsonRestore, ocp.JsonCheckpointHandler())
-    options = ocp.CheckpointManagerOptions(best_fn=_score, read_only=True)
-    with ocp.CheckpointManager(path, options=options, handler_registry=handlers) as manager:
-        if step is None:
-            step = manager.best_step()
-        if step is None:
-            step = manager.latest_step()
-        if step is None:
-            raise InputError(f"{path}: holds no checkpoint; train one first, or give another workdir")
-        if not all((path / str(step) / item).is_dir() for item in ("card", "state")):
-            raise InputError(f"{path / str(step)}: is not a checkpoint of fpsset")
-        fields = dict(manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card)
-        if fields.pop("format", None) != _FORMAT:
-            raise InputError(f"{path / str(step)}: was written by another version of fpsset")
-        params = _restore_aggregator(manager, step)
-    return params, AggregatorCard(**fields), "/".join((*path.parts[-2:], str(step)))
+        if jax.process_index() == 0:
+            aside = self._folder.parent / _ASIDE
+            aside.mkdir(exist_ok=True)
+            (self._folder / str(step)).rename(aside / f"{step}-{time.time_ns()}")
+        ocp.multihost.sync_global_processes("fpsset:put_aside")
+        self._manager.reload()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Says in one line that a checkpoint could not be written; saves end in the background, later."""
+        try:
+            yield
+        except Exception as error:
+            good = [int(path.name) for path in self._folder.iterdir() if path.name.isdigit()]
+            raise InputError(
+                f"{self._folder}: a checkpoint could not be written ({first_line(error)}); "
+                + (f"the last good one is of step {max(good)}" if good else "there is none before it")
+                + "; make room, and the same command goes on"
+            ) from error
 
 
-def _restore_aggregator(manager: ocp.CheckpointManager, step: int) -> dict:
-    """Reads the aggregator's arrays alone, onto this process's first device."""
-    metadata = manager.item_metadata(step).state
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    wanted = {"params": {"aggregator": metadata["params"]["aggregator"]}}
-    target = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), wanted
-    )
-    restore = ocp.args.PyTreeRestore(
-        target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
-    )
-    restored = manager.restore(step, args=ocp.args.Composite(state=restore))
-    return restored.state["params"]["aggregator"]
+@jax.jit
+def _words(state: TrainState) -> jax.Array:
+    def words(leaf):
+        return jnp.sum(jax.lax.bitcast_convert_type(leaf, jnp.uint32), dtype=jnp.uint32)
+
+    return jnp.stack([words(leaf) for leaf in jax.tree.leaves(state)])
 
 
-def _score(metrics: dict[str, float]) -> float:
+def _sums(state: TrainState) -> list[int]:
+    """A sum of the 32-bit words of each array: the same on any devices, and with any padding by zeros."""
+    return jax.device_get(_words(state)).tolist()
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    """What fails in its threads is raised here too, and said in one line."""
+    return "orbax" not in record.pathname
+
+
+@functools.cache
+def ignore_late_ends() -> None:
+    """Reads and writes that end after another has failed report to a closed event loop: many lines each."""
+    before = sys.unraisablehook
+
+    def hook(error) -> None:
+        if "Event loop is closed" not in str(error.exc_value):
+            before(error)
+
+    sys.unraisablehook = hook
+
+
+def first_line(error: Exception) -> str:
+    """What the disk says of an error where it says something, else the error's first line."""
+    texts = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO))
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return next((text for text in texts if text in str(error)), lines[0][:200])
+
+
+def score_of(metrics: dict[str, float]) -> float:
+    """By which the best checkpoint is told."""
     return metrics[_SCORE]

@@ -6,11 +6,13 @@ from typing import Any
 
 import grain
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, split_people
 from fpsset.data.pipeline import TrainingBatch, training_batches
 from fpsset.errors import InputError
+from fpsset.parallel.mesh import process_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +20,10 @@ class TrainingFaces:
     """Batches to train on and people to validate with; `faces_of_images` makes them from images.
 
     Attributes:
-      batches: endless and resumable.
-      to_sets: (an item of `batches`, steps done before it) -> TrainingBatch. Nothing in it is trained.
+      mesh: of the devices that share every batch.
+      batches: endless and resumable, of the rows that this process has.
+      to_sets: (an item of `batches` on the mesh, steps done before it) -> TrainingBatch. Nothing in it is
+        trained.
       held_out: faces of people that no batch shows, with scaled norms.
       people: C, whose positions are the labels.
       dim: D, the width of the embeddings.
@@ -29,6 +33,7 @@ class TrainingFaces:
       summary: of the faces to train on, in words.
     """
 
+    mesh: Mesh
     batches: grain.DatasetIterator
     to_sets: Callable[[Any, int], TrainingBatch]
     held_out: FeatureTable
@@ -40,22 +45,29 @@ class TrainingFaces:
     summary: str
 
 
-def faces_of_table(config: ConfigDict, table: FeatureTable) -> TrainingFaces:
+def faces_of_table(config: ConfigDict, table: FeatureTable, mesh: Mesh) -> TrainingFaces:
     """The faces of a feature file.
 
     Args:
       config: checked configuration.
       table: validation people included.
+      mesh: of the devices to train on.
 
     Raises:
-      InputError: fewer than four people, or norms that cannot be scaled.
+      InputError: fewer than four people, norms that cannot be scaled, or batches that do not split evenly.
     """
     scale = norm_scale(table, config.data.norm_mean)
     seen, held_out = split_people(table.with_norm_scale(scale), config.data.holdout, config.seed)
     people = len(np.unique(seen.subject))
     return TrainingFaces(
+        mesh=mesh,
         batches=training_batches(
-            seen, config.batch_size, config.seed, config.data.max_size, config.data.max_clip
+            seen,
+            config.batch_size,
+            config.seed,
+            config.data.max_size,
+            config.data.max_clip,
+            process_rows(config.batch_size, mesh),
         ),
         to_sets=lambda batch, _: batch,
         held_out=held_out,

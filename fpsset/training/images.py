@@ -7,28 +7,27 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from fpsset.data.augmentation import augment
 from fpsset.data.feature_table import FeatureTable, held_out, require_people
 from fpsset.data.image_files import UnreadableImage, require_pillow
-from fpsset.data.image_pipeline import ImageBatch, ImageSource, image_batches, read_crop
-from fpsset.data.pipeline import TrainingBatch
+from fpsset.data.image_pipeline import ImageSource, image_batches, read_crop
 from fpsset.embedding import embed
 from fpsset.errors import InputError
-from fpsset.face_set import FaceSet
 from fpsset.models.iresnet import IMAGE_SIZE
+from fpsset.parallel.mesh import process_rows
 from fpsset.progress import StepProgress
+from fpsset.training.clips import clips_to_sets
 from fpsset.training.faces import TrainingFaces, norm_scale
-from fpsset.training.state import stream_key
 from fpsset.weights import BackboneCard
 
 _SHOWN = 10  # unreadable images that are named
 
 
 def faces_of_images(
-    config: ConfigDict, source: ImageSource, card: BackboneCard, variables: dict
+    config: ConfigDict, source: ImageSource, card: BackboneCard, variables: dict, mesh: Mesh
 ) -> TrainingFaces:
     """The faces of aligned crops.
 
@@ -41,11 +40,14 @@ def faces_of_images(
       source: validation people included.
       card: of the backbone.
       variables: of the backbone, on the device.
+      mesh: of the devices to train on.
 
     Raises:
-      InputError: fewer than four people with images that can be read, or norms that cannot be scaled.
+      InputError: fewer than four people with images that can be read, norms that cannot be scaled, or
+        batches that do not split evenly.
     """
     require_pillow()
+    ours = process_rows(config.batch_size, mesh)
     require_people(source, 4)
     rows = _readable(source, config)
     out = held_out(source.subject[rows], config.data.holdout, config.seed)
@@ -57,14 +59,16 @@ def faces_of_images(
     parts = (source.fingerprint(), card.digest, str(dtype))
     to_sets = functools.partial(
         clips_to_sets,
-        variables,
+        jax.device_put(variables, NamedSharding(mesh, P())),
         root=jax.random.key(config.seed),
         norm_scale=scale,
         card=card,
         dtype=dtype,
         at_once=config.backbone.batch_size,
+        mesh=mesh,
     )
     return TrainingFaces(
+        mesh=mesh,
         batches=image_batches(
             source,
             seen,
@@ -74,6 +78,7 @@ def faces_of_images(
             config.data.max_clip,
             IMAGE_SIZE,
             config.data.threads,
+            ours,
         ),
         to_sets=to_sets,
         held_out=plain.with_norm_scale(scale),
@@ -84,62 +89,6 @@ def faces_of_images(
         fingerprint=hashlib.sha256(repr(parts).encode()).hexdigest()[:16],
         summary=f"{len(seen)} images of {people} people",
     )
-
-
-@functools.partial(jax.jit, static_argnames=("card", "dtype", "at_once"))
-def clips_to_sets(
-    variables: dict,
-    batch: ImageBatch,
-    step: jax.Array | int,
-    root: jax.Array,
-    norm_scale: jax.Array | float,
-    card: BackboneCard,
-    dtype: jnp.dtype = jnp.float32,
-    at_once: int = 64,
-) -> TrainingBatch:
-    """Augments and embeds the frames of a batch; padded slots are not computed, and are zero.
-
-    Args:
-      variables: of the backbone.
-      batch: B templates of N slots.
-      step: int32 scalar; the stream 'augment' is folded from the root at it.
-      root: key of the run.
-      norm_scale: factor of the norms.
-      card: of the backbone.
-      dtype: of its convolutions.
-      at_once: frames that are embedded together; what is not needed of the last such group is empty work.
-
-    Returns:
-      TrainingBatch of float32.
-    """
-    variables = lax.stop_gradient(variables)
-    slots = batch.mask.size
-    at_once = min(at_once, slots)
-    key = stream_key(root, "augment", step)
-    template = jnp.arange(slots) // batch.mask.shape[1]
-    clip = template * batch.mask.shape[1] + batch.clip.reshape(-1)
-    images = jnp.asarray(batch.images).reshape(-1, *batch.images.shape[2:])
-    order = jnp.argsort(~batch.mask.reshape(-1), stable=True)  # real frames first
-
-    def embed_some(group: jax.Array, done: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        # The last group starts earlier where it would not fit; what it does again comes out the same.
-        frames = lax.dynamic_slice(order, (group * at_once,), (at_once,))
-        faces = augment(key, images[clip[frames]], clip[frames], frames)
-        found = embed(variables, card.normalize(255 * faces), dtype)
-        return tuple(into.at[frames].set(values) for into, values in zip(done, found, strict=True))
-
-    dim = jax.eval_shape(lambda: embed(variables, jnp.zeros((1, *images.shape[1:])), dtype))[0].shape[1]
-    groups = -(-batch.mask.sum() // at_once)
-    empty = jnp.zeros((slots, dim)), jnp.zeros(slots)
-    embeddings, norms = lax.fori_loop(0, groups, embed_some, empty)
-    # The last group's frames may be padding: they were computed, and are wiped here.
-    mask = jnp.asarray(batch.mask)
-    face_set = FaceSet(
-        jnp.where(mask[..., None], embeddings.reshape(*mask.shape, dim), 0),
-        jnp.where(mask, norms.reshape(mask.shape) * norm_scale, 0),
-        mask,
-    )
-    return TrainingBatch(face_set, batch.labels)
 
 
 def _readable(source: ImageSource, config: ConfigDict) -> np.ndarray:

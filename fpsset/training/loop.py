@@ -15,9 +15,12 @@ from fpsset.descriptors import describe
 from fpsset.errors import InputError, TrainingError
 from fpsset.evaluation.protocols import validation_tar
 from fpsset.evaluation.verification import all_pairs, far_name, reachable_far
+from fpsset.files import as_path
 from fpsset.interrupts import Interrupted, stop_requests
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.margin_heads import HEADS
+from fpsset.parallel import hosts
+from fpsset.parallel.mesh import local_copy, padded_classes, put_batch, sharded_init
 from fpsset.progress import StepProgress
 from fpsset.training.checkpoints import Checkpoints
 from fpsset.training.faces import TrainingFaces
@@ -34,7 +37,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> No
 
     Args:
       config: checked configuration.
-      workdir: gets checkpoints/, metrics.jsonl and config.json.
+      workdir: gets metrics.jsonl, and where `config.checkpoints` is empty checkpoints/ and config.json.
       faces: of the people to train on and to validate with.
 
     Raises:
@@ -42,8 +45,9 @@ def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> No
       TrainingError: the loss or its gradient stopped being finite.
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
+    mesh = faces.mesh
     model = _model(config, faces.dim)
-    head = _head(config, faces.people)
+    head = _head(config, faces.people, padded_classes(faces.people, mesh))
     optimizer = make_optimizer(config.optimizer)
     root = jax.random.key(config.seed)
     step_once = make_train_step(
@@ -53,8 +57,9 @@ def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> No
         root,
         score_scale=geometric(*config.model.score_scale, config.steps),
         temperature=geometric(*config.model.temperature, config.steps),
+        mesh=mesh,
     )
-    state = jax.jit(lambda: init_state(model, head, optimizer, root, faces.dim))()
+    state = sharded_init(lambda: init_state(model, head, optimizer, root, faces.dim), mesh)
     card = AggregatorCard(
         coreset_size=config.model.coreset_size,
         num_heads=config.model.num_heads,
@@ -65,46 +70,49 @@ def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> No
     )
     validate, metric = _validation(model, faces.held_out, config)
 
-    claim_workdir(workdir, config, faces.fingerprint)
+    kept = as_path(config.checkpoints or workdir)
+    hosts.first_alone(lambda: claim_workdir(kept, config, faces.fingerprint))
     with ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(workdir))
-        if checkpoints.latest_step() is not None:
-            state = checkpoints.restore(state, faces.batches)
+        checkpoints = stack.enter_context(Checkpoints(kept))
+        state = checkpoints.restore(state, faces.batches)
         done = int(state.step)
         if done >= config.steps:
             return
-        log = stack.enter_context(MetricsLog(workdir / "metrics.jsonl", done))
+        log = stack.enter_context(MetricsLog(workdir / "metrics.jsonl" if hosts.is_first() else None, done))
         stop = stack.enter_context(stop_requests())
         progress = stack.enter_context(StepProgress(config.steps, done, config.batch_size))
         progress.say(
             f"training on {faces.summary}, validating on {len(faces.held_out)} of "
             f"{len(set(faces.held_out.subject.tolist()))} others" + (f", from step {done}" if done else "")
         )
-        trace = stack.enter_context(StepTrace(config.profile, workdir / "profile"))
+        profile = config.profile if hosts.is_first() else ""
+        trace = stack.enter_context(StepTrace(profile, workdir / "profile"))
+        any_process = hosts.Agreement(mesh)
         pending = None  # metrics are read one step late, so that the device never waits for us
         started, logged = time.monotonic(), done
         for step in range(done + 1, config.steps + 1):
             with trace.step(step):
-                state, metrics = step_once(state, faces.to_sets(next(faces.batches), step - 1))
+                batch = put_batch(next(faces.batches), mesh)
+                state, metrics = step_once(state, faces.to_sets(batch, step - 1))
             if pending is not None:
                 progress.advance(f"loss {_check_finite(step - 1, pending):.3f}")
             pending = metrics
-            last = step == config.steps
-            if last or stop.asked or step % config.eval_every == 0 or step % config.log_every == 0:
+            last, stopping = step == config.steps, any_process(stop.asked)
+            if last or stopping or step % config.eval_every == 0 or step % config.log_every == 0:
                 _check_finite(step, metrics)
             if step % config.log_every == 0 or last:
                 rate = (step - logged) * config.batch_size / max(time.monotonic() - started, 1e-9)
                 log.write(step, templates_per_second=rate, **jax.device_get(metrics))
                 started, logged = time.monotonic(), step
             if last or step % config.eval_every == 0:
-                score = validate(state.params["aggregator"])
+                score = validate(local_copy(state.params["aggregator"]))
                 log.write(step, **{metric: score})
                 progress.say(f"step {step}: {metric} {score:.4f} on held-out people")
                 checkpoints.save(state, faces.batches, card, score)
                 started, logged = time.monotonic(), step
-            elif stop.asked:
+            elif stopping:
                 checkpoints.save(state, faces.batches, card, None)
-            if stop.asked and not last:
+            if stopping and not last:
                 raise Interrupted(
                     f"stopped at step {step} of {config.steps}; the same command goes on from there"
                 )
@@ -125,8 +133,9 @@ def _model(config: ConfigDict, dim: int) -> FaceCoresetNet:
     )
 
 
-def _head(config: ConfigDict, classes: int):
+def _head(config: ConfigDict, classes: int, columns: int):
     fields = {"num_classes": classes, "margin": config.head.margin, "scale": config.head.scale}
+    fields["columns"] = columns
     fields["dtype"] = jnp.dtype(config.model.dtype)
     if config.head.name == "adaface":
         fields["h"] = config.head.h

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.sharding import AbstractMesh, Mesh
 
 from fpsset.data.pipeline import TrainingBatch
+from fpsset.parallel.class_axis import margin_cross_entropy
 from fpsset.training.state import TrainState, stream_key
 
 Metrics = dict[str, jax.Array]
@@ -30,6 +32,7 @@ def make_train_step(
     root: jax.Array,
     score_scale: Callable[[jax.Array], jax.Array],
     temperature: Callable[[jax.Array], jax.Array],
+    mesh: Mesh | AbstractMesh | None = None,
 ) -> Callable[[TrainState, TrainingBatch], tuple[TrainState, Metrics]]:
     """Builds the jitted step. It donates the state given to it.
 
@@ -40,6 +43,8 @@ def make_train_step(
       root: key of the run; the streams 'gumbel' and 'dropout' are folded from it at each step.
       score_scale: schedule of the factor of the scores in the soft sampling.
       temperature: schedule of the softmax's temperature there.
+      mesh: of devices that share batches and classes, of `parallel.mesh`; None for one device. The
+        numbers do not depend on it.
 
     Returns:
       (state, batch) -> (state after it, float32 scalars from before it: loss, accuracy of the logits
@@ -55,18 +60,17 @@ def make_train_step(
             score_scale=score_scale(state.step),
             rngs={name: stream_key(root, name, state.step) for name in ("gumbel", "dropout")},
         )
-        logits, updated = head.apply(
+        terms, updated = head.apply(
             {"params": params["head"], "batch_stats": state.batch_stats},
-            out.descriptor,
+            out.descriptor.shape[-1],
             out.norm,
-            batch.labels,
             train=True,
+            method="terms",
             mutable=["batch_stats"],
         )
-        loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels))
-        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
-        stats = updated.get("batch_stats", {})
-        return loss, (stats, {"loss": loss, "accuracy": accuracy, "norm": jnp.mean(out.norm)})
+        losses, correct = margin_cross_entropy(head, terms, out.descriptor, batch.labels, mesh)
+        loss, stats = jnp.mean(losses), updated.get("batch_stats", {})
+        return loss, (stats, {"loss": loss, "accuracy": jnp.mean(correct), "norm": jnp.mean(out.norm)})
 
     def step(state: TrainState, batch: TrainingBatch) -> tuple[TrainState, Metrics]:
         grads, (stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params, state, batch)

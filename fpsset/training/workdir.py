@@ -13,7 +13,7 @@ from fpsset.files import replacing, write_json
 _FREE = frozenset(
     """mode weights steps log_every eval_every
     data.train data.eval data.eval_features data.pairs data.protocol data.eval_people data.threads
-    backbone.weights profile compilation_cache
+    backbone.weights profile compilation_cache checkpoints
     evaluation.convention evaluation.faces_per_batch evaluation.fps_gamma
     evaluation.pooling evaluation.resamples""".split()
 )
@@ -25,8 +25,11 @@ class MetricsLog:
     Use as a context manager.
     """
 
-    def __init__(self, path: pathlib.Path, done: int):
-        """Opens `path` for appending after step `done`."""
+    def __init__(self, path: pathlib.Path | None, done: int):
+        """Opens `path` for appending after step `done`; without one nothing is written."""
+        self._file = None
+        if path is None:
+            return
         lines = path.read_text().splitlines() if path.is_file() else []
         kept = [line for line in lines if _step(line) <= done]
         with replacing(path) as beside:
@@ -37,20 +40,26 @@ class MetricsLog:
         return self
 
     def __exit__(self, *_) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
 
     def write(self, step: int, **values) -> None:
         """A line of numbers about a step."""
+        if not self._file:
+            return
         fields = {"step": step, **{name: float(value) for name, value in values.items()}}
-        self._file.write(json.dumps(fields) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(fields) + "\n")
+            self._file.flush()
+        except OSError as error:  # of a full disk, which does not say where
+            raise OSError(error.errno, error.strerror, self._file.name) from error
 
 
 def claim_workdir(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -> None:
     """Writes config.json, or checks that the workdir's own asks for the same training.
 
     Args:
-      workdir: of the run.
+      workdir: of the run; where its checkpoints go.
       config: of the run.
       fingerprint: of the training faces; they may have moved, their content may not differ.
 

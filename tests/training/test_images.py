@@ -10,7 +10,9 @@ from fpsset.data.augmentation import augment
 from fpsset.data.image_pipeline import ImageBatch
 from fpsset.errors import InputError
 from fpsset.models.iresnet import IResNetConfig, fold
-from fpsset.training.images import clips_to_sets, faces_of_images
+from fpsset.parallel.mesh import data_mesh, put_batch
+from fpsset.training.clips import clips_to_sets
+from fpsset.training.images import faces_of_images
 from fpsset.training.state import stream_key
 from fpsset.weights import BackboneCard
 from tests.image_source import make_source
@@ -19,6 +21,7 @@ from tests.torch_files import random_variables
 TINY = IResNetConfig((1, 1, 1, 1))
 CARD = BackboneCard("tiny", "bgr", 127.5, 127.5, "abcd")
 ROOT = jax.random.key(7)
+MESH = data_mesh(jax.devices()[:1])
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,15 @@ def test_steps_differ_and_share_a_compilation_and_groups_do_not_matter(variables
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-5)
 
 
+def test_devices_share_a_batch_and_draw_as_one_does(variables, batch):
+    mesh = data_mesh(jax.devices()[:2])
+    whole = clips_to_sets(variables, batch, 4, ROOT, 2.0, CARD, at_once=3)
+    shared = clips_to_sets(variables, put_batch(batch, mesh), 4, ROOT, 2.0, CARD, at_once=3, mesh=mesh)
+    assert shared.face_set.norms.sharding.shard_shape((2, 3)) == (1, 3)
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(shared), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-5)
+
+
 def test_no_gradient_reaches_the_backbone(variables, batch):
     def total(variables):
         return clips_to_sets(variables, batch, 0, ROOT, 1.0, CARD, at_once=3).face_set.embeddings.sum()
@@ -90,7 +102,7 @@ def config_for(**fields):
 def test_held_out_people_are_embedded_as_they_are_and_never_trained_on(variables, capsys):
     source = make_source(6, 2)
     source.encoded[3] = b"no image"
-    faces = faces_of_images(config_for(), source, CARD, variables)
+    faces = faces_of_images(config_for(), source, CARD, variables, MESH)
     err = capsys.readouterr().err
     assert (
         "unreadable: image 3 of test: not a whole image" in err and "1 of 12 images of test are left" in err
@@ -110,14 +122,14 @@ def test_held_out_people_are_embedded_as_they_are_and_never_trained_on(variables
             assert not seen & {image.tobytes() for image in images[: clip[mask].max() + 1]}
     sets = faces.to_sets(batch, 6)
     assert sets.face_set.embeddings.shape == (2, 3, 512)
-    fewer = faces_of_images(config_for(norm_mean=0.0), make_source(4, 1), CARD, variables)
+    fewer = faces_of_images(config_for(norm_mean=0.0), make_source(4, 1), CARD, variables, MESH)
     assert fewer.norm_scale == 1 and fewer.fingerprint != faces.fingerprint
 
 
 def test_too_few_people_are_said(variables):
     with pytest.raises(InputError, match=r"test: column 'subject' holds 3 subject\(s\); at least 4"):
-        faces_of_images(config_for(), make_source(3, 1), CARD, variables)
+        faces_of_images(config_for(), make_source(3, 1), CARD, variables, MESH)
     source = make_source(4, 1)
     source.encoded[0] = b""
     with pytest.raises(InputError, match="test: shows 3 people in images that can be read; training needs 4"):
-        faces_of_images(config_for(), source, CARD, variables)
+        faces_of_images(config_for(), source, CARD, variables, MESH)

@@ -1,0 +1,134 @@
+"""What a training step costs on many chips, from the programs that XLA compiles for them.
+
+python benchmarks/cost_model.py [--classes 200000] [--per-chip 64] [--chips 1 8 64 256]
+
+Nothing is run: the step is compiled for so many CPU devices, and its program read. Multiply-adds and bytes
+are of XLA's cost analysis, per chip; messages are counted from the program. Times are those of a chip's
+published rates, a bound from below: the longer of arithmetic and memory, then the messages around a ring.
+"""
+
+import argparse
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fpsset
+from fpsset.config import base_config
+from fpsset.data.pipeline import TrainingBatch
+from fpsset.parallel.mesh import batch_shapes, data_mesh, padded_classes, state_shapes
+from fpsset.training.optimizer import make_optimizer
+from fpsset.training.state import init_state
+from fpsset.training.step import geometric, make_train_step
+
+DIM, SLOTS = 512, 20
+_KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+_BYTES = {"f32": 4, "s32": 4, "u32": 4, "bf16": 2, "pred": 1}
+
+
+class Cost(NamedTuple):
+    """Of one step, per chip."""
+
+    multiply_adds: float
+    bytes: float  # read and written by the operations
+    state: int  # bytes of parameters, moments and batch
+    beside: int  # bytes of memory beside them
+    messages: dict[str, tuple[int, float]]  # kind -> number, bytes that a chip sends
+
+
+def step_cost(chips: int, per_chip: int, classes: int) -> Cost:
+    """Compiles the step for so many chips and reads its program."""
+    mesh = data_mesh(jax.devices()[:chips])
+    model, head = fpsset.FaceCoresetNet(), fpsset.AdaFaceHead(classes, columns=padded_classes(classes, mesh))
+    optimizer, root = make_optimizer(base_config().optimizer), jax.random.key(0)
+    constant = geometric(1.0, 1.0, 10)
+    step = make_train_step(model, head, optimizer, root, constant, constant, mesh)
+    shape = (chips * per_chip, SLOTS)
+    batch = TrainingBatch(
+        fpsset.FaceSet(
+            jax.ShapeDtypeStruct((*shape, DIM), jnp.float32),
+            jax.ShapeDtypeStruct(shape, jnp.float32),
+            jax.ShapeDtypeStruct(shape, jnp.bool_),
+        ),
+        jax.ShapeDtypeStruct(shape[:1], jnp.int32),
+    )
+    state = state_shapes(lambda: init_state(model, head, optimizer, root, DIM), mesh)
+    program = step.lower(state, batch_shapes(batch, mesh)).compile()
+    analysis, memory = program.cost_analysis(), program.memory_analysis()
+    return Cost(
+        analysis["flops"] / 2,
+        analysis["bytes accessed"],
+        memory.argument_size_in_bytes,
+        memory.temp_size_in_bytes,
+        messages(program.as_text(), chips),
+    )
+
+
+def messages(program: str, chips: int) -> dict[str, tuple[int, float]]:
+    """Messages between chips in HLO: kind -> (number, bytes that each chip sends around a ring)."""
+    found: dict[str, tuple[int, float]] = {}
+    for results, kind in re.findall(rf"= (.*?) ({'|'.join(_KINDS)})(?:-start)?\(", program):
+        size = sum(
+            _BYTES[dtype] * np.prod([int(n) for n in shape.split(",") if n])
+            for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", results)
+        )
+        # Of the whole, a ring sends all but a chip's own part, and in an all-reduce twice.
+        whole = size * chips if kind == "reduce-scatter" else size
+        sent = whole * (chips - 1) / chips * (2 if kind == "all-reduce" else 1)
+        number, total = found.get(kind, (0, 0.0))
+        found[kind] = number + 1, total + sent
+    return found
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--classes", type=int, default=200_000)
+    parser.add_argument("--per-chip", type=int, default=64, help="templates of 20 faces")
+    parser.add_argument("--chips", type=int, nargs="+", default=[1, 8, 64, 256])
+    # A TPU v5e's published rates of bfloat16 products, memory and links one way; the delay is a guess.
+    parser.add_argument("--flops", type=float, default=197e12)
+    parser.add_argument("--memory", type=float, default=819e9, help="bytes/s")
+    parser.add_argument("--link", type=float, default=100e9, help="bytes/s that a chip sends")
+    parser.add_argument("--delay", type=float, default=10e-6, help="seconds a message")
+    args = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", max(args.chips))
+    from timing import show
+
+    rows, notes = [], []
+    for chips in args.chips:
+        cost = step_cost(chips, args.per_chip, args.classes)
+        work = max(2 * cost.multiply_adds / args.flops, cost.bytes / args.memory)
+        number = sum(n for n, _ in cost.messages.values())
+        sent = sum(b for _, b in cost.messages.values())
+        talk = sent / args.link + number * args.delay
+        rows.append(
+            [
+                f"{chips}",
+                f"{chips * args.per_chip:,}",
+                f"{cost.multiply_adds / 1e9:.1f}",
+                f"{cost.bytes / 1e9:.2f}",
+                f"{cost.state / 2**20:,.0f}",
+                f"{cost.beside / 2**20:,.0f}",
+                f"{number}",
+                f"{sent / 1e6:.1f}",
+                f"{1e3 * work:.2f}",
+                f"{1e3 * talk:.2f}",
+                f"{chips * args.per_chip / (work + talk):,.0f}",
+            ]
+        )
+        kinds = [f"{n} {kind}" for kind, (n, _) in sorted(cost.messages.items())]
+        notes.append(f"messages on {chips} chips: {', '.join(kinds) or 'none'}")
+    columns = [
+        *("chips", "batch", "G mul-add", "GB moved", "MiB state", "beside"),
+        *("messages", "MB sent", "ms work", "ms talk", "sets/s"),
+    ]
+    title = f"A step, per chip: {args.classes:,} classes, {args.per_chip} templates of {SLOTS} faces a chip"
+    show(title, columns, rows, notes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Clips of images to face sets: augmented and embedded by a frozen backbone, where they lie."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from fpsset.data.augmentation import augment
+from fpsset.data.image_pipeline import ImageBatch
+from fpsset.data.pipeline import TrainingBatch
+from fpsset.embedding import embed
+from fpsset.face_set import FaceSet
+from fpsset.ops.masking import zero_padding
+from fpsset.parallel.mesh import AXIS
+from fpsset.training.state import stream_key
+from fpsset.weights import BackboneCard
+
+
+@functools.partial(jax.jit, static_argnames=("card", "dtype", "at_once", "mesh"))
+def clips_to_sets(
+    variables: dict,
+    batch: ImageBatch,
+    step: jax.Array | int,
+    root: jax.Array,
+    norm_scale: jax.Array | float,
+    card: BackboneCard,
+    dtype: jnp.dtype = jnp.float32,
+    at_once: int = 64,
+    mesh: Mesh | None = None,
+) -> TrainingBatch:
+    """Augments and embeds the frames of a batch; padded slots are not computed, and are zero.
+
+    Each device does the templates that it holds, by itself; what it draws depends on their places in the
+    whole batch.
+
+    Args:
+      variables: of the backbone.
+      batch: B templates of N slots.
+      step: int32 scalar; the stream 'augment' is folded from the root at it.
+      root: key of the run.
+      norm_scale: factor of the norms.
+      card: of the backbone.
+      dtype: of its convolutions.
+      at_once: frames that are embedded together; what is not needed of the last such group is empty work.
+      mesh: of the devices that hold the batch by rows; None for one device.
+
+    Returns:
+      TrainingBatch of float32.
+    """
+    variables, key = lax.stop_gradient(variables), stream_key(root, "augment", step)
+    embed_clips = functools.partial(_embed_clips, card=card, dtype=dtype, at_once=at_once)
+    first = jnp.arange(len(batch.labels))  # a device finds its own first place in its part
+    if mesh is not None and mesh.size > 1:
+        specs = (P(), P(), P(AXIS), P(AXIS))
+        # Nothing is reduced over devices, which is what the check is about; loops differ in length.
+        embed_clips = jax.shard_map(
+            embed_clips, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False
+        )
+    face_set = embed_clips(variables, key, first, batch)
+    return TrainingBatch(face_set.replace(norms=face_set.norms * norm_scale), batch.labels)
+
+
+def _embed_clips(
+    variables: dict, key: jax.Array, places: jax.Array, batch: ImageBatch, card: BackboneCard, dtype, at_once
+) -> FaceSet:
+    """The sets of templates whose places in the whole batch are given, rising by ones."""
+    slots = batch.mask.size
+    at_once = min(at_once, slots)
+    first = places[0] * batch.mask.shape[1]  # number of the first frame
+    template = jnp.arange(slots) // batch.mask.shape[1]
+    clip = template * batch.mask.shape[1] + batch.clip.reshape(-1)
+    images = jnp.asarray(batch.images).reshape(-1, *batch.images.shape[2:])
+    order = jnp.argsort(~batch.mask.reshape(-1), stable=True)  # real frames first
+
+    def embed_some(group: jax.Array, done: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        # The last group starts earlier where it would not fit; what it does again comes out the same.
+        frames = lax.dynamic_slice(order, (group * at_once,), (at_once,))
+        faces = augment(key, images[clip[frames]], first + clip[frames], first + frames)
+        found = embed(variables, card.normalize(255 * faces), dtype)
+        return tuple(into.at[frames].set(values) for into, values in zip(done, found, strict=True))
+
+    dim = jax.eval_shape(lambda: embed(variables, jnp.zeros((1, *images.shape[1:])), dtype))[0].shape[1]
+    groups = -(-batch.mask.sum() // at_once)
+    empty = jnp.zeros((slots, dim)), jnp.zeros(slots)
+    embeddings, norms = lax.fori_loop(0, groups, embed_some, empty)
+    # The last group's frames may be padding: they were computed, and are wiped here.
+    mask = jnp.asarray(batch.mask)
+    embeddings, norms = embeddings.reshape(*mask.shape, dim), norms.reshape(mask.shape)
+    return FaceSet(zero_padding(embeddings, mask), zero_padding(norms, mask), mask)

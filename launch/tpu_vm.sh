@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# A run on a TPU VM or a slice of many hosts, from a machine with gcloud.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+usage: launch/tpu_vm.sh create  NAME TYPE [VERSION]   e.g. fpsset v5litepod-8 v2-alpha-tpuv5-lite
+       launch/tpu_vm.sh install NAME                  copies this repository to every worker and installs it
+       launch/tpu_vm.sh run     NAME --config CONFIG --workdir DIR [--config.key=value ...]
+       launch/tpu_vm.sh fetch   NAME DIR [INTO]       copies a workdir from the first worker (into .)
+       launch/tpu_vm.sh delete  NAME
+
+ZONE and PROJECT name the zone (us-central1-a) and the project (gcloud's own). SPOT=1 creates preemptible
+ones. Where a slice has several workers, or may be preempted, give checkpoints a bucket that all of them
+reach: --config.checkpoints=gs://BUCKET/RUN. `run` starts again whatever was stopped by a signal (exit code
+130), up to RETRIES times (100); `run` again, after `create` and `install`, goes on where a deleted one was.
+USAGE
+}
+
+if [ $# -lt 2 ]; then
+  usage >&2
+  exit 2
+fi
+action=$1 name=$2
+shift 2
+where=(--zone "${ZONE:-us-central1-a}")
+if [ -n "${PROJECT:-}" ]; then
+  where+=(--project "$PROJECT")
+fi
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+everywhere() {
+  gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all --command "$1"
+}
+
+case $action in
+  create)
+    if [ $# -lt 1 ]; then
+      usage >&2
+      exit 2
+    fi
+    spot=()
+    if [ -n "${SPOT:-}" ]; then
+      spot=(--spot)
+    fi
+    gcloud compute tpus tpu-vm create "$name" "${where[@]}" --accelerator-type "$1" \
+      --version "${2:-tpu-ubuntu2204-base}" "${spot[@]}"
+    ;;
+  install)
+    # What git knows, and no data.
+    archive=$(mktemp --suffix .tar.gz)
+    trap 'rm -f "$archive"' EXIT
+    git -C "$here" archive --format tar.gz --output "$archive" HEAD
+    gcloud compute tpus tpu-vm scp "$archive" "$name:fpsset.tar.gz" "${where[@]}" --worker=all
+    everywhere "mkdir -p fpsset && tar -xzf fpsset.tar.gz -C fpsset && cd fpsset \
+      && python3 -m venv .venv && .venv/bin/pip install -q -e '.[tpu]'"
+    ;;
+  run)
+    if [ $# -eq 0 ]; then
+      usage >&2
+      exit 2
+    fi
+    # Quoted here, so that the workers' shells pass every argument on as it is.
+    command="cd fpsset && FPSSET_HOSTS=auto .venv/bin/python -m fpsset.main$(printf ' %q' "$@")"
+    for ((try = 0; try <= ${RETRIES:-100}; try++)); do
+      code=0
+      everywhere "$command" || code=$?
+      if [ "$code" -ne 130 ]; then
+        exit "$code"
+      fi
+    done
+    exit 130
+    ;;
+  fetch)
+    if [ $# -lt 1 ]; then
+      usage >&2
+      exit 2
+    fi
+    gcloud compute tpus tpu-vm scp --recurse "$name:fpsset/$1" "${2:-.}" "${where[@]}" --worker=0
+    ;;
+  delete)
+    gcloud compute tpus tpu-vm delete "$name" "${where[@]}"
+    ;;
+  *)
+    usage >&2
+    exit 2
+    ;;
+esac
