@@ -108,18 +108,21 @@ def test_soft_masked_equals_removed(seed, size, k, kind):
     assert set(np.unique(removed)) <= {0.0, 1.0}
 
 
+@functools.partial(jax.jit, static_argnames=("size", "options"))
+@functools.partial(jax.value_and_grad, argnums=(0, 1, 2, 3))
+def projected(embeddings, norms, noise, gamma, mask, target, size, options=()):
+    """The rows of the soft picks along a direction, and its gradients."""
+    rows = soft_sampling(embeddings, norms, mask, noise, size=size, gamma=gamma, **dict(options))
+    return jnp.vdot(rows, target)
+
+
 @given(seeds, sizes, coreset_sizes, kinds)
 @settings(max_examples=20)
 def test_no_gradient_and_no_nan_from_padding(seed, size, k, kind):
     embeddings, norms = make_set(seed, size, kind)
     padded, padded_norms, mask, _ = with_padding(embeddings, norms, seed, 64)
     target = np.random.default_rng(seed).standard_normal((k, 64)).astype(np.float32)
-
-    def loss(embeddings, norms, noise, gamma):
-        rows = soft_sampling(embeddings, norms, mask, noise, size=k, gamma=gamma)
-        return (rows * target).sum()
-
-    grads = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))(padded, padded_norms, _noise(seed, k, 64), 0.3)
+    _, grads = projected(padded, padded_norms, _noise(seed, k, 64), 0.3, mask, target, size=k)
     assert all(np.isfinite(g).all() for g in grads)
     for gradient in (grads[0][~mask], grads[1][~mask], grads[2][:, ~mask]):
         assert not np.any(gradient)
@@ -135,28 +138,20 @@ def test_relaxation_gradients_match_finite_differences(seed, size, k):
         noise = _noise(seed, k, size).astype(np.float64)
         target = np.random.default_rng(seed).standard_normal((k, size))
 
-        @jax.jit
-        def loss(embeddings, norms, gamma):
-            rows = soft_sampling(
-                embeddings,
-                norms,
-                np.ones(size, bool),
-                noise,
-                size=k,
-                gamma=gamma,
-                temperature=0.7,
-                straight_through=False,
-            )
-            return jnp.vdot(rows, target)
+        options = (("temperature", 0.7), ("straight_through", False))
 
-        inputs = (jnp.asarray(embeddings), jnp.asarray(norms), jnp.asarray(GAMMA))
-        grads = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*inputs)
+        def loss(embeddings, norms, noise, gamma):
+            mask = np.ones(size, bool)
+            return projected(embeddings, norms, noise, gamma, mask, target, size=k, options=options)
+
+        inputs = tuple(map(jnp.asarray, (embeddings, norms, noise, GAMMA)))
+        _, grads = loss(*inputs)
         rng = np.random.default_rng(seed)
         step = 1e-5
         for _ in range(2):
             towards = [rng.standard_normal(x.shape) / np.sqrt(x.size) for x in inputs]
-            ahead = loss(*[x + step * t for x, t in zip(inputs, towards, strict=True)])
-            behind = loss(*[x - step * t for x, t in zip(inputs, towards, strict=True)])
+            ahead, _ = loss(*[x + step * t for x, t in zip(inputs, towards, strict=True)])
+            behind, _ = loss(*[x - step * t for x, t in zip(inputs, towards, strict=True)])
             slope = sum(jnp.vdot(g, t) for g, t in zip(grads, towards, strict=True))
             np.testing.assert_allclose((ahead - behind) / (2 * step), slope, rtol=1e-4, atol=1e-7)
 
