@@ -1,8 +1,10 @@
 """The report page, runs compared, thresholds picked and used: as processes, and what bad input gives."""
 
 import csv
+import dataclasses
 import html.parser
 import io
+import itertools
 import json
 import os
 import shutil
@@ -47,6 +49,15 @@ def refused(capsys, *arguments) -> str:
     return err
 
 
+def make_faces():
+    """24 people with two templates of at most 8 faces each, so that they fill one shape."""
+    table = make_synthetic(24, 1, DIM)[0]
+    sets = make_protocol(table).sets
+    parts = [sets.rows[start : min(start + 8, stop)] for start, stop in itertools.pairwise(sets.starts)]
+    template = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return dataclasses.replace(table.take(np.concatenate(parts)), template=template)
+
+
 def save_model(folder, seed: int):
     card = AggregatorCard(coreset_size=3, num_heads=2, dim=DIM, norm_scale=1.0)
     sets = pad_sets([np.eye(DIM, dtype=np.float32)[:4]], [np.ones(4, np.float32)])
@@ -60,7 +71,7 @@ def save_model(folder, seed: int):
 def house(tmp_path_factory):
     """Two models, their evaluations on the same faces, and one on others."""
     root = tmp_path_factory.mktemp("reports")
-    table = make_synthetic(24, 1, DIM)[0]
+    table = make_faces()
     write_features(root / "faces.npz", table)
     for seed in (0, 1):
         save_model(root / f"model{seed}", seed)
@@ -196,7 +207,7 @@ def calibrated(house):
     root, _ = house
     out = process("calibrate", root / "model0", root / "faces.npz", "--far", "0.01", "--resamples", "50")
     model = load(root / "model0")
-    table = make_synthetic(24, 1, DIM)[0]
+    table = make_faces()
     protocol = make_protocol(table)
     vectors, _ = model.aggregate(
         table.embeddings[protocol.sets.rows],
