@@ -23,6 +23,7 @@ class Aggregator:
       dim: D, the width of embeddings it takes.
       norm_scale: factor applied to norms before the model sees them.
       backbone: digest of the backbone that its embeddings come from; empty when not known.
+      train_fingerprint: of the faces it was trained on; empty when not known.
       name: where the model comes from, for messages.
     """
 
@@ -31,7 +32,7 @@ class Aggregator:
         self.model = FaceCoresetNet(coreset_size=card.coreset_size, num_heads=card.num_heads)
         self.variables = {"params": params}
         self.dim, self.norm_scale, self.backbone = card.dim, card.norm_scale, card.backbone
-        self.name = name
+        self.train_fingerprint, self.name = card.train_fingerprint, name
 
     @functools.cached_property
     def digest(self) -> str:

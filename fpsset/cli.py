@@ -1,10 +1,13 @@
-"""fpsset: the command line for weights."""
+"""fpsset: the command line for weights, reports and thresholds."""
 
 import pathlib
 import sys
 
 import click
 
+from fpsset.commands.calibrate import calibrate
+from fpsset.commands.report import report
+from fpsset.commands.verify import verify
 from fpsset.errors import InputError
 from fpsset.exits import exit_code
 
@@ -86,6 +89,11 @@ def simulate_ijb(target: pathlib.Path, like: str, scale: float, dim: int, seed: 
 
     counts = simulate_ijb(target, like, scale, seed, dim)
     click.echo(f"{target}: " + ", ".join(f"{count} {name}" for name, count in counts._asdict().items()))
+
+
+fpsset.add_command(report)
+fpsset.add_command(calibrate)
+fpsset.add_command(verify)
 
 
 def main(argv: list[str] | None = None) -> int:

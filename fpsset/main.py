@@ -8,6 +8,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
+import fpsset
 from fpsset.errors import InputError
 from fpsset.exits import exit_code
 from fpsset.parallel import hosts
@@ -33,9 +34,10 @@ def run(config, workdir: pathlib.Path) -> None:
     from fpsset.data.missing import require_files
     from fpsset.data.sources import evaluation_data
     from fpsset.evaluation.protocols import evaluate, make_protocol, require_backbone, require_model
-    from fpsset.evaluation.report import write_report
+    from fpsset.evaluation.report import Provenance, write_report
     from fpsset.loading import load, load_training_faces
     from fpsset.training.loop import train
+    from fpsset.training.workdir import flat_config
 
     keep_compiled(config.compilation_cache)
     require_files(config)
@@ -49,7 +51,7 @@ def run(config, workdir: pathlib.Path) -> None:
         train(config, workdir, faces)
     aggregator = load(config.weights or config.checkpoints or workdir)
     require_model(aggregator, config.model)
-    results, curves = evaluate(
+    found = evaluate(
         aggregator,
         protocol,
         config.evaluation.fps_gamma,
@@ -60,7 +62,9 @@ def run(config, workdir: pathlib.Path) -> None:
     )
     title = f"{pathlib.Path(protocol.name).name}; fpsset is {aggregator.name}"
     if hosts.is_first():
-        print(write_report(workdir, results, curves, title))
+        fields = {name: repr(value) for name, value in flat_config(config.to_dict()).items()}
+        versions = {"fpsset": fpsset.__version__, "jax": jax.__version__, "numpy": np.__version__}
+        print(write_report(workdir, found, Provenance(title, fields, versions)))
 
 
 def keep_compiled(folder: str) -> None:

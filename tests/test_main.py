@@ -95,7 +95,7 @@ def straight(folder):
 def test_a_run_leaves_results_and_says_how_it_went(straight):
     workdir, out, err = straight
     results = json.loads((workdir / "results.json").read_text())
-    assert list(results) == ["verification", "paired"]
+    assert list(results) == ["verification", "quality", "paired"]
     methods = results["verification"]
     assert list(methods) == ["mean", "norm_weighted", "media_mean", "fps", "fpsset"]
     for metrics in methods.values():
@@ -337,7 +337,7 @@ def test_the_official_checkpoint_on_the_official_layout(tmp_path, shared):
     )
     assert "Identification, IJBC-features.pickle" in out and "the official set has 469375" in err
     results = json.loads((workdir / "results.json").read_text())
-    assert set(results) == {"verification", "identification", "paired"}
+    assert set(results) == {"verification", "quality", "identification", "paired"}
     expected = json.loads((shared / "parity/ijb_mini/expected.json").read_text())
     plain = results["verification"]["norm_weighted"]
     assert {
@@ -347,11 +347,7 @@ def test_the_official_checkpoint_on_the_official_layout(tmp_path, shared):
         expected["identification"]["top1"], abs=1e-6
     )
     assert results["verification"]["fpsset"]["tar@far=1e-3"] > 0.5
-    assert sorted(p.name for p in (workdir / "report").iterdir()) == [
-        "cmc.png",
-        "det.png",
-        "identification.txt",
-        "paired.txt",
-        "roc.png",
-        "verification.txt",
-    ]
+    pictures = "cmc det discard_input_norm discard_output_norm roc size video".split()
+    forms = [f"{name}.{form}" for name in results for form in ("csv", "tex", "txt")]
+    expected = {"index.html", "draws.npz", *forms, *(f"{name}.png" for name in pictures)}
+    assert {p.name for p in (workdir / "report").iterdir()} == expected

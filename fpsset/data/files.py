@@ -76,8 +76,8 @@ def require_writable(path: pathlib.Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def read_npz(path: pathlib.Path, known: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The known arrays of an `.npz`, by name; nothing in the file is unpickled.
+def read_npz(path: pathlib.Path, known: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
+    """The known arrays of an `.npz`, all by default, by name; nothing in the file is unpickled.
 
     Raises:
       InputError: the file is missing, or is not what its name says.
@@ -89,7 +89,7 @@ def read_npz(path: pathlib.Path, known: tuple[str, ...]) -> dict[str, np.ndarray
             file = np.load(raw, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise InputError(f"{path}: is a single array, not an .npz; save columns with np.savez")
-            return {c: file[c] for c in file.files if c in known}
+            return {c: file[c] for c in file.files if known is None or c in known}
     except InputError:
         raise
     except _UNREADABLE as error:

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: ROC, DET and CMC."""
+"""Pictures of an evaluation: ROC, DET, CMC, and error along quality and size."""
 
 import pathlib
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 Points = dict[str, tuple[np.ndarray, np.ndarray]]  # method -> x, y
+Bins = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # method -> values, and the ends of intervals
 
 # Readable in grey and by the colour-blind.
 STYLES = {
@@ -73,17 +74,54 @@ def draw_cmc(path: pathlib.Path, curves: Points, title: str) -> None:
     _draw(path, curves, title, shape, drawstyle="default", marker="o", markersize=3)
 
 
+def draw_discard(path: pathlib.Path, curves: Points, title: str, norm: str) -> None:
+    """FRR along the share of templates discarded; `norm` says by which norm, the lowest first."""
+
+    def shape(axes) -> None:
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.set_xlabel(f"templates discarded, lowest {norm} first")
+        axes.set_ylabel("false reject rate")
+        axes.legend(loc="best", frameon=False)
+
+    _draw(path, curves, title, shape, drawstyle="default")
+
+
+def draw_bins(path: pathlib.Path, bins: Bins, counts: dict[str, int], title: str, label: str) -> None:
+    """A figure and its interval by bin: methods side by side, the number of genuine pairs below each bin."""
+    names = list(counts)
+    points = {}
+    for number, (method, (values, lows, highs)) in enumerate(bins.items()):
+        aside = 0.13 * (number - (len(bins) - 1) / 2)
+        points[method] = np.arange(len(names)) + aside, values, np.stack([values - lows, highs - values])
+
+    def shape(axes) -> None:
+        for method, (x, y, around) in points.items():
+            axes.errorbar(x, y, np.maximum(around, 0), fmt="none", ecolor=_style(method)[0], elinewidth=1)
+        axes.set_xticks(range(len(names)), [f"{name}\n{counts[name]} pairs" for name in names], fontsize=9)
+        axes.set_xlabel(label)
+        axes.set_ylabel("true accept rate")
+        axes.legend(loc="best", frameon=False)
+
+    lines = {method: (x, y) for method, (x, y, _) in points.items()}
+    _draw(path, lines, title, shape, drawstyle="default", marker="o", markersize=4)
+
+
+def _style(method: str):
+    return STYLES.get(method, ("#cc79a7", (0, (1, 1))))  # the protocol of a peer
+
+
 def _draw(path: pathlib.Path, curves: Points, title: str, shape: Callable, **line) -> None:
     from matplotlib.figure import Figure  # takes a second to import
 
-    figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(5.6, 4.2), dpi=170, layout="constrained")
     axes = figure.subplots()
     for method, (x, y) in curves.items():
-        color, style = STYLES.get(method, ("#cc79a7", (0, (1, 1))))  # the protocol of a peer
+        color, style = _style(method)
         width = 2.2 if method == "fpsset" else 1.5
         axes.plot(x, y, label=method, color=color, linestyle=style, linewidth=width, **line)
     shape(axes)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(title, loc="left", fontsize=8)
     figure.savefig(path)

@@ -9,6 +9,7 @@ from fpsset.data.feature_table import UNKNOWN_SUBJECT, FeatureTable, templates
 from fpsset.data.ijb import SearchLists
 from fpsset.descriptors import Descriptors, describe
 from fpsset.errors import InputError
+from fpsset.evaluation.fingerprints import faces_fingerprint, fingerprint, protocol_fingerprint
 from fpsset.evaluation.identification import (
     Search,
     identification_draws,
@@ -18,9 +19,12 @@ from fpsset.evaluation.identification import (
     search_protocol,
 )
 from fpsset.evaluation.intervals import SubjectDraws, with_intervals
+from fpsset.evaluation.quality import Quality
 from fpsset.evaluation.scoring import PairScorer, pair_scores
+from fpsset.evaluation.tables import Metrics
 from fpsset.evaluation.verification import (
     CONVENTIONS,
+    FARS,
     Pairs,
     all_pairs,
     area_under_curve,
@@ -35,9 +39,9 @@ from fpsset.face_set import RaggedSets
 from fpsset.models.pooling import baselines
 from fpsset.models.pooling_protocols import pool_by
 
-Metrics = dict[str, float | int | str | None]
 Results = dict[str, dict[str, Metrics]]
 Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
+_QUALITY_FAR = 1e-3  # or the lowest above it that the pairs allow
 
 
 class Protocol(NamedTuple):
@@ -52,6 +56,18 @@ class Protocol(NamedTuple):
     name: str
     score: np.ndarray | None = None  # [M] the face detector's, where it is known
     flipped: np.ndarray | None = None  # [M, D] features of the mirrored images, where there are
+
+
+class Evaluation(NamedTuple):
+    """All that an evaluation finds; methods are in the order of the tables."""
+
+    # {'verification', maybe 'identification' and 'quality', and where there are intervals 'paired':
+    # {method: {metric: value}}}. In 'paired' a method is 'fpsset - OTHER', a value the difference, with its
+    # interval on the same draws.
+    results: Results
+    curves: Curves  # {'roc', maybe 'cmc', 'input_norm' and 'output_norm': {method: its points}}
+    draws: dict[str, dict[str, np.ndarray]]  # {method: {figure: its value in each draw, [R]}}
+    fingerprints: dict[str, str]  # of 'model', 'backbone', 'faces', 'protocol' and 'draws'
 
 
 def make_protocol(table: FeatureTable, pairs_file: str = "", search: SearchLists | None = None) -> Protocol:
@@ -89,7 +105,7 @@ def evaluate(
     faces_per_batch: int = 8192,
     convention: str = "conservative",
     pooling: str = "",
-) -> tuple[Results, Curves]:
+) -> Evaluation:
     """Verification, and identification where there are galleries, by the four baselines and the model.
 
     Args:
@@ -102,9 +118,7 @@ def evaluate(
       pooling: of one more method, which goes by this name; as of `pool_by`.
 
     Returns:
-      ({'verification', maybe 'identification', and where there are intervals 'paired': {method: {metric:
-      value}}}, {'roc' and maybe 'cmc': {method: its points}}). In 'paired' a method is 'fpsset - OTHER',
-      a value the difference, with its interval on the same draws.
+      Evaluation.
 
     Raises:
       InputError: embeddings of another backbone than the model's.
@@ -119,6 +133,7 @@ def evaluate(
     known = (protocol.subjects != UNKNOWN_SUBJECT).all()
     draws = SubjectDraws(protocol.subjects, resamples if known else 0)
     score, drawn_pairs = PairScorer(protocol.pairs), VerificationDraws(protocol.pairs, draws)
+    quality = Quality(protocol.sets, protocol.pairs, draws)
     results: Results = {"verification": {}}
     curves: Curves = {"roc": {}}
     drawn: dict[str, dict[str, np.ndarray]] = {}
@@ -134,6 +149,12 @@ def evaluate(
         results["verification"][name] = with_intervals(metrics, figures)
         curves["roc"][name] = roc(scores, protocol.pairs.same)
         drawn[name] = figures
+        far = next((far for far in reversed(FARS) if _answers(metrics, far)), None)
+        if far:
+            found, by_norm = quality(scores, metrics[f"threshold@far={far_name(far)}"], descriptors.norms)
+            results.setdefault("quality", {})[name] = {"far": far_name(far), **found}
+            for kind, points in by_norm.items():
+                curves.setdefault(kind, {})[name] = points
         if protocol.search:
             found = search_galleries(descriptors.vectors, protocol.search)
             figures = identification_draws(found, probes) if len(draws) else {}
@@ -146,13 +167,30 @@ def evaluate(
             for name in results["verification"]
             if name != "fpsset"
         }
-    return results, curves
+    fingerprints = {
+        "model": aggregator.digest,
+        "backbone": protocol.backbone or aggregator.backbone,
+        "training faces": aggregator.train_fingerprint,
+        "faces": faces_fingerprint(protocol.sets),
+        "protocol": protocol_fingerprint(
+            protocol.subjects, protocol.sets.sizes(), protocol.pairs, protocol.search, convention
+        ),
+        "draws": fingerprint(draws.weights),
+    }
+    return Evaluation(results, curves, drawn, fingerprints)
+
+
+def _answers(metrics: Metrics, far: float) -> bool:
+    """Whether quality is asked about at a FAR: not below the one wanted, and the pairs allow it."""
+    return far >= _QUALITY_FAR and metrics[f"tar@far={far_name(far)}"] is not None
 
 
 def _paired(results: Results, drawn: dict[str, dict[str, np.ndarray]], ours: str, theirs: str) -> Metrics:
     """Differences of the figures that both have, with intervals on the same draws."""
     metrics: Metrics = {}
     for figure, values in drawn[ours].items():
+        if figure.startswith("threshold"):  # of two methods they say nothing about each other
+            continue
         kind = "verification" if figure in results["verification"][ours] else "identification"
         pair = [results[kind][name].get(figure) for name in (ours, theirs)]
         difference = values - drawn[theirs][figure]
@@ -161,11 +199,11 @@ def _paired(results: Results, drawn: dict[str, dict[str, np.ndarray]], ours: str
     return metrics
 
 
-def require_backbone(protocol: Protocol, dim: int, backbone: str) -> None:
-    """Raises InputError unless the protocol's embeddings can be of the backbone the model was trained on.
+def require_backbone(protocol: Protocol | FeatureTable, dim: int, backbone: str) -> None:
+    """Raises InputError unless embeddings can be of the backbone the model was trained on.
 
     Args:
-      protocol: what is to be evaluated.
+      protocol: whose embeddings.
       dim: width of the model's embeddings.
       backbone: digest of the backbone behind them; empty when not known.
     """

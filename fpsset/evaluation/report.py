@@ -1,146 +1,177 @@
-"""Results as tables, a JSON file and pictures."""
+"""Results as files: JSON, tables as text, CSV and LaTeX, pictures, and one page with all of them."""
 
-import io
-import math
 import pathlib
-import re
+from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
+import numpy as np
 
+from fpsset.evaluation.comparison import DRAWS, write_draws
 from fpsset.evaluation.intervals import limit_name
-from fpsset.evaluation.plots import draw_cmc, draw_det, draw_roc
-from fpsset.evaluation.protocols import Curves, Metrics, Results
+from fpsset.evaluation.page import Picture, write_page
+from fpsset.evaluation.plots import draw_bins, draw_cmc, draw_det, draw_discard, draw_roc
+from fpsset.evaluation.protocols import Curves, Evaluation, Results
+from fpsset.evaluation.quality import SIZES, VIDEO_SHARES
+from fpsset.evaluation.tables import Section, as_csv, as_latex, as_text, deciding_pairs, sections
 from fpsset.evaluation.verification import FARS, far_name
 from fpsset.files import replacing, write_json
 
+_FORMS = {"txt": as_text, "csv": as_csv, "tex": as_latex}
+_TABLES = ("verification", "paired", "identification", "quality")
+_FEW = 100  # deciding pairs; with fewer a FAR's interval is a matter of a few people
 
-def write_report(workdir: pathlib.Path, results: Results, curves: Curves, title: str) -> str:
-    """Writes results.json, and in report/ a text for each table and a picture for each kind of curve.
+
+class Provenance(NamedTuple):
+    """Where results come from."""
+
+    title: str  # what was evaluated
+    config: dict[str, str]  # field -> value, all of them
+    versions: dict[str, str]  # of what made the results
+
+
+def write_report(workdir: pathlib.Path, evaluation: Evaluation, provenance: Provenance) -> str:
+    """Writes results.json, and in report/ the page, each table in three forms, pictures and draws.npz.
 
     Args:
       workdir: where to.
-      results: as `evaluate` gives them.
-      curves: the same.
-      title: what was evaluated.
+      evaluation: what was found.
+      provenance: of it.
 
     Returns:
       The tables as text.
     """
-    makers = {
-        "verification": verification_table,
-        "paired": paired_table,
-        "identification": identification_table,
+    results, report = evaluation.results, workdir / "report"
+    made = sections(results, provenance.title)
+    for name in _TABLES:
+        for suffix in _FORMS:  # an earlier evaluation's would not belong to these results
+            (report / f"{name}.{suffix}").unlink(missing_ok=True)
+    write_tables(report, made)
+    pictures = _draw_all(report, results, evaluation.curves, provenance.title)
+    facts = provenance.versions | {
+        f"fingerprint of the {name}": value or "not known" for name, value in evaluation.fingerprints.items()
     }
-    texts = {name: make(results[name], title) for name, make in makers.items() if name in results}
+    write_page(
+        report / "index.html", provenance.title, _summary(results), made, pictures, facts, provenance.config
+    )
+    with replacing(report / DRAWS) as beside:
+        write_draws(beside, {"title": provenance.title, **evaluation.fingerprints}, drawn_figures(evaluation))
+    write_json(workdir / "results.json", results)
+    return "\n".join(map(as_text, made))
+
+
+def write_tables(folder: pathlib.Path, made: list[Section]) -> None:
+    """Writes each section as .txt, .csv and .tex."""
+    for section in made:
+        for suffix, form in _FORMS.items():
+            with replacing(folder / f"{section.name}.{suffix}") as beside:
+                beside.write_text(form(section))
+
+
+def drawn_figures(evaluation: Evaluation) -> dict[str, dict[str, np.ndarray]]:
+    """Each figure and its draws, as `write_draws` takes them: {method: {figure: [1 + R]}}."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for method, figures in evaluation.draws.items():
+        for name, values in figures.items():
+            kind = "verification" if name in evaluation.results["verification"][method] else "identification"
+            value = evaluation.results[kind][method][name]
+            if value is not None and not name.startswith("threshold"):
+                found.setdefault(method, {})[name] = np.append(value, values)
+    return found
+
+
+def _summary(results: Results) -> list[str]:
+    """What the page says first: the model beside the best plain pooling, and how far to trust low FARs."""
+    methods = results["verification"]
+    ours = methods["fpsset"]
+    lines = []
+    far = next(
+        (far for far in (1e-4, 1e-3, 1e-2, 1e-1) if ours[f"tar@far={far_name(far)}"] is not None), None
+    )
+    if far:
+        name = f"tar@far={far_name(far)}"
+        best = max((m for m in methods if m != "fpsset"), key=lambda m: methods[m][name])
+        line = (
+            f"At FAR {far_name(far)} fpsset accepts {_with_interval(ours, name)} of the genuine pairs; "
+            f"{best}, the best of the others, {_with_interval(methods[best], name)}."
+        )
+        paired = results.get("paired", {}).get(f"fpsset - {best}", {})
+        if limit_name(name, "low") in paired:
+            ends = [paired[limit_name(name, end)] for end in ("low", "high")]
+            verdict = "holds" if ends[0] <= 0 <= ends[1] else "does not hold"
+            line += (
+                f" The difference is {paired[name]:+.4f} ({ends[0]:+.4f} to {ends[1]:+.4f}): its interval "
+                f"{verdict} zero."
+            )
+        lines.append(line)
+    few = [(far, deciding_pairs(ours, far)) for far in FARS]
+    few = [f"{count} at FAR {far_name(far)}" for far, count in few if 1 <= count < _FEW]
+    if few:
+        lines.append(
+            f"Few impostor pairs decide the low FARs: {', '.join(few)}. A handful of look-alikes or of wrong "
+            "labels moves these figures; read them with their intervals."
+        )
+    unknown = [far_name(far) for far in FARS if deciding_pairs(ours, far) < 1]
+    if unknown:
+        lines.append(f"There are too few impostor pairs for any figure at FAR {', '.join(unknown)}.")
+    return lines
+
+
+def _with_interval(metrics: dict, name: str) -> str:
+    low, high = (metrics.get(limit_name(name, end)) for end in ("low", "high"))
+    return f"{metrics[name]:.4f}" + ("" if low is None else f" ({low:.4f} to {high:.4f})")
+
+
+def _draw_all(report: pathlib.Path, results: Results, curves: Curves, title: str) -> list[Picture]:
+    """Draws what there is to draw, and removes what an earlier evaluation drew."""
     counts = next(iter(results["verification"].values()))
     pairs = f"{title}\n{counts['genuine_pairs']} genuine, {counts['impostor_pairs']} impostor pairs"
-    report = workdir / "report"
-    for name in makers:
-        if name in texts:
-            with replacing(report / f"{name}.txt") as beside:
-                beside.write_text(texts[name])
-        else:  # an earlier evaluation's would not belong to these results
-            (report / f"{name}.txt").unlink(missing_ok=True)
-    for name, draw in (("roc", draw_roc), ("det", draw_det)):
-        with replacing(report / f"{name}.png") as beside:
-            draw(beside, curves["roc"], pairs)
+    pictures = []
+
+    def add(name: str, section: str, caption: str, draw, *arguments) -> None:
+        path = report / f"{name}.png"
+        with replacing(path) as beside:
+            draw(beside, *arguments)
+        pictures.append(Picture(path, section, caption))
+
+    for name in ("cmc", "discard_input_norm", "discard_output_norm", "size", "video"):
+        (report / f"{name}.png").unlink(missing_ok=True)
+    add(
+        "roc",
+        "verification",
+        "ROC: true accept rate along false accept rate.",
+        draw_roc,
+        curves["roc"],
+        pairs,
+    )
+    deviates = "DET: both errors on normal deviates."
+    add("det", "verification", deviates, draw_det, curves["roc"], pairs)
     if "cmc" in curves:
         probes = next(iter(results["identification"].values()))["mated_probes"]
-        with replacing(report / "cmc.png") as beside:
-            draw_cmc(beside, curves["cmc"], f"{title}\n{probes} mated probes, galleries merged")
-    else:
-        (report / "cmc.png").unlink(missing_ok=True)
-    write_json(workdir / "results.json", results)
-    return "\n".join(texts.values())
+        merged = f"{title}\n{probes} mated probes, galleries merged"
+        caption = "CMC: share of mated probes found at each rank or better."
+        add("cmc", "identification", caption, draw_cmc, curves["cmc"], merged)
+    if "quality" not in results:
+        return pictures
+    first = next(iter(results["quality"].values()))
+    at = f"{title}\nthreshold of FAR {first['far']}"
+    for kind, words in (("input_norm", "mean input norm"), ("output_norm", "output norm")):
+        caption = f"Error versus discard by {words}: a norm that tells quality makes the line fall."
+        add(f"discard_{kind}", "quality", caption, draw_discard, curves[kind], at, words)
+    for kind, bins, label in (
+        ("size", SIZES, "faces of the smaller template"),
+        ("video", VIDEO_SHARES, "share of video frames among a pair's faces"),
+    ):
+        values = {
+            method: tuple(
+                np.array([_number(metrics.get(f"{figure}@{kind}={name}")) for name in bins])
+                for figure in ("tar", "tar_low", "tar_high")
+            )
+            for method, metrics in results["quality"].items()
+        }
+        many = {name: first[f"genuine_pairs@{kind}={name}"] for name in bins}
+        caption = f"True accept rate by the {label}."
+        add(kind, "quality", caption, draw_bins, values, many, at, label)
+    return pictures
 
 
-def verification_table(results: dict[str, Metrics], title: str) -> str:
-    """TAR by method and FAR, EER and area under the curve, with intervals, as plain text.
-
-    Beside them the FARs achieved, and how many of the impostor pairs decide: those that a FAR accepts.
-    """
-    any_method = next(iter(results.values()))
-    names = [f"tar@far={far_name(far)}" for far in FARS]
-    (table,) = _tables(f"TAR at FAR, {title}", names, results, "tar@far=")
-    achieved, deciding = [], []
-    for far in FARS:
-        values = [metrics[f"achieved_far@far={far_name(far)}"] for metrics in results.values()]
-        if None in values:
-            achieved.append("not enough\nimpostors")
-            deciding.append("")
-        else:
-            low, high = f"{min(values):.2e}", f"{max(values):.2e}"
-            achieved.append(low if low == high else f"{low}\n{high}")
-            deciding.append(f"{math.floor(far * any_method['impostor_pairs'] + 1e-6)}")
-    table.add_section()
-    table.add_row("achieved FAR", *achieved)
-    table.add_row("deciding pairs", *deciding)
-    how = "the ROC's vertex nearest to the target, as InsightFace's code reads it"
-    if any_method["convention"] == "conservative":
-        how = "largest accepted set with FAR <= target"
-    return _as_text(
-        [table, *_tables("Whole curves", ["eer", "auc"], results)],
-        f"{any_method['subjects']} subjects, {any_method['templates']} templates, "
-        f"{any_method['genuine_pairs']} genuine and {any_method['impostor_pairs']} impostor pairs; {how}; "
-        "deciding pairs: the impostor pairs a FAR accepts" + _INTERVALS * ("eer_low" in any_method),
-    )
-
-
-def identification_table(results: dict[str, Metrics], title: str) -> str:
-    """Ranks, TPIR at FPIR and the merged-gallery figures by method, as plain text."""
-    any_method = next(iter(results.values()))
-    names = [name for name in any_method if name.startswith(("rank@", "tpir@", "merged_tpir@"))]
-    return _as_text(
-        _tables(f"Identification, {title}", names, results),
-        f"{any_method['probes']} probes, {any_method['mated_probes']} with a mate, {any_method['gallery']} "
-        "gallery templates; tpir: each gallery apart, probes without a mate in it set the threshold, mean "
-        "over galleries ('-': too few of them); rank and merged_tpir: galleries merged, no open set"
-        + _INTERVALS
-        * ("rank_low@1" in any_method),
-    )
-
-
-def paired_table(results: dict[str, Metrics], title: str) -> str:
-    """Differences of figures between the model and each other method, with intervals, as plain text."""
-    names = [name for name in next(iter(results.values())) if not _LIMIT.search(name)]
-    return _as_text(
-        _tables(f"Differences, {title}", names, results),
-        "on the same draws of the subjects: an interval that holds no zero is a difference" + _INTERVALS,
-    )
-
-
-_LIMIT = re.compile(r"_(low|high)(@|$)")
-_COLUMNS = 6  # of a table, so that intervals fit
-_INTERVALS = "; 95% intervals by resampling subjects"
-
-
-def _tables(title: str, names: list[str], results: dict[str, Metrics], prefix: str = "") -> list[Table]:
-    """A row a method, a column a figure and its interval, some at a time; headings without `prefix`."""
-    tables = []
-    for start in range(0, len(names), _COLUMNS):
-        table = Table(title=title, title_justify="left")
-        table.add_column("method")
-        some = names[start : start + _COLUMNS]
-        for name in some:
-            table.add_column(name.removeprefix(prefix).replace("@", "\n@ "), justify="right")
-        for method, metrics in results.items():
-            table.add_row(method, *[_cell(metrics, name) for name in some])
-        tables.append(table)
-    return tables
-
-
-def _cell(metrics: Metrics, name: str) -> str:
-    value = metrics.get(name)
-    if value is None:
-        return "-"
-    low, high = (metrics.get(limit_name(name, end)) for end in ("low", "high"))
-    return f"{value:.4f}" if low is None else f"{value:.4f}\n{low:.3f}..{high:.3f}"
-
-
-def _as_text(tables: list[Table], caption: str) -> str:
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=120)
-    console.print(*tables, sep="")
-    console.print(caption, highlight=False, soft_wrap=True)
-    return buffer.getvalue()
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value

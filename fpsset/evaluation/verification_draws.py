@@ -35,15 +35,15 @@ class VerificationDraws:
         self._sample = np.arange(count) if some is None else some
 
     def __call__(self, scores: np.ndarray, fars=FARS) -> dict[str, np.ndarray]:
-        """Draws of each figure.
+        """Draws of each figure; thresholds too are set anew.
 
         Args:
           scores: [P] of the pairs.
           fars: targets; those that allow less than one impostor are left out.
 
         Returns:
-          'tar@far=...', 'eer' and 'auc' -> [R] float64, NaN where a draw has no genuine or no impostor
-          pair; empty where there are no draws.
+          'tar@far=...', 'threshold@far=...', 'eer' and 'auc' -> [R] float64, NaN where a draw has no genuine
+          or no impostor pair, or accepts all; empty where there are no draws.
         """
         if not len(self._draws):
             return {}
@@ -65,6 +65,7 @@ class VerificationDraws:
         top = np.arange(keep) if whole else np.argpartition(-impostors, keep - 1)[:keep]
         top = top[np.argsort(-impostors[top], kind="stable")]
         first, second = self._first[top], self._second[top]
+        lowest = np.append(impostors[top], math.nan)  # scores of the first refused
         # Genuine scores above each impostor's: what is accepted where that impostor is the first refused.
         above = np.searchsorted(-genuine, -impostors[top], side="left")
         if whole:
@@ -74,7 +75,7 @@ class VerificationDraws:
             weight, total = self._weights[number], self._totals[number]
             accepted = np.concatenate([[0.0], np.cumsum(weight[owner], dtype=np.float64)])
             if not accepted[-1] or not total:
-                return [math.nan] * (len(fars) + 1)
+                return [math.nan] * (2 * len(fars) + 1)
             false = np.cumsum(weight[first] * weight[second], dtype=np.float64)
 
             def excess(place: int) -> float:
@@ -88,12 +89,12 @@ class VerificationDraws:
                 return None
             nearest = min((max(crossing - 1, 0), min(crossing, len(above) - 1)), key=lambda p: abs(excess(p)))
             frr = 1 - accepted[above[nearest]] / accepted[-1]
-            return [*(accepted[above[places]] / accepted[-1]), frr + excess(nearest) / 2]
+            return [*(accepted[above[places]] / accepted[-1]), *lowest[places], frr + excess(nearest) / 2]
 
         rows = _on_all_cores(draw, len(self._draws))
         if any(row is None for row in rows):
             return None
-        names = [*(f"tar@far={far_name(far)}" for far in fars), "eer"]
+        names = [f"{figure}@far={far_name(far)}" for figure in ("tar", "threshold") for far in fars] + ["eer"]
         return dict(zip(names, np.array(rows).T, strict=True))
 
     def _auc(self, impostors, genuine, owner) -> np.ndarray:

@@ -67,7 +67,7 @@ def claim_workdir(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -
       InputError: the workdir holds another configuration's checkpoints.
     """
     path = workdir / "config.json"
-    ours = {"training faces": fingerprint, **_flat(config.to_dict())}
+    ours = {"training faces": fingerprint, **flat_config(config.to_dict())}
     ours = json.loads(json.dumps(ours))
     scheduled = any(len(set(config.model[field])) > 1 for field in ("score_scale", "temperature"))
 
@@ -109,8 +109,9 @@ def _step(line: str) -> float:
         return math.inf
 
 
-def _flat(tree: dict, prefix: str = "") -> dict:
+def flat_config(tree: dict, prefix: str = "") -> dict:
+    """Fields by their dotted names."""
     flat = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= flat_config(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

@@ -172,6 +172,7 @@ def test_every_draw_is_the_table_of_the_people_drawn(ties, fars):
         table = np.repeat(scores, times), np.repeat(pairs.same, times)
         for point in operating_points(*table, fars):
             assert drawn[f"tar@far={far_name(point.far)}"][number] == pytest.approx(point.tar)
+            assert drawn[f"threshold@far={far_name(point.far)}"][number] == point.threshold
         assert drawn["auc"][number] == pytest.approx(area_under_curve(*table))
         if not ties:  # among equal scores, which one is refused first is a matter of order
             assert drawn["eer"][number] == pytest.approx(equal_error_rate(*table), abs=5e-3)

@@ -1,0 +1,60 @@
+"""fpsset calibrate: a threshold for a stated FAR, on the user's labelled faces."""
+
+import pathlib
+
+import click
+
+from fpsset.errors import InputError
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=pathlib.Path))
+@click.argument("features", type=click.Path(path_type=pathlib.Path))
+@click.option("--far", default=1e-3, show_default=True, help="Not to be exceeded on these faces.")
+@click.option(
+    "--pairs",
+    type=click.Path(path_type=pathlib.Path),
+    help="Lines 'template template same'; all pairs without.",
+)
+@click.option("--resamples", default=1000, show_default=True, help="Of the subjects, for the interval.")
+def calibrate(
+    model: pathlib.Path, features: pathlib.Path, far: float, pairs: pathlib.Path | None, resamples: int
+) -> None:
+    """Pick the threshold for a FAR, and keep it with the model for `fpsset verify`.
+
+    MODEL is a workdir, a converted folder or a published checkpoint. FEATURES is a feature file of people
+    like those it will be used on, with their subjects. The threshold goes to thresholds.json in MODEL, or
+    beside it where it is a file.
+    """
+    from fpsset.data.files import read_features
+    from fpsset.evaluation import calibration
+    from fpsset.evaluation.protocols import make_protocol
+    from fpsset.loading import load
+
+    if not 0 < far < 1:
+        raise InputError(f"--far is {far:g}; it must be between 0 and 1")
+    if resamples < 0:
+        raise InputError(f"--resamples is {resamples}; it must be at least 0")
+    protocol = make_protocol(read_features(features), str(pairs or ""))
+    aggregator = load(model)
+    found = calibration.calibrate(aggregator, protocol, far, resamples)
+    path = calibration.thresholds_file(model)
+    calibration.save_threshold(path, aggregator.digest, found)
+    click.echo(f"threshold {_figure(found, 'threshold')} for a FAR of {far:g}")
+    click.echo(f"achieved FAR {found['achieved_far']:.3g}, TAR {_figure(found, 'tar')}")
+    click.echo(
+        f"{found['subjects']} subjects, {found['genuine_pairs']} genuine and {found['impostor_pairs']} "
+        f"impostor pairs, of which {found['deciding_pairs']} decide"
+    )
+    if "threshold_low" in found:
+        click.echo("95% intervals by resampling subjects")
+    else:
+        click.echo("no intervals: they take at least 10 known subjects, and --resamples")
+    click.echo(f"{path}: written")
+
+
+def _figure(found: dict, name: str) -> str:
+    text = f"{found[name]:.4f}"
+    if f"{name}_low" in found:
+        text += f" ({found[f'{name}_low']:.4f} to {found[f'{name}_high']:.4f})"
+    return text

@@ -1,0 +1,65 @@
+"""fpsset verify: whether two sets of faces show one person, at a calibrated threshold."""
+
+import json
+import pathlib
+
+import click
+import numpy as np
+
+from fpsset.errors import InputError
+
+
+@click.command()
+@click.argument("first", metavar="A", type=click.Path(path_type=pathlib.Path))
+@click.argument("second", metavar="B", type=click.Path(path_type=pathlib.Path))
+@click.option("--model", required=True, type=click.Path(path_type=pathlib.Path), help="As calibrated.")
+@click.option("--far", type=float, help="Which threshold, where there are several.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of words.")
+def verify(
+    first: pathlib.Path, second: pathlib.Path, model: pathlib.Path, far: float | None, as_json: bool
+) -> None:
+    """Compare two sets of faces.
+
+    A and B are feature files of one set each. Answers with the score, the threshold, whether the score is
+    above it, and the FAR that the threshold stands for; `fpsset calibrate` picks it. The exit code is 0
+    whatever the answer, 2 where there is none.
+    """
+    from fpsset.evaluation.calibration import read_threshold, thresholds_file
+    from fpsset.evaluation.protocols import require_backbone
+    from fpsset.loading import load
+
+    tables = [_one_set(path) for path in (first, second)]
+    aggregator = load(model)
+    kept = read_threshold(thresholds_file(model), aggregator.digest, far)
+    for table in tables:
+        require_backbone(table, aggregator.dim, aggregator.backbone)
+    table_a, table_b = tables
+    vectors, _ = aggregator.aggregate(
+        np.concatenate([table_a.embeddings, table_b.embeddings]),
+        np.concatenate([table_a.norms, table_b.norms]),
+        np.repeat([0, 1], [len(table_a), len(table_b)]),
+    )
+    score = float(vectors[0] @ vectors[1])
+    accepted = score > kept["threshold"]
+    if as_json:
+        names = ("threshold", "threshold_low", "threshold_high", "far", "achieved_far", "impostor_pairs")
+        answer = {"score": score, "accepted": accepted, **{name: kept.get(name) for name in names}}
+        click.echo(json.dumps(answer | {"data": kept["data"], "model": aggregator.digest}))
+        return
+    decision = "accepted" if accepted else "refused"
+    click.echo(
+        f"{decision}: score {score:.4f}, threshold {kept['threshold']:.4f}, which stands "
+        f"for a FAR of {kept['far']:g} ({kept['impostor_pairs']} impostor pairs of {kept['data']})"
+    )
+
+
+def _one_set(path: pathlib.Path):
+    """The faces of a file; raises InputError where they are not of one set."""
+    from fpsset.data.files import read_features
+
+    table = read_features(path)
+    column, ids = ("template", table.template) if table.template is not None else ("subject", table.subject)
+    count = len(np.unique(ids))
+    if count != 1:
+        raise InputError(f"{path}: column '{column}' holds {count} different values; give one set a file")
+    return table

@@ -1,0 +1,75 @@
+"""The report page: one HTML file with its pictures inside, nothing to fetch and nothing to run."""
+
+import base64
+import functools
+import pathlib
+from typing import NamedTuple
+
+from fpsset.evaluation.tables import Section
+from fpsset.files import replacing
+
+_HEADINGS = {
+    "verification": "Verification, 1:1",
+    "paired": "Differences, in pairs",
+    "identification": "Identification, 1:N",
+    "quality": "Quality, size and video",
+    "comparison": "Runs compared",
+}
+
+
+class Picture(NamedTuple):
+    """A PNG, the section it belongs to, and what it shows."""
+
+    path: pathlib.Path
+    section: str
+    caption: str
+
+    def data(self) -> str:
+        """The file as a data URL."""
+        return "data:image/png;base64," + base64.b64encode(self.path.read_bytes()).decode()
+
+
+def write_page(
+    path: pathlib.Path,
+    title: str,
+    summary: list[str],
+    made: list[Section],
+    pictures: list[Picture],
+    facts: dict[str, str],
+    config: dict[str, str],
+) -> None:
+    """Writes the page.
+
+    Args:
+      path: the .html.
+      title: what was evaluated.
+      summary: paragraphs that come first.
+      made: sections, in order.
+      pictures: those of a section follow its tables.
+      facts: name -> value: fingerprints, versions.
+      config: field -> value.
+    """
+    html = _template().render(
+        title=title,
+        summary=summary,
+        sections=made,
+        headings=_HEADINGS,
+        pictures=pictures,
+        facts=facts,
+        config=config,
+    )
+    with replacing(path) as beside:
+        beside.write_text(html, encoding="utf-8")
+
+
+@functools.cache
+def _template():
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("fpsset.evaluation"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("report.html")

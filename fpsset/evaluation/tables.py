@@ -1,0 +1,231 @@
+"""Tables of results: one form, written as text for a terminal, CSV for programs and LaTeX for papers."""
+
+import csv
+import io
+import math
+from typing import NamedTuple
+
+from fpsset.evaluation.intervals import limit_name
+from fpsset.evaluation.verification import FARS, far_name
+
+Metrics = dict[str, float | int | str | None]
+_COLUMNS = 6  # of a table, so that intervals fit on a terminal
+INTERVALS = "; 95% intervals by resampling subjects"
+
+
+class Cell(NamedTuple):
+    """A figure and its interval, as printed; what is not known is empty."""
+
+    value: str
+    interval: str = ""
+
+
+class Table(NamedTuple):
+    """A heading over each column, a label before each row."""
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[str, list[Cell]]]
+    foot: list[tuple[str, list[Cell]]] = []  # noqa: RUF012, never changed
+
+
+class Section(NamedTuple):
+    """Tables about one kind of figure, and what to know about them."""
+
+    name: str  # of the files
+    title: str  # what was evaluated
+    tables: list[Table]
+    note: str
+    figures: dict[str, Metrics]  # what the tables were made of
+
+
+def sections(results: dict[str, dict[str, Metrics]], title: str) -> list[Section]:
+    """All tables of an evaluation.
+
+    Args:
+      results: as `evaluate` gives them.
+      title: what was evaluated.
+    """
+    makers = {
+        "verification": _verification,
+        "paired": _paired,
+        "identification": _identification,
+        "quality": _quality,
+    }
+    return [make(results[name], title) for name, make in makers.items() if name in results]
+
+
+def _verification(results: dict[str, Metrics], title: str) -> Section:
+    """TAR by method and FAR, EER and area under the curve; the FARs achieved, and how many pairs decide."""
+    any_method = next(iter(results.values()))
+    names = [f"tar@far={far_name(far)}" for far in FARS]
+    (table,) = tables("TAR at FAR", names, results, "tar@far=")
+    achieved, deciding = [], []
+    for far in FARS:
+        values = [metrics[f"achieved_far@far={far_name(far)}"] for metrics in results.values()]
+        if None in values:
+            achieved.append(Cell("not enough", "impostors"))
+            deciding.append(Cell(""))
+        else:
+            low, high = f"{min(values):.2e}", f"{max(values):.2e}"
+            achieved.append(Cell(low, high * (low != high)))
+            deciding.append(Cell(f"{deciding_pairs(any_method, far)}"))
+    table = table._replace(foot=[("achieved FAR", achieved), ("deciding pairs", deciding)])
+    how = "the ROC's vertex nearest to the target, as InsightFace's code reads it"
+    if any_method["convention"] == "conservative":
+        how = "largest accepted set with FAR <= target"
+    note = (
+        f"{any_method['subjects']} subjects, {any_method['templates']} templates, "
+        f"{any_method['genuine_pairs']} genuine and {any_method['impostor_pairs']} impostor pairs; {how}; "
+        "deciding pairs: the impostor pairs a FAR accepts" + INTERVALS * ("eer_low" in any_method)
+    )
+    whole = tables("Whole curves", ["eer", "auc"], results)
+    return Section("verification", title, [table, *whole], note, results)
+
+
+def _identification(results: dict[str, Metrics], title: str) -> Section:
+    """Ranks, TPIR at FPIR and the merged-gallery figures by method."""
+    any_method = next(iter(results.values()))
+    names = [name for name in any_method if name.startswith(("rank@", "tpir@", "merged_tpir@"))]
+    note = (
+        f"{any_method['probes']} probes, {any_method['mated_probes']} with a mate, {any_method['gallery']} "
+        "gallery templates; tpir: each gallery apart, probes without a mate in it set the threshold, mean "
+        "over galleries ('-': too few of them); rank and merged_tpir: galleries merged, no open set"
+        + INTERVALS
+        * ("rank_low@1" in any_method)
+    )
+    return Section("identification", title, tables("Identification", names, results), note, results)
+
+
+def _paired(results: dict[str, Metrics], title: str) -> Section:
+    """Differences of figures between the model and each other method."""
+    note = "on the same draws of the subjects: an interval that holds no zero is a difference" + INTERVALS
+    return Section("paired", title, tables("Differences", _figures(results), results), note, results)
+
+
+def _quality(results: dict[str, Metrics], title: str) -> Section:
+    """FRR where poor templates are discarded, TAR by template size and share of video frames."""
+    any_method = next(iter(results.values()))
+    found = []
+    kinds = {
+        "frr_by_input_norm@discard=": "FRR, templates of the lowest mean input norm discarded",
+        "frr_by_output_norm@discard=": "FRR, templates of the lowest output norm discarded",
+        "tar@size=": "TAR by the faces of a pair's smaller template",
+        "tar@video=": "TAR by the share of video frames among a pair's faces",
+    }
+    for prefix, what in kinds.items():
+        names = [name for name in any_method if name.startswith(prefix)]
+        for table in tables(what, names, results, prefix):
+            counts = [f"genuine_pairs@{prefix.partition('@')[2]}{column}" for column in table.columns]
+            if counts[0] in any_method:
+                cells = [Cell(f"{any_method[name]}") for name in counts]
+                table = table._replace(foot=[("genuine pairs", cells)])
+            else:
+                table = table._replace(columns=[f"{float(column):.0%}" for column in table.columns])
+            found.append(table)
+    note = (
+        f"all at each method's threshold of FAR {any_method['far']} over all pairs; a share of templates is "
+        "discarded, and a pair goes with either of its templates; input norm: mean over a template's faces; "
+        "video frames: faces of a medium with more than one in the template"
+    )
+    if any("_low@" in name for name in any_method):
+        note += INTERVALS + ", the threshold kept"
+    return Section("quality", title, found, note, results)
+
+
+def deciding_pairs(metrics: Metrics, far: float) -> int:
+    """How many impostor pairs a FAR accepts."""
+    return math.floor(far * metrics["impostor_pairs"] + 1e-6)
+
+
+def tables(title: str, names: list[str], results: dict[str, Metrics], prefix: str = "") -> list[Table]:
+    """A row a method, a column a figure with its interval, some at a time; headings without `prefix`."""
+    found = []
+    for start in range(0, len(names), _COLUMNS):
+        some = names[start : start + _COLUMNS]
+        rows = [(method, [_cell(metrics, name) for name in some]) for method, metrics in results.items()]
+        found.append(Table(title, [name.removeprefix(prefix) for name in some], rows))
+    return found
+
+
+def as_text(section: Section) -> str:
+    """For a terminal 120 wide."""
+    import rich.console
+    import rich.table
+
+    buffer = io.StringIO()
+    console = rich.console.Console(file=buffer, width=120)
+    for table in section.tables:
+        drawn = rich.table.Table(title=f"{table.title}, {section.title}", title_justify="left")
+        drawn.add_column("method")
+        for column in table.columns:
+            drawn.add_column(column.replace("@", "\n@ "), justify="right")
+        for rows in (table.rows, table.foot):
+            for label, cells in rows:
+                drawn.add_row(label, *["\n".join(filter(None, cell)) for cell in cells])
+            drawn.add_section()
+        console.print(drawn)
+    console.print(section.note, highlight=False, soft_wrap=True)
+    return buffer.getvalue()
+
+
+def as_csv(section: Section) -> str:
+    """A line a figure: method, figure, value, low, high; unrounded."""
+    buffer = io.StringIO()
+    lines = csv.writer(buffer, lineterminator="\n")
+    lines.writerow(["method", "figure", "value", "low", "high"])
+    for method, metrics in section.figures.items():
+        limits = {limit_name(name, end) for name in metrics for end in ("low", "high")}
+        for name, value in metrics.items():
+            if name not in limits:
+                ends = [metrics.get(limit_name(name, end)) for end in ("low", "high")]
+                lines.writerow([method, name, *("" if x is None else x for x in (value, *ends))])
+    return buffer.getvalue()
+
+
+def as_latex(section: Section) -> str:
+    """A tabular a table, for booktabs; intervals in brackets below the figures."""
+    parts = []
+    for table in section.tables:
+        head = " & ".join(["method", *map(_escape, table.columns)])
+        lines = [
+            f"% {table.title}, {section.title}",
+            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            r"\toprule",
+        ]
+        lines += [head + r" \\", r"\midrule", *_latex_rows(table.rows)]
+        if table.foot:
+            lines += [r"\midrule", *_latex_rows(table.foot)]
+        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""]))
+    return "\n".join(parts)
+
+
+def _latex_rows(rows: list[tuple[str, list[Cell]]]) -> list[str]:
+    lines = []
+    for label, cells in rows:
+        lines.append(" & ".join([_escape(label), *(_escape(cell.value) for cell in cells)]) + r" \\")
+        if any(cell.interval for cell in cells):
+            ends = (rf"{{\scriptsize {_escape(cell.interval)}}}" if cell.interval else "" for cell in cells)
+            lines.append(" & ".join(["", *ends]) + r" \\")
+    return lines
+
+
+def _escape(text: str) -> str:
+    for sign in "\\&%$#_{}":
+        text = text.replace(sign, r"\textbackslash " if sign == "\\" else "\\" + sign)
+    return text.replace("..", "--")
+
+
+def _figures(results: dict[str, Metrics]) -> list[str]:
+    """Names of the figures, without those of intervals' ends."""
+    names = list(next(iter(results.values())))
+    limits = {limit_name(name, end) for name in names for end in ("low", "high")}
+    return [name for name in names if name not in limits]
+
+
+def _cell(metrics: Metrics, name: str) -> Cell:
+    value = metrics.get(name)
+    if value is None:
+        return Cell("-")
+    low, high = (metrics.get(limit_name(name, end)) for end in ("low", "high"))
+    return Cell(f"{value:.4f}", "" if low is None else f"{low:.3f}..{high:.3f}")
