@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,17 @@ def test_the_launcher_says_how_it_is_used(arguments):
         [ROOT / "launch/local_processes.sh", *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2 and done.stderr.startswith("usage: launch/local_processes.sh N COMMAND")
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "launch").iterdir()), ids=lambda path: path.name)
+def test_every_script_says_how_it_is_used_and_is_clean(script):
+    done = subprocess.run([script], capture_output=True, text=True, check=False)
+    assert (
+        done.returncode == 2 and done.stderr.startswith("usage: ") and f"launch/{script.name}" in done.stderr
+    )
+    assert "set -euo pipefail" in script.read_text()
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", script], check=True)
 
 
 @pytest.mark.parametrize(("command", "code"), [("exit 0", 0), ('exit "$((JAX_PROCESS_ID * 3))"', 3)])
