@@ -4,6 +4,8 @@ import os
 import pathlib
 
 os.environ.setdefault("MPLBACKEND", "agg")
+# On a busy machine devices wait for each other for longer than XLA lets them.
+os.environ["XLA_FLAGS"] = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
 
 import chex
 import jax

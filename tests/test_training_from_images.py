@@ -136,7 +136,7 @@ def test_bad_input(folder):
     (folder / "x.onnx").write_text("no network")
     cases = {
         "config.backbone.weights=": "people: is a folder; give a feature file, or the backbone that embeds",
-        f"config.backbone.weights={folder}/none": "none: no such weights; give --config.backbone.",
+        f"config.backbone.weights={folder}/none": "none: no such weights; the backbone that embeds",
         f"config.backbone.weights={folder}/x.onnx": "x.onnx: an ONNX file cannot embed within training",
         "config.backbone.color_order=bgr": "images are rgb, not bgr",
         "config.backbone.dtype=float16": "config.backbone.dtype is 'float16'",

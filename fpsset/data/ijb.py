@@ -16,6 +16,7 @@ FACES = "*_face_tid_mid.txt"
 LANDMARKS = "*_name_5pts_score.txt"
 _PAIRS = "*_template_pair_label.txt"
 _SEARCH = "*_1N_*.csv"
+_COLUMNS = ("embeddings", "norms", "paths", "score", "flipped", "backbone")  # of features, if they have them
 _FEATURES = ("*features*.pickle", "*features*.pkl", "*features*.npz", "*features*.parquet", "*features*.npy")
 
 
@@ -213,24 +214,23 @@ def _find_features(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def _read_features(file: pathlib.Path) -> dict[str, np.ndarray]:
-    """Columns 'embeddings' and 'norms', and 'paths' and 'backbone' where there are."""
+    """Columns 'embeddings' and 'norms', and the others of _COLUMNS where there are."""
     if file.suffix in (".pickle", ".pkl"):
         columns = read_numpy_pickle(file)
     elif file.suffix == ".parquet":
         table = read_features(file)
-        columns = {"embeddings": table.embeddings, "norms": table.norms, "backbone": table.backbone}
-        columns |= {"paths": table.paths} if table.paths is not None else {}
+        columns = {name: getattr(table, name) for name in _COLUMNS if getattr(table, name) is not None}
     elif file.suffix == ".npy":
         columns = {"img_feats": _read_npy(file)}
     else:
-        columns = read_npz(file, ("embeddings", "img_feats", "norms", "paths", "backbone"))
+        columns = read_npz(file, (*_COLUMNS, "img_feats"))
     if "img_feats" in columns:
         columns["embeddings"] = columns.pop("img_feats")
     if "embeddings" not in columns or np.ndim(columns["embeddings"]) != 2:
         raise InputError(f"{file}: holds no array 'embeddings' or 'img_feats' [M, D]")
     if "norms" not in columns:
         columns["norms"] = np.linalg.norm(columns["embeddings"].astype(np.float32), axis=1)
-    return {name: columns[name] for name in ("embeddings", "norms", "paths", "backbone") if name in columns}
+    return {name: columns[name] for name in _COLUMNS if name in columns}
 
 
 def _read_npy(file: pathlib.Path) -> np.ndarray:

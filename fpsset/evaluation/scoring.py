@@ -27,15 +27,16 @@ def product_blocks(
     Yields:
       (rows of `left`, [a, B] float32), from the first to the last.
     """
-    multiply, devices = _product()
+    multiply, by_rows, whole = _product()
+    devices = len(by_rows.device_set)
     count = max(1, entries // (len(right) * devices)) * devices
     count = min(count, -(-len(left) // devices) * devices)
-    right = jnp.asarray(right)
+    right = jax.device_put(right, whole)
     pending = None
     for start in range(0, len(left), count):
         rows = slice(start, min(start + count, len(left)))
         part = np.pad(left[rows], ((0, count - (rows.stop - start)), (0, 0)))  # one shape, one compilation
-        block = multiply(part, right)
+        block = multiply(jax.device_put(part, by_rows), right)
         if pending is not None:
             yield pending[0], np.asarray(pending[1])[: pending[0].stop - pending[0].start]
         pending = rows, block
@@ -45,15 +46,15 @@ def product_blocks(
 
 @functools.cache
 def _product():
-    """(The jitted product, the number of devices it runs on)."""
+    """(The jitted product; where its left operand and its result lie, and where its right one)."""
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("rows",), axis_types=(AxisType.Auto,), devices=devices)
-    rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("rows",), ()))
+    by_rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("rows",), ()))
 
     def multiply(left, right):
         return jnp.einsum("ad,bd->ab", left, right, precision=jax.lax.Precision.HIGHEST)
 
-    return jax.jit(multiply, in_shardings=(rows, whole), out_shardings=rows), len(devices)
+    return jax.jit(multiply, out_shardings=by_rows), by_rows, whole
 
 
 class PairScorer:

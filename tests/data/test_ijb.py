@@ -1,5 +1,6 @@
 """IJB's official files: every form of features, and one clear line for each way to be wrong."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -15,9 +16,11 @@ from fpsset.data.numpy_pickle import read_numpy_pickle
 from fpsset.descriptors import describe
 from fpsset.errors import InputError
 from fpsset.evaluation.identification import identification_metrics, search_galleries, search_protocol
+from fpsset.evaluation.protocols import make_protocol
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import listed_pairs, nearest_operating_points
 from fpsset.models.pooling import baselines
+from fpsset.models.pooling_protocols import pool_by
 
 DIM = 6
 FACES = "1.jpg 7 70\n2.jpg 7 71\n3.jpg 9 72\n4.jpg 12 73\n"
@@ -78,6 +81,28 @@ def test_every_form_of_features(folder, form):
     assert found.pairs_file.name == "ijbc_template_pair_label.txt"
     assert "4 faces, the official set has 469375" in found.note
     assert len(read_ijb(folder / "meta", str(next(folder.parent.rglob("*features*")))).table) == 4
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_mirrored_features_and_scores_are_pooled(folder, suffix):
+    """What published protocols pool by comes with the features; a list of landmarks has the last word."""
+    write(folder, "npy")
+    rng = np.random.default_rng(1)
+    flipped, score = rng.standard_normal((4, DIM)).astype(np.float16), rng.uniform(size=4).astype(np.float32)
+    table = dataclasses.replace(read_ijb(folder).table, flipped=flipped.astype(np.float32), score=score)
+    (folder / "features.npy").unlink()
+    write_features(folder / f"features.{suffix}", table)
+    found = read_ijb(folder).table
+    np.testing.assert_array_equal(found.flipped, flipped)
+    np.testing.assert_array_equal(found.score, score)
+    protocol = make_protocol(found)
+    pooled, sets = pool_by("insightface", protocol.sets, protocol.score, protocol.flipped, found.name)
+    total = ((found.norms[:, None] * found.embeddings + flipped) * score[:, None])[:2].sum(0)
+    vectors = describe({"pooled": pooled}, {}, sets)["pooled"].vectors
+    np.testing.assert_allclose(vectors[0], total / np.linalg.norm(total), atol=1e-5)
+    marks = "".join(f"{line.split()[0]} {'1 ' * 10}0.5\n" for line in FACES.splitlines())
+    (folder / "meta/ijbc_name_5pts_score.txt").write_text(marks)
+    assert (read_ijb(folder).table.score == 0.5).all()
 
 
 def test_without_lists_of_subjects(folder):

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from fpsset.parallel.mesh import data_mesh
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 80
+PATIENCE = ("timeout", "call_terminate_timeout")  # a busy machine may take a process's time away for long
 SMALL = [
     f"--config={ROOT}/configs/quickstart.py",
     *("--config.data.people=60", "--config.data.eval_people=20", "--config.data.dim=32"),
@@ -29,11 +31,33 @@ SMALL = [
 ]
 
 
-def launch(workdir: pathlib.Path) -> subprocess.Popen:
+@pytest.fixture
+def launch():
+    """Starts runs of two processes; kills what a test that failed leaves."""
+    started = []
+
+    def start(workdir: pathlib.Path) -> subprocess.Popen:
+        started.append((workdir, process := launch_two(workdir)))
+        return process
+
+    yield start
+    for workdir, process in started:
+        if process.poll() is None:
+            for pid in re.findall(r"process \d+: pid (\d+)", error_of(workdir)):
+                os.kill(int(pid), signal.SIGKILL)
+        process.communicate()
+
+
+def error_of(workdir: pathlib.Path) -> str:
+    return (workdir.parent / f"{workdir.name}.err").read_text()
+
+
+def launch_two(workdir: pathlib.Path) -> subprocess.Popen:
     """Two processes of two devices each; their programs are kept beside the workdir."""
     command = [ROOT / "launch/local_processes.sh", "2", sys.executable, "-m", "fpsset.main", *SMALL]
     command += [f"--workdir={workdir}", f"--config.compilation_cache={workdir.parent}/programs"]
-    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "2", "GRACE": "1"}
+    patient = " ".join(f"--xla_cpu_collective_{name}_seconds=600" for name in PATIENCE)
+    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": patient, "JAX_NUM_CPU_DEVICES": "2", "GRACE": "1"}
     with (workdir.parent / f"{workdir.name}.err").open("w") as stderr:
         return subprocess.Popen(
             command,
@@ -47,7 +71,7 @@ def launch(workdir: pathlib.Path) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen, workdir: pathlib.Path, code: int) -> tuple[str, str]:
     out, _ = process.communicate(timeout=300)
-    err = (workdir.parent / f"{workdir.name}.err").read_text()
+    err = error_of(workdir)
     assert process.returncode == code, err
     return out, err
 
@@ -61,10 +85,9 @@ def signal_one(process: subprocess.Popen, workdir: pathlib.Path, step: int, numb
     """Sends a signal to the second process once a step is logged."""
     deadline = time.monotonic() + 240
     while max(steps_logged(workdir), default=0) < step:
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None and time.monotonic() < deadline, error_of(workdir)
         time.sleep(0.02)
-    err = (workdir.parent / f"{workdir.name}.err").read_text()
-    os.kill(int(re.search(r"process 1: pid (\d+)", err)[1]), number)
+    os.kill(int(re.search(r"process 1: pid (\d+)", error_of(workdir))[1]), number)
 
 
 def final_state(workdir: pathlib.Path):
@@ -75,7 +98,7 @@ def final_state(workdir: pathlib.Path):
         return checkpointer.restore(path, restore_args=as_numpy)
 
 
-def test_killed_and_stopped_processes_go_on_to_the_same_end(tmp_path):
+def test_killed_and_stopped_processes_go_on_to_the_same_end(tmp_path, launch):
     straight, disturbed = tmp_path / "straight", tmp_path / "disturbed"
     out, err = finish(launch(straight), straight, 0)
     assert (
@@ -106,6 +129,17 @@ def test_the_launcher_says_how_it_is_used(arguments):
         [ROOT / "launch/local_processes.sh", *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2 and done.stderr.startswith("usage: launch/local_processes.sh N COMMAND")
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "launch").iterdir()), ids=lambda path: path.name)
+def test_every_script_says_how_it_is_used_and_is_clean(script):
+    done = subprocess.run([script], capture_output=True, text=True, check=False)
+    assert (
+        done.returncode == 2 and done.stderr.startswith("usage: ") and f"launch/{script.name}" in done.stderr
+    )
+    assert "set -euo pipefail" in script.read_text()
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", script], check=True)
 
 
 @pytest.mark.parametrize(("command", "code"), [("exit 0", 0), ('exit "$((JAX_PROCESS_ID * 3))"', 3)])
