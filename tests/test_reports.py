@@ -284,7 +284,7 @@ def test_thresholds_of_several_fars_and_of_another_model(calibrated, capsys, tmp
         ("calibrate model0 a.npz", "holds no impostor pair"),
         ("verify a.npz", "Missing argument 'B'"),
         ("verify a.npz b.npz", "Missing option '--model'"),
-        ("verify a.npz faces.npz --model model0", "holds 24 different values"),
+        ("verify a.npz faces.npz --model model0", "holds 48 different values"),
         ("verify a.npz nowhere.npz --model model0", "no such file"),
         ("verify wide.npz b.npz --model model0", "embeddings are 8 wide"),
         ("verify a.npz b.npz --model fresh", "no such file; pick a threshold first"),
