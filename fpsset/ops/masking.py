@@ -45,16 +45,17 @@ def count_valid(mask: jax.Array) -> jax.Array:
     return jnp.sum(mask, axis=-1, dtype=jnp.int32)
 
 
-def safe_length(vectors: jax.Array) -> jax.Array:
-    """Euclidean length of the last axis in float32 or wider, with gradient 0 (not NaN) at the zero vector.
+def safe_length(vectors: jax.Array, axis: int = -1) -> jax.Array:
+    """Euclidean length along an axis in float32 or wider, with gradient 0 (not NaN) at the zero vector.
 
     Args:
-      vectors: [*B, D].
+      vectors: [*B, D], or with D at `axis`.
+      axis: of the vectors' channels.
 
     Returns:
       [*B] float32, >= 0.
     """
-    squared = jnp.sum(jnp.square(widen(vectors)[0]), axis=-1)
+    squared = jnp.sum(jnp.square(widen(vectors)[0]), axis)
     positive = squared > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
