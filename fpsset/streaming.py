@@ -15,11 +15,9 @@ alike, such as the frames of a clip, share a representative however many they ar
 attention, where it is the same as so many equal faces, but takes no room from others.
 """
 
-import functools
 import os
 import pathlib
 
-import jax
 import numpy as np
 
 from fpsset.aggregator import Aggregator
@@ -29,9 +27,9 @@ from fpsset.data.files import read_npz
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet
 from fpsset.files import replacing
-from fpsset.models.face_coreset_net import pick_coreset
+from fpsset.models.face_coreset_net import Coreset
 
-_ARRAYS = ("centers", "norms", "counts", "features", "norm_sums", "best")
+_ARRAYS = ("centers", "norms", "counts", "features", "norm_sums", "picks", "pick_norms")
 _FIELDS = (*_ARRAYS, "threshold", "faces", "size", "growth")
 _SAME = 1e-3  # faces nearer than this are one from the start: float16 rounds by as much
 
@@ -39,8 +37,8 @@ _SAME = 1e-3  # faces nearer than this are one from the start: float16 rounds by
 class StreamingAggregator:
     """The descriptor of a stream of faces of one person, at any time, in fixed memory.
 
-    A sample, not the set: at most M faces are kept exactly, so descriptors of up to M different faces equal
-    the batch's, and later ones come near.
+    Up to M different faces it is the batch's descriptor; of more it comes near. The growth of 2 has the
+    best worst case, but typical faces are all about equally far apart, and so large a step joins most.
 
     Attributes:
       model: the aggregator.
@@ -50,7 +48,7 @@ class StreamingAggregator:
         cover by M has a radius below `threshold / (2 growth)`.
     """
 
-    def __init__(self, model: Aggregator, size: int = 256, growth: float = 2.0):
+    def __init__(self, model: Aggregator, size: int = 256, growth: float = 1.1):
         """An empty summary.
 
         Args:
@@ -72,7 +70,8 @@ class StreamingAggregator:
         self._counts = np.zeros(0)  # faces each stands for
         self._features = np.zeros((0, model.dim), np.float32)  # sums of their n u
         self._norm_sums = np.zeros(0)  # and of their n
-        self._best = np.zeros(model.dim + 1, np.float32)  # the face of the largest norm, and that norm
+        self._picks = np.zeros((0, model.dim), np.float32)  # the coreset so far, faces as they came
+        self._pick_norms = np.zeros(0, np.float32)
 
     def __len__(self) -> int:
         """Representatives held."""
@@ -96,11 +95,10 @@ class StreamingAggregator:
         if embeddings.shape[1] != self.model.dim:
             raise InputError(f"faces: are {embeddings.shape[1]} wide; the model takes {self.model.dim}")
         norms = norms * np.float32(self.model.norm_scale)
-        best = int(norms.argmax())
-        self._keep_best(np.append(embeddings[best], norms[best]))
         for start in range(0, len(norms), self.size):
             part = slice(start, start + self.size)
             unit, lengths = embeddings[part], norms[part]
+            self._pick(unit, lengths)
             self._add(unit, lengths, np.ones(len(unit)), lengths[:, None] * unit, lengths.astype(np.float64))
         return self
 
@@ -121,7 +119,10 @@ class StreamingAggregator:
             )
         self.threshold = max(self.threshold, other.threshold)
         if other.faces:
-            self._keep_best(other._best)
+            self._pick(
+                np.concatenate([other._picks, other._centers]),
+                np.concatenate([other._pick_norms, other._norms]),
+            )
             self._add(other._centers, other._norms, other._counts, other._features, other._norm_sums)
         return self
 
@@ -133,22 +134,22 @@ class StreamingAggregator:
         """
         if not self.faces:
             raise InputError("no face has arrived; there is nothing to describe")
-        held, slots = len(self), self.size + 1
-        # The best face is the first pick, and need not be a representative.
-        embeddings, norms = np.zeros((slots, self.model.dim), np.float32), np.zeros(slots, np.float32)
-        mask = np.zeros(slots, bool)
-        embeddings[0], norms[0], mask[0] = self._best[:-1], self._best[-1], True
-        embeddings[1 : held + 1], norms[1 : held + 1] = self._centers, self._norms
-        mask[1 : held + 1] = (self._centers != self._best[:-1]).any(axis=1)
-        gamma = self.model.variables["params"]["gamma"]
-        coreset = _picker(self.model.model.coreset_size)(FaceSet(embeddings, norms, mask), gamma)
+        size, slots, held = self.model.model.coreset_size, self.size, len(self)
+        valid = np.arange(size) < len(self._picks)
+        core = np.zeros((size, self.model.dim), np.float32)
+        core[valid] = self._pick_norms[:, None] * self._picks
         # The attention sees each representative as its faces' mean, as often as they are.
-        counts = np.zeros(slots, np.float32)
-        counts[1 : held + 1] = self._counts
-        norms[1 : held + 1] = self._norm_sums / self._counts
-        embeddings[1 : held + 1] = self._features / np.maximum(self._norm_sums, 1e-30)[:, None]
-        part = FaceSet(embeddings, norms, counts > 0, counts=counts)
-        return attend_to(self.model.model, self.model.variables, jax.device_get(coreset), [part])
+        part = FaceSet(
+            np.zeros((slots, self.model.dim), np.float32),
+            np.zeros(slots, np.float32),
+            np.arange(slots) < held,
+            counts=np.zeros(slots, np.float32),
+        )
+        part.embeddings[:held] = self._features / np.maximum(self._norm_sums, 1e-30)[:, None]
+        part.norms[:held] = self._norm_sums / self._counts
+        part.counts[:held] = self._counts
+        coreset = Coreset(valid.astype(np.int32) - 1, valid, core)
+        return attend_to(self.model.model, self.model.variables, coreset, [part])
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the summary as an `.npz` of plain arrays, beside and then renamed."""
@@ -183,9 +184,24 @@ class StreamingAggregator:
             setattr(summary, f"_{name}", values[name])
         return summary
 
-    def _keep_best(self, face: np.ndarray) -> None:
-        if not self.faces or face[-1] > self._best[-1]:
-            self._best = face
+    def _pick(self, embeddings: np.ndarray, norms: np.ndarray) -> None:
+        """Farthest-point sampling among the picks so far, the representatives and new faces.
+
+        While the picks before it stay, a pick is the one among all faces; when one of them changes, what
+        came earlier is seen through the representatives.
+        """
+        unit = np.concatenate([self._picks, self._centers, embeddings])
+        norms = np.concatenate([self._pick_norms, self._norms, norms])
+        weight = norms ** np.float32(self.model.variables["params"]["gamma"])
+        picks, distance = [int(norms.argmax())], np.full(len(norms), np.inf, np.float32)
+        while len(picks) < self.model.model.coreset_size:
+            apart = np.square(unit - unit[picks[-1]]).sum(axis=1) / 4
+            distance = np.minimum(distance, weight * apart)
+            farthest = int(distance.argmax())
+            if distance[farthest] <= 0:  # what is left are the picks again
+                break
+            picks.append(farthest)
+        self._picks, self._pick_norms = unit[picks], norms[picks]
 
     def _add(self, centers, norms, counts, features, norm_sums) -> None:
         """Faces, or representatives with what they stand for, join the nearest within reach or stay apart."""
@@ -223,8 +239,3 @@ class StreamingAggregator:
 def _squared(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Squared distances of unit rows: [n, D], [m, D] -> [n, m]."""
     return np.maximum(2 - 2 * left @ right.T, 0)
-
-
-@functools.lru_cache(maxsize=16)
-def _picker(size: int):
-    return jax.jit(lambda candidates, gamma: pick_coreset(candidates, size, gamma))
