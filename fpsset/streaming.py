@@ -31,6 +31,7 @@ from fpsset.models.face_coreset_net import Coreset
 
 _ARRAYS = ("centers", "norms", "counts", "features", "norm_sums", "picks", "pick_norms")
 _FIELDS = (*_ARRAYS, "threshold", "faces", "size", "growth")
+_SPARE = 64  # runners-up kept of each pick
 _SAME = 1e-3  # faces nearer than this are one from the start: float16 rounds by as much
 
 
@@ -70,7 +71,7 @@ class StreamingAggregator:
         self._counts = np.zeros(0)  # faces each stands for
         self._features = np.zeros((0, model.dim), np.float32)  # sums of their n u
         self._norm_sums = np.zeros(0)  # and of their n
-        self._picks = np.zeros((0, model.dim), np.float32)  # the coreset so far, faces as they came
+        self._picks = np.zeros((0, model.dim), np.float32)  # the coreset so far, runners-up behind it
         self._pick_norms = np.zeros(0, np.float32)
 
     def __len__(self) -> int:
@@ -137,7 +138,7 @@ class StreamingAggregator:
         size, slots, held = self.model.model.coreset_size, self.size, len(self)
         valid = np.arange(size) < len(self._picks)
         core = np.zeros((size, self.model.dim), np.float32)
-        core[valid] = self._pick_norms[:, None] * self._picks
+        core[valid] = self._pick_norms[:size, None] * self._picks[:size]
         # The attention sees each representative as its faces' mean, as often as they are.
         part = FaceSet(
             np.zeros((slots, self.model.dim), np.float32),
@@ -188,20 +189,24 @@ class StreamingAggregator:
         """Farthest-point sampling among the picks so far, the representatives and new faces.
 
         While the picks before it stay, a pick is the one among all faces; when one of them changes, what
-        came earlier is seen through the representatives.
+        came earlier is seen through the runners-up of each pick and the representatives.
         """
         unit = np.concatenate([self._picks, self._centers, embeddings])
         norms = np.concatenate([self._pick_norms, self._norms, norms])
         weight = norms ** np.float32(self.model.variables["params"]["gamma"])
         picks, distance = [int(norms.argmax())], np.full(len(norms), np.inf, np.float32)
+        spare = [_largest(norms)]
         while len(picks) < self.model.model.coreset_size:
             apart = np.square(unit - unit[picks[-1]]).sum(axis=1) / 4
             distance = np.minimum(distance, weight * apart)
             farthest = int(distance.argmax())
             if distance[farthest] <= 0:  # what is left are the picks again
+                spare = []
                 break
             picks.append(farthest)
-        self._picks, self._pick_norms = unit[picks], norms[picks]
+            spare.append(_largest(distance))
+        rows = np.concatenate([picks, np.setdiff1d(spare, picks)]).astype(np.int64)
+        self._picks, self._pick_norms = unit[rows], norms[rows]
 
     def _add(self, centers, norms, counts, features, norm_sums) -> None:
         """Faces, or representatives with what they stand for, join the nearest within reach or stay apart."""
@@ -234,6 +239,11 @@ class StreamingAggregator:
             np.add.at(total, owner[held:], rows[held:])
             setattr(self, f"_{name}", total)
         self._centers, self._norms = self._centers[places], self._norms[places]
+
+
+def _largest(scores: np.ndarray) -> np.ndarray:
+    """Places of the `_SPARE` largest."""
+    return np.argpartition(-scores, min(_SPARE, len(scores)) - 1)[:_SPARE]
 
 
 def _squared(left: np.ndarray, right: np.ndarray) -> np.ndarray:
