@@ -9,6 +9,7 @@ from fpsset.loading import load
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.margin_heads import AdaFaceHead, ArcFaceHead, CosFaceHead
 from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling
+from fpsset.streaming import StreamingAggregator
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,7 @@ __all__ = [
     "FaceCoresetNet",
     "FaceSet",
     "InputError",
+    "StreamingAggregator",
     "embed",
     "farthest_point_sampling",
     "load",

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from fpsset.blocks import Blocks, aggregate_blocks
 from fpsset.data.feature_table import unit_rows
 from fpsset.data.galleries import Gallery, read_gallery, write_gallery
 from fpsset.descriptors import describe
@@ -12,6 +13,10 @@ from fpsset.errors import InputError
 from fpsset.face_set import RaggedSets, group_rows
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.weights import AggregatorCard, digest
+
+# Faces from which a set is split over the devices, where there are several. Below, the time for them to
+# agree on each pick is more than what they save.
+_SPLIT_FROM = 1 << 16
 
 
 class Aggregator:
@@ -44,6 +49,8 @@ class Aggregator:
     ):
         """One descriptor for each unique set id, ids sorted as by `np.unique`.
 
+        A set of more than 32,768 faces is split over all devices of this process, where there are several.
+
         Args:
           embeddings: [M, D] float; brought to unit length.
           norms: [M], >= 0, as the backbone gave them.
@@ -65,10 +72,35 @@ class Aggregator:
         if set_ids.shape != norms.shape:
             raise InputError(f"set_ids must be [{len(norms)}], one a row; they are {list(set_ids.shape)}")
         _, sets = group_rows(embeddings, norms, set_ids)
-        out = describe({"fpsset": self.model}, {"fpsset": self.variables}, self.scaled(sets))["fpsset"]
+        models, variables = {"fpsset": self.model}, {"fpsset": self.variables}
+        out = describe(models, variables, self.scaled(sets), split_from=_SPLIT_FROM)["fpsset"]
         if return_coreset:
             return out.vectors, out.norms, out.coreset
         return out.vectors, out.norms
+
+    def aggregate_blocks(self, blocks: Blocks, return_coreset: bool = False):
+        """The descriptor of one set that need not fit in memory: K + 1 times through its blocks.
+
+        The first time reads the norms alone, the last for the attention; memory does not grow with the set.
+
+            faces, norms = np.load("faces.npy", mmap_mode="r"), np.load("norms.npy")
+            parts = [slice(start, start + 8192) for start in range(0, len(norms), 8192)]
+            descriptor, norm = model.aggregate_blocks([(faces[part], norms[part]) for part in parts])
+
+        Args:
+          blocks: pairs (embeddings [n, D], norms [n]) as `aggregate` takes them, of any sizes: an iterable
+            that can be read again, or a function without arguments that starts anew.
+          return_coreset: also return which faces were chosen.
+
+        Returns:
+          (descriptor [D] float32 unit, norm), and with `return_coreset` a third, [K] int64 of places in the
+          set, -1 where it has fewer than K faces.
+
+        Raises:
+          InputError: blocks that can be read once only, that change, or are malformed; no face.
+        """
+        out = aggregate_blocks(self.model, self.variables, blocks, self.dim, self.norm_scale)
+        return out if return_coreset else out[:2]
 
     def scaled(self, sets: RaggedSets) -> RaggedSets:
         """The sets with norms as the model wants them."""

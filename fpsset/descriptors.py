@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from fpsset.face_set import FaceSet, RaggedSets, bucketed
+from fpsset.parallel import set_axis
 
 
 class Descriptors(NamedTuple):
@@ -24,6 +25,7 @@ def describe(
     variables: Mapping[str, dict],
     sets: RaggedSets,
     faces_per_batch: int = 16384,
+    split_from: int | None = None,
 ) -> dict[str, Descriptors]:
     """Runs every model on every set; one compilation a bucket of set sizes, whatever the models.
 
@@ -32,6 +34,8 @@ def describe(
       variables: their variables; models without may be left out.
       sets: T sets, none empty.
       faces_per_batch: padded faces a batch; memory grows with it.
+      split_from: slots from which a set is split over all local devices, where there are several; its
+        models must take `axis_name`. None: never.
 
     Returns:
       Descriptors by name, in the order of the sets.
@@ -40,6 +44,7 @@ def describe(
       InputError: a set is empty.
     """
     run = _runner(tuple(models.items()))
+    mesh = set_axis.device_mesh() if split_from is not None and jax.local_device_count() > 1 else None
     variables = {name: variables.get(name, {}) for name in models}
     count = len(sets.starts) - 1
     collected: dict[str, dict[str, np.ndarray]] = {name: {} for name in models}
@@ -57,7 +62,10 @@ def describe(
 
     pending = None  # a batch is fetched when the next one is under way
     for which, batch in bucketed(sets, faces_per_batch):
-        outputs = run(variables, batch)
+        if mesh is not None and batch.mask.shape[1] >= split_from:
+            outputs = _runner(tuple(models.items()), mesh)(variables, set_axis.split(batch, mesh))
+        else:
+            outputs = run(variables, batch)
         if pending is not None:
             store(*pending)
         pending = which, batch.mask.shape[1], outputs
@@ -67,12 +75,13 @@ def describe(
 
 
 @functools.lru_cache(maxsize=16)
-def _runner(models: tuple[tuple[str, nn.Module], ...]):
+def _runner(models: tuple[tuple[str, nn.Module], ...], mesh: jax.sharding.Mesh | None = None):
     """One jitted function for these models; modules are compared by value, so it is found again."""
+    options = {} if mesh is None else {"axis_name": set_axis.AXIS}
 
     def run(variables: dict[str, dict], face_set: FaceSet):
-        out = {name: model.apply(variables[name], face_set) for name, model in models}
+        out = {name: model.apply(variables[name], face_set, **options) for name, model in models}
         # What is not asked for need not come back to the host.
         return {name: o.replace(coreset_mask=None, core_features=None) for name, o in out.items()}
 
-    return jax.jit(run)
+    return jax.jit(run if mesh is None else set_axis.over_devices(run, mesh))

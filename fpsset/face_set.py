@@ -20,12 +20,15 @@ class FaceSet:
       mask: [*B, N] bool, True where a slot holds a face. Padded slots may hold anything.
       media: optional [*B, N] int32, which medium (still or video) of the set a face comes from,
         in [0, N). Only pooling by media reads it.
+      counts: optional [*B, N] float32 >= 0, how many faces alike a slot stands for in the set attention
+        of FaceCoresetNet, which alone reads it; 1 each when None.
     """
 
     embeddings: jax.Array
     norms: jax.Array
     mask: jax.Array
     media: jax.Array | None = None
+    counts: jax.Array | None = None
 
 
 def pad_sets(

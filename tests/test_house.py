@@ -18,10 +18,13 @@ MAY_IMPORT = {
     "files": set(),
     "errors": set(),
     "progress": set(),
-    "descriptors": {"models", "face_set"},
+    "parallel": {"ops", "models", "errors", "face_set", "interrupts", "progress", "parallel"},
+    "descriptors": {"models", "face_set", "parallel"},
+    "blocks": {"ops", "models", "data", "face_set", "errors"},
+    "streaming": {"models", "data", "face_set", "errors", "files", "aggregator", "blocks"},
     "embedding": {"models", "errors"},
     "weights": {"errors", "files"},
-    "aggregator": {"models", "data", "face_set", "errors", "descriptors", "weights"},
+    "aggregator": {"models", "data", "face_set", "errors", "descriptors", "weights", "blocks"},
     "evaluation": {
         "models",
         "data",
@@ -36,7 +39,6 @@ MAY_IMPORT = {
         *("ops", "models", "data", "face_set", "errors", "files", "descriptors"),
         *("embedding", "evaluation", "progress", "interrupts", "weights", "parallel", "training"),
     },
-    "parallel": {"ops", "models", "errors", "interrupts", "progress", "parallel"},
     "interop": {"models", "errors", "face_set", "files", "safe_pickle", "weights", "interop"},
     "loading": {
         *("models", "data", "aggregator", "training", "interop", "parallel"),

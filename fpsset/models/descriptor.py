@@ -3,6 +3,8 @@
 import jax
 from flax import struct
 
+from fpsset.ops.attention import Pooled
+
 
 @struct.dataclass
 class SetDescriptor:
@@ -14,6 +16,7 @@ class SetDescriptor:
       coreset_indices: [*B, K] int32 faces picked, -1 beyond the set's size; None where a model picks none.
       coreset_mask: [*B, K] bool, True where a pick is valid.
       core_features: [*B, K, D] float32, the picked n_i u_i, 0 where a pick is not valid.
+      pooled: sums of the set attention, where a set's faces come a part at a time; else None.
     """
 
     descriptor: jax.Array
@@ -21,3 +24,4 @@ class SetDescriptor:
     coreset_indices: jax.Array | None = None
     coreset_mask: jax.Array | None = None
     core_features: jax.Array | None = None
+    pooled: Pooled | None = None

@@ -1,5 +1,7 @@
 """FaceCoresetNet (AAAI 2024, arXiv 2308.14075): a coreset of a face set, refined by the whole set."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -7,12 +9,27 @@ from flax.linen import initializers as init
 
 from fpsset.face_set import FaceSet
 from fpsset.models.descriptor import SetDescriptor
-from fpsset.ops.attention import AttentionParams, Dropout, self_attention, set_attention
+from fpsset.ops.attention import AttentionParams, Dropout, Pooled, self_attention, set_attention
 from fpsset.ops.masking import count_valid, normalize, safe_length, zero_padding
 from fpsset.ops.norm_encoding import normalized_norm_encoding
-from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling
+from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling, take_faces
 
 _EPSILON = 1e-5
+
+
+class Coreset(NamedTuple):
+    """The faces picked of each set."""
+
+    indices: jax.Array  # [*B, K] int32, -1 beyond the set's size
+    mask: jax.Array  # [*B, K] bool, which picks are valid
+    features: jax.Array  # [*B, K, D] float32 n_i u_i, 0 where not valid
+
+
+class Earlier(NamedTuple):
+    """What is known of sets whose faces come a part at a time."""
+
+    coreset: Coreset  # of all faces
+    pooled: Pooled  # sums of the set attention over the parts before
 
 
 class Projections(nn.Module):
@@ -72,6 +89,8 @@ class FaceCoresetNet(nn.Module):
         noise: jax.Array | None = None,
         temperature: jax.Array | float = 1.0,
         score_scale: jax.Array | float = 1.0,
+        axis_name: str | None = None,
+        earlier: Earlier | None = None,
     ) -> SetDescriptor:
         """Aggregates each set.
 
@@ -81,9 +100,11 @@ class FaceCoresetNet(nn.Module):
           noise: [*B, K, N] Gumbel draws for training; from the stream 'gumbel' when None.
           temperature: of the softmax over faces, in training.
           score_scale: factor of the scores before the softmax, in training.
+          axis_name: of the devices that each set's slots are split over, inside `shard_map`, at inference.
+          earlier: the coreset, and the sums over the parts before this one, at inference.
 
         Returns:
-          SetDescriptor with its coreset.
+          SetDescriptor with its coreset; of all parts so far, and with the sums, where there is `earlier`.
 
         Raises:
           ValueError: K < 1, or D not a multiple of `num_heads`.
@@ -101,8 +122,10 @@ class FaceCoresetNet(nn.Module):
                 shape = (*mask.shape[:-1], self.coreset_size, mask.shape[-1])
                 noise = jax.random.gumbel(self.make_rng("gumbel"), shape)
             coreset = _draw(face_set, noise, gamma, temperature, score_scale)
+        elif earlier is not None:
+            coreset = earlier.coreset
         else:
-            coreset = _pick(face_set, self.coreset_size, gamma)
+            coreset = pick_coreset(face_set, self.coreset_size, gamma, axis_name)
         indices, valid, core = coreset
 
         def encode(lengths):
@@ -115,39 +138,46 @@ class FaceCoresetNet(nn.Module):
         def layer_norm(name):
             return nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False, name=name)
 
-        def attend(name, attention, *args):
+        def attend(name, attention, *args, **options):
             params = Projections(self.num_heads, dim, self.dtype, name=name)()
             rate = self.dropout_rate if train else 0.0
             dropout = Dropout(self.make_rng("dropout"), rate) if rate else None
-            return nn.Dropout(rate, deterministic=not train)(attention(*args, params, dropout))
+            return attention(*args, params, dropout, **options)
+
+        def drop(branch):
+            return nn.Dropout(self.dropout_rate if train else 0.0, deterministic=not train)(branch)
 
         query = core + encode(safe_length(core))
-        query = layer_norm("query_norm")(query + attend("self_attention", self_attention, query, valid))
-        seen = attend("set_attention", set_attention, query, (embeddings, norms), mask, keys_values)
-        refined = layer_norm("output_norm")(core + seen)
+        query = layer_norm("query_norm")(query + drop(attend("self_attention", self_attention, query, valid)))
+        seen, pooled = attend(
+            "set_attention",
+            set_attention,
+            query,
+            (embeddings, norms),
+            mask if face_set.counts is None else zero_padding(face_set.counts, mask),
+            keys_values,
+            axis_name=axis_name,
+            earlier=None if earlier is None else earlier.pooled,
+        )
+        refined = layer_norm("output_norm")(core + drop(seen))
         total = jnp.sum(zero_padding(core + refined, valid), axis=-2)
         mean = total / jnp.maximum(count_valid(valid), 1).astype(jnp.float32)[..., None]
         descriptor, norm = normalize(mean)
-        return SetDescriptor(descriptor, norm, indices, valid, core)
+        kept = None if earlier is None else pooled
+        return SetDescriptor(descriptor, norm, indices, valid, core, kept)
 
 
-# [*B, K] int32 picks, -1 beyond the set's size; [*B, K] bool, which are valid; [*B, K, D] float32 n_i u_i
-# of the picks, 0 where not valid.
-_Coreset = tuple[jax.Array, jax.Array, jax.Array]
-
-
-def _pick(face_set: FaceSet, size: int, gamma: jax.Array) -> _Coreset:
+def pick_coreset(
+    face_set: FaceSet, size: int, gamma: jax.Array | float, axis_name: str | None = None
+) -> Coreset:
     """The coreset for inference."""
-    indices = farthest_point_sampling(face_set.embeddings, face_set.norms, face_set.mask, size, gamma)
-    valid, places = indices >= 0, jnp.maximum(indices, 0)
-    core = _features(
-        jnp.take_along_axis(face_set.embeddings, places[..., None], axis=-2),
-        jnp.take_along_axis(face_set.norms, places, axis=-1),
-    )
-    return indices, valid, zero_padding(core, valid)
+    faces = face_set.embeddings, face_set.norms
+    indices = farthest_point_sampling(*faces, face_set.mask, size, gamma, axis_name)
+    core = _features(*(take_faces(array, indices, axis_name) for array in faces))
+    return Coreset(indices, indices >= 0, zero_padding(core, indices >= 0))
 
 
-def _draw(face_set: FaceSet, noise: jax.Array, gamma, temperature, score_scale) -> _Coreset:
+def _draw(face_set: FaceSet, noise: jax.Array, gamma, temperature, score_scale) -> Coreset:
     """The coreset for training, as many picks as there is noise for."""
     mask, size = face_set.mask, noise.shape[-2]
     embeddings, norms = zero_padding(face_set.embeddings, mask), zero_padding(face_set.norms, mask)
@@ -156,7 +186,7 @@ def _draw(face_set: FaceSet, noise: jax.Array, gamma, temperature, score_scale) 
     indices = jnp.where(valid, jnp.argmax(rows, axis=-1), -1).astype(jnp.int32)
     faces = _features(embeddings, norms)
     core = jnp.einsum("...kn,...nd->...kd", rows, faces, precision=jax.lax.Precision.HIGHEST)
-    return indices, valid, core
+    return Coreset(indices, valid, core)
 
 
 def _features(embeddings: jax.Array, norms: jax.Array) -> jax.Array:

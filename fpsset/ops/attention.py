@@ -41,6 +41,15 @@ class AttentionParams(NamedTuple):
     out_bias: jax.Array  # [D]
 
 
+class Pooled(NamedTuple):
+    """Sums over faces for query rows R, each under a maximum of its own, so that they can be merged."""
+
+    largest: jax.Array  # [*B, R] of the logits seen; m
+    total: jax.Array  # [*B, R] sum of exp(l - m)
+    mass: jax.Array  # [*B, R] the same after dropout
+    values: jax.Array  # [*B, R, D] sum of exp(l - m) times values, after dropout
+
+
 class Dropout(NamedTuple):
     """Drops attention weights: each is 0 with probability `rate`, else 1 / (1 - rate) times itself."""
 
@@ -91,24 +100,40 @@ def set_attention(
     params: AttentionParams,
     dropout: Dropout | None = None,
     block_size: int | None = None,
-) -> jax.Array:
+    axis_name: str | None = None,
+    earlier: Pooled | None = None,
+) -> tuple[jax.Array, Pooled]:
     """Attention of few queries over many masked keys.
 
     Args:
       queries: [*B, K, D].
       memory: arrays [*B, N, ...] that keys and values are made of.
-      mask: [*B, N] bool, True where a slot is real.
+      mask: [*B, N] bool, True where a slot is real; or float32, the number of equal faces it stands for.
       keys_values: a block of each array of `memory`, its padding 0, to float32 keys [*B, n, D] and
         values [*B, n, D], before any projection.
       params: the projections.
       dropout: of the weights, for training.
       block_size: n, slots of a set seen at a time; by the batch's size when None.
+      axis_name: of the devices that a set's slots are split over, inside `shard_map`; each has its part.
+      earlier: sums over slots seen before, of the same queries, which these are added to.
 
     Returns:
-      [*B, K, D] float32; the output bias for a set without a real slot.
+      ([*B, K, D] float32, the output bias for a set without a real slot; the sums it is made of).
     """
+    absorbed = absorb(queries, params)
+    start = start_of(absorbed) if earlier is None else earlier
+    if axis_name is not None:  # each device adds its own faces to it
+        start = jax.lax.pcast(start, axis_name, to="varying")
+    pooled = pool(start, absorbed, memory, mask, keys_values, dropout, block_size)
+    if axis_name is not None:
+        pooled = merge_devices(pooled, axis_name)
+    return attend(pooled, params), pooled
+
+
+def absorb(queries: jax.Array, params: AttentionParams) -> jax.Array:
+    """Queries [*B, K, D] as they meet keys before any projection: [*B, H K, D] float32."""
     heads, depth = params.query_bias.shape
-    batch, (count, dim) = mask.shape[:-1], queries.shape[-2:]
+    *batch, count, dim = queries.shape
     query = project("...kc,chd->...khd", queries, params.query)
     query = (query + _lift(params.query_bias, query)) / jnp.sqrt(depth)
     # A head at a time: plain matrix products, where one batched over heads would transpose its operands.
@@ -119,21 +144,39 @@ def set_attention(
         ],
         axis=-3,
     )
-    absorbed = absorbed.reshape(*batch, heads * count, dim)
-    total, mass, pooled = _pool(absorbed, memory, mask, keys_values, dropout, block_size)
-    total = jnp.where(total > 0, total, 1.0)
-    mass = (mass / total).reshape(*batch, heads, count, 1)
-    pooled = (pooled / total[..., None]).reshape(*batch, heads, count, dim)
+    return absorbed.reshape(*batch, heads * count, dim)
 
+
+def attend(pooled: Pooled, params: AttentionParams) -> jax.Array:
+    """What the queries see: sums over all faces to [*B, K, D] float32."""
+    heads = len(params.query_bias)
+    *batch, rows, dim = pooled.values.shape
+    total = jnp.where(pooled.total > 0, pooled.total, 1.0)
+    mass = (pooled.mass / total).reshape(*batch, heads, rows // heads, 1)
+    values = (pooled.values / total[..., None]).reshape(*batch, heads, rows // heads, dim)
     mixed = jnp.stack(
         [
             project("...kc,cd->...kd", p, w)
-            for p, w in zip(_unstack(pooled, -3), _unstack(params.value, 1), strict=True)
+            for p, w in zip(_unstack(values, -3), _unstack(params.value, 1), strict=True)
         ],
         axis=-2,
     )
     mixed = mixed + jnp.swapaxes(mass, -3, -2) * _lift(params.value_bias, mixed)
     return _project_out(mixed, params)
+
+
+def merge_devices(pooled: Pooled, axis_name: str) -> Pooled:
+    """The sums over all devices of an axis, from each one's own."""
+    largest = jax.lax.pmax(pooled.largest, axis_name)
+    older = jnp.exp(pooled.largest - largest)
+    sums = pooled.total * older, pooled.mass * older, pooled.values * older[..., None]
+    return Pooled(largest, *jax.lax.psum(sums, axis_name))
+
+
+def start_of(absorbed: jax.Array) -> Pooled:
+    """Sums over no faces. Made from the input, not from constants, so that they vary over its devices."""
+    zeros = jnp.zeros_like(absorbed[..., 0])
+    return Pooled(zeros + _NEVER, zeros, zeros, jnp.zeros_like(absorbed))
 
 
 def _unstack(array: jax.Array, axis: int) -> list[jax.Array]:
@@ -146,8 +189,26 @@ def _project_out(mixed: jax.Array, params: AttentionParams) -> jax.Array:
     return output + _lift(params.out_bias, output)
 
 
-def _pool(absorbed, memory, mask, keys_values, dropout, block_size):
-    """Per query row [*B, R]: sum of exp(logit - max), the same after dropout, and of that times values."""
+def pool(
+    start: Pooled,
+    absorbed: jax.Array,
+    memory: tuple[jax.Array, ...],
+    mask: jax.Array,
+    keys_values: Callable[..., tuple[jax.Array, jax.Array]],
+    dropout: Dropout | None = None,
+    block_size: int | None = None,
+) -> Pooled:
+    """Adds faces to sums, a block at a time; arguments as of `set_attention`.
+
+    Args:
+      start: sums over the faces before.
+      absorbed: [*B, R, D], of `absorb`.
+      memory: arrays [*B, N, ...].
+      mask: [*B, N] bool or float32.
+      keys_values: of a block.
+      dropout: of the weights.
+      block_size: slots seen at a time.
+    """
     slots, batch = mask.shape[-1], mask.shape[:-1]
     if block_size is None:
         block_size = jax.core.max_dim(_BLOCK_ROWS // jax.core.max_dim(math.prod(batch), 1), _LEAST_SLOTS)
@@ -157,32 +218,30 @@ def _pool(absorbed, memory, mask, keys_values, dropout, block_size):
     def add(carry, block):
         largest, total, mass, pooled = carry
         # The last block ends with the set; what the one before has seen is masked.
-        start = jnp.minimum(block * block_size, slots - block_size)
-        real = _cut(mask, start, block_size, len(batch))
-        fresh = start + jnp.arange(block_size) >= block * block_size
-        real = real & _lift(fresh, real)
+        first = jnp.minimum(block * block_size, slots - block_size)
+        count = _cut(mask, first, block_size, len(batch)).astype(jnp.float32)
+        fresh = first + jnp.arange(block_size) >= block * block_size
+        count = count * _lift(fresh, count)
+        real = count > 0
         keys, values = keys_values(
-            *[zero_padding(_cut(array, start, block_size, len(batch)), real) for array in memory]
+            *[zero_padding(_cut(array, first, block_size, len(batch)), real) for array in memory]
         )
         logits = jnp.einsum("...rc,...nc->...rn", absorbed, keys)
         logits = jnp.where(real[..., None, :], logits, _NEVER)
         # The maximum cancels, so no gradient need pass through it.
         new = jnp.maximum(largest, jax.lax.stop_gradient(jnp.max(logits, axis=-1)))
-        weights = jnp.exp(logits - new[..., None]) * real[..., None, :]
+        weights = jnp.exp(logits - new[..., None]) * count[..., None, :]
         kept = weights if dropout is None else dropout(weights, block)
         older = jnp.exp(largest - new)
-        return (
+        return Pooled(
             new,
             total * older + jnp.sum(weights, axis=-1),
             mass * older + jnp.sum(kept, axis=-1),
             pooled * older[..., None] + jnp.einsum("...rn,...nc->...rc", kept, values),
         ), None
 
-    # Made from the input, not from constants, so that they vary over the same devices.
-    zeros = jnp.zeros_like(absorbed[..., 0])
-    start = (zeros + _NEVER, zeros, zeros, jnp.zeros_like(absorbed))
     blocks = jnp.arange(-(-slots // block_size))
-    return jax.lax.scan(add, start, blocks)[0][1:]
+    return jax.lax.scan(add, start, blocks)[0]
 
 
 def _cut(array: jax.Array, start: jax.Array, size: int, axis: int) -> jax.Array:

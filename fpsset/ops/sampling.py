@@ -8,6 +8,7 @@ from fpsset.ops.metric import cosine_distance, quality_weight
 
 # Finite, so that a set without a real face gives a softmax of zeros after masking and not NaN.
 _NEVER = -1e30
+_NO_SLOT = jnp.iinfo(jnp.int32).max
 
 
 def _check(embeddings, norms, mask, size: int) -> None:
@@ -26,6 +27,7 @@ def farthest_point_sampling(
     mask: jax.Array,
     size: int = 3,
     gamma: jax.Array | float = 0.35,
+    axis_name: str | None = None,
 ) -> jax.Array:
     """Picks `size` faces, the best one first, then each the farthest from those picked before.
 
@@ -38,9 +40,11 @@ def farthest_point_sampling(
       mask: [*B, N] bool, True where a face is real.
       size: K >= 1.
       gamma: scalar exponent of the norm in the metric.
+      axis_name: of the devices that a set's slots are split over, inside `shard_map`; each has N of them,
+        finds its best, and they agree on the best of all.
 
     Returns:
-      [*B, K] int32 indices into N; -1 for the picks beyond the number of real faces.
+      [*B, K] int32 indices into N, over all devices; -1 for the picks beyond the number of real faces.
 
     Raises:
       ValueError: `size` < 1, or shapes that disagree.
@@ -48,16 +52,23 @@ def farthest_point_sampling(
     _check(embeddings, norms, mask, size)
     (norms,) = widen(zero_padding(norms, mask))
     weight = quality_weight(norms, gamma)
-    slots = jnp.broadcast_to(jnp.arange(mask.shape[-1], dtype=jnp.int32), mask.shape)
+    first_slot = 0 if axis_name is None else jax.lax.axis_index(axis_name) * mask.shape[-1]
+    slots = jnp.broadcast_to(first_slot + jnp.arange(mask.shape[-1], dtype=jnp.int32), mask.shape)
 
     def best(score, available):
-        index = jnp.argmax(jnp.where(available, score, -jnp.inf), axis=-1).astype(jnp.int32)
-        return jnp.where(jnp.any(available, axis=-1), index, -1)
+        score = jnp.where(available, score, -jnp.inf)
+        index = first_slot + jnp.argmax(score, axis=-1).astype(jnp.int32)
+        index = jnp.where(jnp.any(available, axis=-1), index, _NO_SLOT)
+        if axis_name is not None:
+            # Of equal bests the lowest index, as within one device.
+            top = jnp.max(score, axis=-1)
+            index = jnp.where(top == jax.lax.pmax(top, axis_name), index, _NO_SLOT)
+            index = jax.lax.pmin(index, axis_name)
+        return jnp.where(index == _NO_SLOT, -1, index)
 
     def pick(carry, _):
         last, distance, available = carry
-        place = jnp.maximum(last, 0)[..., None, None]
-        center = jnp.take_along_axis(embeddings, place, axis=-2)[..., 0, :]
+        center = take_faces(embeddings, last[..., None], axis_name)[..., 0, :]
         # Padded rows may hold anything: each row's distance is its own, and theirs are never looked at.
         distance = jnp.minimum(distance, weight * cosine_distance(embeddings, center))
         index = best(distance, available)
@@ -67,6 +78,57 @@ def farthest_point_sampling(
     start = (first, jnp.full_like(norms, jnp.inf), mask & (slots != first[..., None]))
     _, others = jax.lax.scan(pick, start, length=size - 1)
     return jnp.moveaxis(jnp.concatenate([first[None], others]), 0, -1)
+
+
+def farthest_from(
+    embeddings: jax.Array,
+    norms: jax.Array,
+    mask: jax.Array,
+    centers: jax.Array,
+    count: jax.Array | int,
+    gamma: jax.Array | float = 0.35,
+) -> tuple[jax.Array, jax.Array]:
+    """The next pick of `farthest_point_sampling` within one part of a set, whose picks so far are known.
+
+    Args:
+      embeddings: [N, D] unit rows.
+      norms: [N].
+      mask: [N] bool, True where a face is real and was not picked.
+      centers: [K, D] unit rows, the faces picked.
+      count: of them, at least 1; what lies behind them is not looked at.
+      gamma: scalar exponent of the norm in the metric.
+
+    Returns:
+      (its distance to the nearest center, -inf where there is no face left; its index into N, int32).
+    """
+    weight = quality_weight(zero_padding(norms, mask), gamma)
+    distance = jnp.full_like(weight, jnp.inf)
+    for place in range(len(centers)):
+        nearer = jnp.minimum(distance, weight * cosine_distance(embeddings, centers[place]))
+        distance = jnp.where(place < count, nearer, distance)
+    distance = jnp.where(mask, distance, -jnp.inf)
+    return jnp.max(distance), jnp.argmax(distance).astype(jnp.int32)
+
+
+def take_faces(faces: jax.Array, indices: jax.Array, axis_name: str | None = None) -> jax.Array:
+    """The faces that were picked; for a pick of -1 whatever lies first, or zeros on several devices.
+
+    Args:
+      faces: [*B, N, D] or [*B, N], each device's own part where there is an axis.
+      indices: [*B, K] int32 of `farthest_point_sampling`.
+      axis_name: as there.
+
+    Returns:
+      [*B, K, D] or [*B, K], the same on all devices.
+    """
+    slots = faces.shape[indices.ndim - 1]
+    places = indices if axis_name is None else indices - jax.lax.axis_index(axis_name) * slots
+    here = (places >= 0) & (places < slots) & (indices >= 0)
+    places = jnp.clip(places, 0, slots - 1)
+    if faces.ndim > indices.ndim:
+        here, places = here[..., None], places[..., None]
+    taken = jnp.take_along_axis(faces, places, axis=indices.ndim - 1)
+    return taken if axis_name is None else jax.lax.psum(jnp.where(here, taken, 0), axis_name)
 
 
 def soft_farthest_point_sampling(

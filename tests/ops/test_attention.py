@@ -23,7 +23,7 @@ def plain(keys, values):
 
 @functools.partial(jax.jit, static_argnames="block_size")
 def attend(queries, keys, values, mask, params, dropout=None, block_size=None):
-    return set_attention(queries, (keys, values), mask, plain, params, dropout, block_size)
+    return set_attention(queries, (keys, values), mask, plain, params, dropout, block_size)[0]
 
 
 attend_to_each_other = jax.jit(self_attention)
@@ -186,7 +186,7 @@ def test_bfloat16_stays_near_float32():
     q, k, v = make_inputs(1, 3, 40)
     params, mask = make_params(1), np.ones(40, bool)
     half = [jnp.asarray(x, jnp.bfloat16) for x in (k, v)]
-    out = set_attention(
+    out, _ = set_attention(
         q, half, mask, lambda k, v: (k.astype(jnp.float32), v.astype(jnp.float32)), params, block_size=16
     )
     assert out.dtype == jnp.float32
