@@ -1,4 +1,4 @@
-"""Streams, blocks and one set over several devices give the descriptor of the set in memory."""
+"""A stream of faces that are not kept, against the batch where it fits, and within its bound."""
 
 import jax
 import numpy as np
