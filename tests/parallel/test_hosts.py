@@ -102,7 +102,7 @@ def test_killed_and_stopped_processes_go_on_to_the_same_end(tmp_path, launch):
     straight, disturbed = tmp_path / "straight", tmp_path / "disturbed"
     out, err = finish(launch(straight), straight, 0)
     assert (
-        out.count(" media_mean ") == 1 and err.count("validation_tar") == STEPS // 20
+        out.count("TAR at FAR") == 1 and err.count("validation_tar") == STEPS // 20
     )  # one of the two writes
 
     process = launch(disturbed)
