@@ -1,8 +1,9 @@
 """fpsset: one descriptor from a set of faces (FaceCoresetNet in JAX and Flax)."""
 
-from fpsset.aggregator import Aggregator
+from fpsset.aggregator import Aggregator, PlainAggregator
 from fpsset.embedding import embed
 from fpsset.errors import InputError
+from fpsset.explanation import Explanation
 from fpsset.face_set import FaceSet, pad_sets
 from fpsset.interop.official import load_official
 from fpsset.loading import load
@@ -18,9 +19,11 @@ __all__ = [
     "Aggregator",
     "ArcFaceHead",
     "CosFaceHead",
+    "Explanation",
     "FaceCoresetNet",
     "FaceSet",
     "InputError",
+    "PlainAggregator",
     "StreamingAggregator",
     "embed",
     "farthest_point_sampling",

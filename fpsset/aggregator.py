@@ -10,8 +10,10 @@ from fpsset.data.feature_table import unit_rows
 from fpsset.data.galleries import Gallery, read_gallery, write_gallery
 from fpsset.descriptors import describe
 from fpsset.errors import InputError
+from fpsset.explanation import Explanation, explain
 from fpsset.face_set import RaggedSets, group_rows
 from fpsset.models.face_coreset_net import FaceCoresetNet
+from fpsset.models.pooling import PlainCoreset
 from fpsset.weights import AggregatorCard, digest
 
 # Faces from which a set is split over the devices, where there are several. Below, the time for them to
@@ -25,7 +27,7 @@ class Aggregator:
     Attributes:
       model: the linen module.
       variables: its variables.
-      dim: D, the width of embeddings it takes.
+      dim: D, the width of embeddings it takes; 0 for any.
       norm_scale: factor applied to norms before the model sees them.
       backbone: digest of the backbone that its embeddings come from; empty when not known.
       train_fingerprint: of the faces it was trained on; empty when not known.
@@ -65,10 +67,8 @@ class Aggregator:
           InputError: arrays that disagree, of another width than the checkpoint's, or with
             impossible values.
         """
-        embeddings, set_ids = np.asarray(embeddings), np.asarray(set_ids)
-        if embeddings.ndim == 2 and embeddings.shape[1] != self.dim:
-            raise InputError(f"embeddings are {embeddings.shape[1]} wide; the model takes {self.dim}")
-        embeddings, norms = unit_rows(embeddings, norms, "input")
+        set_ids = np.asarray(set_ids)
+        embeddings, norms = self._checked(embeddings, norms)
         if set_ids.shape != norms.shape:
             raise InputError(f"set_ids must be [{len(norms)}], one a row; they are {list(set_ids.shape)}")
         _, sets = group_rows(embeddings, norms, set_ids)
@@ -102,6 +102,35 @@ class Aggregator:
         out = aggregate_blocks(self.model, self.variables, blocks, self.dim, self.norm_scale)
         return out if return_coreset else out[:2]
 
+    def explain(
+        self,
+        embeddings: np.ndarray,
+        norms: np.ndarray,
+        media: np.ndarray | None = None,
+        leave_one_out: bool = True,
+    ) -> Explanation:
+        """Tells why the descriptor of one set is what it is; see `Explanation`.
+
+        Args:
+          embeddings: [N, D] float, N >= 1; brought to unit length.
+          norms: [N], >= 0, as the backbone gave them.
+          media: optional [N] int, which medium each face comes from.
+          leave_one_out: also run the model without each face, which costs N sets of N faces.
+
+        Raises:
+          InputError: as of `aggregate`.
+        """
+        embeddings, norms = self._checked(embeddings, norms)
+        if media is not None and np.shape(media) != norms.shape:
+            raise InputError(f"media must be [{len(norms)}], one a row; they are {list(np.shape(media))}")
+        return explain(self.model, self.variables, embeddings, norms, media, self.norm_scale, leave_one_out)
+
+    def _checked(self, embeddings: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        embeddings = np.asarray(embeddings)
+        if self.dim and embeddings.ndim == 2 and embeddings.shape[1] != self.dim:
+            raise InputError(f"embeddings are {embeddings.shape[1]} wide; the model takes {self.dim}")
+        return unit_rows(embeddings, norms, "input")
+
     def scaled(self, sets: RaggedSets) -> RaggedSets:
         """The sets with norms as the model wants them."""
         return sets._replace(norms=sets.norms * np.float32(self.norm_scale))
@@ -124,3 +153,18 @@ class Aggregator:
           InputError: the file is missing or malformed, or another model's.
         """
         return read_gallery(path, self.digest)
+
+
+class PlainAggregator(Aggregator):
+    """An aggregator without anything learned, for embeddings of any width.
+
+    The picks are those of farthest-point sampling with the exponent that the paper's training arrived at;
+    the descriptor is the norm-weighted mean of all faces.
+    """
+
+    def __init__(self, coreset_size: int = 3, gamma: float = 0.35):
+        """With K picks, and `gamma` as the exponent of the norm in the metric."""
+        self.model = PlainCoreset(coreset_size, gamma)
+        self.variables = {"params": {"gamma": np.float32(gamma)}}
+        self.dim, self.norm_scale, self.backbone = 0, 1.0, ""
+        self.name = "plain"

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "streaming": {"models", "data", "face_set", "errors", "files", "aggregator", "blocks"},
     "embedding": {"models", "errors"},
     "weights": {"errors", "files"},
-    "aggregator": {"models", "data", "face_set", "errors", "descriptors", "weights", "blocks"},
+    "explanation": {"ops", "face_set"},
+    "aggregator": {"models", "data", "face_set", "errors", "descriptors", "weights", "blocks", "explanation"},
     "evaluation": {
         "models",
         "data",

@@ -9,7 +9,14 @@ from flax.linen import initializers as init
 
 from fpsset.face_set import FaceSet
 from fpsset.models.descriptor import SetDescriptor
-from fpsset.ops.attention import AttentionParams, Dropout, Pooled, self_attention, set_attention
+from fpsset.ops.attention import (
+    AttentionParams,
+    Dropout,
+    Pooled,
+    attention_weights,
+    self_attention,
+    set_attention,
+)
 from fpsset.ops.masking import count_valid, normalize, safe_length, zero_padding
 from fpsset.ops.norm_encoding import normalized_norm_encoding
 from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling, take_faces
@@ -64,7 +71,8 @@ class FaceCoresetNet(nn.Module):
 
     At inference the picks are the arg max and no randomness is needed. In training they are drawn
     by straight-through Gumbel-softmax, from the rng stream 'gumbel' or from the noise given, and
-    dropout draws from the stream 'dropout'.
+    dropout draws from the stream 'dropout'. With `mutable=['intermediates']` the weights of the picks'
+    attention to the set are kept there: 'attention', a tuple of one [*B, H, K, N].
 
     Attributes:
       coreset_size: K, faces picked.
@@ -142,6 +150,8 @@ class FaceCoresetNet(nn.Module):
             params = Projections(self.num_heads, dim, self.dtype, name=name)()
             rate = self.dropout_rate if train else 0.0
             dropout = Dropout(self.make_rng("dropout"), rate) if rate else None
+            if attention is set_attention and self.is_mutable_collection("intermediates"):
+                self.sow("intermediates", "attention", attention_weights(*args, params))
             return attention(*args, params, dropout, **options)
 
         def drop(branch):

@@ -98,6 +98,36 @@ class Pooling(nn.Module):
         return SetDescriptor(*normalize(total))
 
 
+class PlainCoreset(nn.Module):
+    """Picks by farthest-point sampling with a fixed gamma; the descriptor is the mean n_i u_i of all faces.
+
+    What FaceCoresetNet does before anything is learned: its interface, its 'attention' for explanations
+    (n_i / sum n, whichever the pick), and no parameter but gamma.
+
+    Attributes:
+      coreset_size: K.
+      gamma: exponent of the norm in the metric.
+    """
+
+    coreset_size: int = 3
+    gamma: float = 0.35
+
+    @nn.compact
+    def __call__(self, face_set: FaceSet, *, train: bool = False) -> SetDescriptor:
+        """Same interface as FaceCoresetNet; `train` changes nothing."""
+        out = Pooling(norm_weighted)(face_set, train=train)
+        gamma = self.param("gamma", nn.initializers.constant(self.gamma), ())
+        picks = farthest_point_sampling(
+            face_set.embeddings, face_set.norms, face_set.mask, self.coreset_size, gamma
+        )
+        weights = norm_weighted(face_set)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        shares = jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), 0.0)
+        shape = (*shares.shape[:-1], 1, self.coreset_size, shares.shape[-1])
+        self.sow("intermediates", "attention", jnp.broadcast_to(shares[..., None, None, :], shape))
+        return out.replace(coreset_indices=picks, coreset_mask=picks >= 0)
+
+
 def baselines(size: int = 3, gamma: float = 0.35) -> dict[str, Pooling]:
     """The four baselines by name; `size` and `gamma` are those of 'fps'."""
     return {

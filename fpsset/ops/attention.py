@@ -179,6 +179,32 @@ def start_of(absorbed: jax.Array) -> Pooled:
     return Pooled(zeros + _NEVER, zeros, zeros, jnp.zeros_like(absorbed))
 
 
+def attention_weights(
+    queries: jax.Array,
+    memory: tuple[jax.Array, ...],
+    mask: jax.Array,
+    keys_values: Callable[..., tuple[jax.Array, jax.Array]],
+    params: AttentionParams,
+) -> jax.Array:
+    """The weights that `set_attention` sums values by, for looking at them.
+
+    Args:
+      queries: [*B, K, D].
+      memory: arrays [*B, N, ...], all used at once: [*B, N, D] is held.
+      mask: [*B, N] bool.
+      keys_values: as of `set_attention`.
+      params: the projections.
+
+    Returns:
+      [*B, H, K, N] float32 rows that sum to 1, 0 on padding; rows of zeros for a set without a real slot.
+    """
+    keys, _ = keys_values(*[zero_padding(array, mask) for array in memory])
+    logits = jnp.einsum("...rc,...nc->...rn", absorb(queries, params), keys)
+    weights = jax.nn.softmax(jnp.where(mask[..., None, :], logits, _NEVER), axis=-1) * mask[..., None, :]
+    heads, count = len(params.query_bias), queries.shape[-2]
+    return weights.reshape(*mask.shape[:-1], heads, count, mask.shape[-1])
+
+
 def _unstack(array: jax.Array, axis: int) -> list[jax.Array]:
     """The slices along an axis. Split and not indexed: the gradient is then one concatenation."""
     return [jnp.squeeze(part, axis) for part in jnp.split(array, array.shape[axis], axis)]
