@@ -1,12 +1,14 @@
-"""fpsset: the command line for weights, reports and thresholds."""
+"""fpsset: the command line."""
 
 import pathlib
 import sys
 
 import click
 
+from fpsset.commands.aggregate import aggregate
 from fpsset.commands.calibrate import calibrate
 from fpsset.commands.report import report
+from fpsset.commands.select import select
 from fpsset.commands.verify import verify
 from fpsset.errors import InputError
 from fpsset.exits import exit_code
@@ -91,9 +93,8 @@ def simulate_ijb(target: pathlib.Path, like: str, scale: float, dim: int, seed: 
     click.echo(f"{target}: " + ", ".join(f"{count} {name}" for name, count in counts._asdict().items()))
 
 
-fpsset.add_command(report)
-fpsset.add_command(calibrate)
-fpsset.add_command(verify)
+for command in (aggregate, select, report, calibrate, verify):
+    fpsset.add_command(command)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -42,6 +42,12 @@ class ImageList:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def take(self, rows: np.ndarray) -> "ImageList":
+        """The list of the given rows."""
+        columns = ("subject", "media", "template", "landmarks")
+        kept = {c: getattr(self, c)[rows] for c in columns if getattr(self, c) is not None}
+        return dataclasses.replace(self, paths=[self.paths[row] for row in rows], **kept)
+
 
 def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = MEDIA_PATTERN) -> ImageList:
     """Images in a folder per person, or those that a list of landmarks names.
@@ -71,6 +77,33 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ME
         raise InputError(f"{root}: holds no image in a folder per person (*.png, *.jpg, *.webp, *.bmp)")
     people, media = _people(paths), _media(paths, pattern)
     return ImageList(root, paths, people, media, ignored=tuple(ignored))
+
+
+def list_person(
+    folder: pathlib.Path, landmarks: str = "", media_pattern: str = MEDIA_PATTERN
+) -> ImageList | None:
+    """The images of a folder that is one person's; None where it holds folders alone.
+
+    Args:
+      folder: with images in it; folders inside it are a video each.
+      landmarks: as of `list_images`; names start from `folder`.
+      media_pattern: as of `list_images`.
+
+    Raises:
+      InputError: a list of landmarks is malformed.
+    """
+    if not any(path.suffix.lower() in _SUFFIXES for path in folder.iterdir() if path.is_file()):
+        return None
+    if landmarks:
+        images = _listed(folder, pathlib.Path(landmarks), _compiled(media_pattern))
+        paths, marks = images.paths, images.landmarks
+    else:
+        paths, marks = (
+            [p for p in _files(folder) if pathlib.PurePosixPath(p).suffix.lower() in _SUFFIXES],
+            None,
+        )
+    media = _media([f"{folder.name}/{path}" for path in paths], _compiled(media_pattern))
+    return ImageList(folder, paths, np.zeros(len(paths), np.int64), media, landmarks=marks)
 
 
 def _places(root: pathlib.Path) -> tuple[pathlib.Path, ...]:

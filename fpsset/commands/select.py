@@ -1,0 +1,104 @@
+"""fpsset select: which faces of a set, in which order, and why."""
+
+import json
+import pathlib
+import sys
+
+import click
+
+from fpsset.commands.options import backbone_options, by_option, json_option, model_argument
+from fpsset.errors import InputError
+
+_LEAVE_OUT_AT_MOST = 1000  # faces; beyond, running the model without each takes minutes
+
+
+@click.command()
+@model_argument
+@click.argument("source", metavar="SOURCE", type=click.Path(path_type=pathlib.Path))
+@click.option("--set", "which", metavar="NAME", help="The person's folder, or the id, where SOURCE has many.")
+@by_option
+@backbone_options
+@click.option("--faces", "every_face", is_flag=True, help="List every face, not the picks alone.")
+@click.option(
+    "--sheet", metavar="OUT.html", type=click.Path(path_type=pathlib.Path), help="Also a page, and OUT.png."
+)
+@json_option
+def select(
+    model: str,
+    source: pathlib.Path,
+    which: str | None,
+    by: str | None,
+    every_face: bool,
+    sheet: pathlib.Path | None,
+    as_json: bool,
+    **backbone,
+) -> None:
+    """Show which faces of a set are picked, in which order, and why.
+
+    MODEL is a workdir, converted weights, a published checkpoint, or the word 'plain': nothing learned,
+    farthest-point picks with gamma 0.35. SOURCE is the folder of one person's images, a folder with a folder
+    a person, or a feature file (.npz, .parquet).
+
+    \b
+      fpsset select plain photos/anna --weights weights/adaface --sheet anna.html
+      fpsset select runs/mine features.npz --set 17 --json
+      fpsset select runs/mine photos --set anna --weights face.onnx \\
+          --color-order bgr --mean 127.5 --std 127.5
+    """
+    from fpsset.advice import RULES, advise
+    from fpsset.commands.inputs import PLAIN, load_model, read_faces, require_same_backbone
+    from fpsset.progress import StepProgress
+    from fpsset.sheets.sheet import Sheet, place
+
+    if sheet is not None and sheet.suffix != ".html":
+        raise InputError(f"{sheet}: a sheet is a page; give --sheet a name that ends in .html")
+    if not source.exists():
+        raise InputError(f"{source}: no such folder or file")
+    faces = read_faces(source, which, by, backbone)
+    aggregator = load_model(model)
+    table = faces.table
+    require_same_backbone(aggregator, table)
+    few = len(table) <= _LEAVE_OUT_AT_MOST
+    if not few:
+        StepProgress.say(f"{len(table)} faces: too many to run the model without each; no change is given")
+    why = aggregator.explain(table.embeddings, table.norms, table.media, leave_one_out=few)
+    found = Sheet(
+        faces.title,
+        "plain: nothing learned, gamma 0.35, norm-weighted mean" if model == PLAIN else aggregator.name,
+        why,
+        advise(why, table.embeddings, faces.names),
+        faces.names,
+        faces.images,
+        place(table.embeddings),
+    )
+    if sheet is not None:
+        from fpsset.sheets.page import write_page
+        from fpsset.sheets.picture import draw_picture
+
+        write_page(sheet, found)
+        draw_picture(sheet.with_suffix(".png"), found)
+    if as_json:
+        paths = faces.names if table.paths is None else table.paths.tolist()
+        said = {
+            "title": found.title,
+            "model": found.model,
+            "faces": paths,
+            "picked": [paths[pick] for pick in why.picks],
+            **why.to_dict(),
+            "advice": found.advice.to_dict(),
+            "rules": RULES.sentences(),
+        }
+        click.echo(json.dumps(said, allow_nan=False))
+        return
+    from fpsset.sheets.text import as_text
+
+    click.echo(as_text(found, _width(), every_face))
+    if sheet is not None:
+        click.echo(f"{sheet} and {sheet.with_suffix('.png')} written")
+
+
+def _width() -> int:
+    """Columns of the terminal; 80 where there is none."""
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80

@@ -1,0 +1,1 @@
+"""Coreset sheets: an explained set as text, as a picture and as a page."""

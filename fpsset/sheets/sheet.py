@@ -1,0 +1,67 @@
+"""What all forms of a coreset sheet show."""
+
+import dataclasses
+
+import numpy as np
+
+from fpsset.advice import Advice
+from fpsset.explanation import Explanation
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """One explained set of N faces, of which K are picks.
+
+    Attributes:
+      title: what the set is.
+      model: what explained it, for people.
+      why: the explanation.
+      advice: what follows from it.
+      names: N.
+      images: N, [H, W, 3] uint8 RGB; None where there is none.
+      places: [N, 2] in [0, 1], the faces on a map.
+    """
+
+    title: str
+    model: str
+    why: Explanation
+    advice: Advice
+    names: list[str]
+    images: list[np.ndarray | None]
+    places: np.ndarray
+
+    @property
+    def pictured(self) -> bool:
+        """Whether there are images."""
+        return any(image is not None for image in self.images)
+
+    def counts(self) -> str:
+        """How much there is."""
+        parts = [_count(len(self.why), "face")]
+        if self.why.media is not None:
+            parts.append(f"{len(np.unique(self.why.media))} media")
+        parts.append(_count(len(self.why.picks), "pick"))
+        return ", ".join(parts)
+
+    def reason(self, k: int) -> str:
+        """Why pick k was picked."""
+        if k == 0:
+            return "best quality: the largest norm"
+        before = "pick 1" if k == 1 else f"picks 1 to {k}"
+        return f"farthest from {before}: distance {self.why.distances[k]:.3f}"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def place(embeddings: np.ndarray) -> np.ndarray:
+    """The two main directions of a set, for a map: [N, D] -> [N, 2] in [0, 1], one scale for both axes."""
+    centered = embeddings - embeddings.mean(axis=0)
+    _, vectors = np.linalg.eigh(centered.T @ centered)
+    main = vectors[:, :-3:-1]
+    main = main * np.sign(main[np.abs(main).argmax(axis=0), np.arange(main.shape[1])])
+    points = np.zeros((len(embeddings), 2))
+    points[:, : main.shape[1]] = centered @ main
+    points -= (points.max(axis=0) + points.min(axis=0)) / 2
+    return 0.5 + points / max(2 * np.abs(points).max(), 1e-9)
