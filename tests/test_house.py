@@ -52,7 +52,12 @@ MAY_IMPORT = {
     "config": {"models", "data", "errors"},
     "interrupts": set(),
     "exits": {"errors", "interrupts"},
-    "commands": {"data", "descriptors", "errors", "evaluation", "files", "loading"},
+    "advice": {"explanation"},
+    "sheets": {"advice", "explanation", "files", "sheets"},
+    "commands": {
+        *("advice", "aggregator", "commands", "data", "descriptors", "errors", "evaluation", "extraction"),
+        *("files", "loading", "progress", "sheets"),
+    },
     "cli": {"commands", "data", "errors", "exits", "interop", "loading", "weights"},
     "main": {
         *("errors", "exits", "config", "data", "evaluation", "extraction"),

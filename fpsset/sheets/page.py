@@ -111,9 +111,10 @@ def _pick(sheet: Sheet, k: int, colors: list[str]) -> str:
     note = sheet.advice.of_face(pick)
     note = f'<p class="note">{html.escape(note)}</p>' if note else ""
     image = _image(sheet, pick, colors, "large")
+    number = f'<span class="number" style="background:{group_color(k)}">{k + 1}</span>'
     return f"""<section class="pick"><div>{image}{_bar(sheet, pick)}
-<p class="soft">attention {why.attention[pick]:.1%}, norm {_three(why.norms[pick])}{_change(sheet, pick)}</p></div>
-<div><h2><span class="number" style="background:{group_color(k)}">{k + 1}</span>{html.escape(sheet.names[pick])}</h2>
+<p class="soft">attention {why.attention[pick]:.1%}, norm {_three(why.norms[pick])}{_change(sheet, pick)}</p>
+</div><div><h2>{number}{html.escape(sheet.names[pick])}</h2>
 <p class="soft">{sheet.reason(k)} &middot; {stands}</p>{note}<div class="faces">{others}</div></div></section>
 """
 
@@ -169,7 +170,7 @@ def _map(sheet: Sheet, colors: list[str]) -> str:
     for k, pick in enumerate(sheet.why.picks):
         x, y = points[pick]
         marks.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="17" fill="{group_color(k)}" stroke="#fff" stroke-width="2"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="17" fill="{group_color(k)}" stroke="#fff"/>'
             f'<text x="{x:.1f}" y="{y + 5:.1f}" text-anchor="middle" fill="#fff">{k + 1}</text>'
         )
     return (
