@@ -1,0 +1,187 @@
+"""fpsset select and aggregate as processes: text at 80 columns, JSON, sheets, and what bad input gives."""
+
+import html.parser
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fpsset
+from fpsset.data.files import write_features
+from fpsset.data.synthetic import make_synthetic
+from fpsset.sheets.colors import quality_colors
+from fpsset.sheets.sheet import place
+from tests.commands.backbone import write_onnx
+from tests.extraction.images import picture
+from tests.torch_files import aggregator_state, save
+
+ONNX = ("--color-order", "bgr", "--mean", "127.5", "--std", "127.5")
+
+
+def run(*arguments, code=0, **environment) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-m", "fpsset.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def refused(*arguments) -> str:
+    """What a command line that is wrong says: one line, nothing else."""
+    done = run(*arguments, code=2)
+    assert done.stdout == "" and done.stderr.count("\n") == 1 and done.stderr.startswith("fpsset: ")
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Features of four people, a model as wide, images of two people and a backbone for them."""
+    root = tmp_path_factory.mktemp("select")
+    write_features(root / "f.npz", make_synthetic(4, seed=1, dim=32)[0])
+    save(root / "a.ckpt", {"state_dict": aggregator_state(32), "hyper_parameters": {"coreset_size": 3}})
+    for person, seeds in {"anna": (1, 1, 2, 3), "bert": (4, 5)}.items():
+        (root / "people" / person).mkdir(parents=True)
+        for i, seed in enumerate(seeds):
+            name = f"clip_frame_{i}" if i < 2 else f"<b>still {i}"
+            picture(seed).save(root / "people" / person / f"{name}.png")
+    (root / "people/anna/notes.txt").write_text("no image")
+    (root / "people/anna/broken.png").write_text("no image either")
+    write_onnx(root / "r.onnx")
+    return root
+
+
+def test_aggregate(folder, tmp_path):
+    out = tmp_path / "d.npz"
+    said = json.loads(run("aggregate", folder / "a.ckpt", folder / "f.npz", out, "--json").stdout)
+    model = fpsset.load(folder / "a.ckpt")
+    table = fpsset_features(folder)
+    gallery = model.load_gallery(out)
+    assert gallery.ids.tolist() == [0, 1, 2, 3] and said["sets"] == 4 and said["faces"] == len(table)
+    expected, norms = model.aggregate(table.embeddings, table.norms, table.subject)
+    np.testing.assert_allclose(gallery.descriptors, expected, atol=1e-6)
+    np.testing.assert_allclose(gallery.norms, norms, rtol=1e-5)
+    assert "4 descriptors" in run("aggregate", "plain", folder / "f.npz", out).stdout
+    with pytest.raises(fpsset.InputError, match="made by the model"):
+        model.load_gallery(out)
+
+
+def fpsset_features(folder):
+    from fpsset.data.files import read_features
+
+    return read_features(folder / "f.npz")
+
+
+def test_features_in_text_and_json(folder):
+    """The picks of the API, in 80 columns without colour though colour is asked for."""
+    table = fpsset_features(folder)
+    rows = np.flatnonzero(table.subject == 2)
+    model = fpsset.load(folder / "a.ckpt")
+    why = model.explain(table.embeddings[rows], table.norms[rows], table.media[rows])
+    said = json.loads(run("select", folder / "a.ckpt", folder / "f.npz", "--set", 2, "--json").stdout)
+    assert said["picks"] == why.picks.tolist()
+    assert said["picked"] == [f"row {row}" for row in rows[why.picks]]
+    np.testing.assert_allclose(said["change"], why.change, atol=1e-6)
+    text = run("select", folder / "a.ckpt", folder / "f.npz", "--set", 2, "--faces", FORCE_COLOR="1").stdout
+    assert "\x1b" not in text and max(map(len, text.splitlines())) <= 80
+    places = [text.index(name) for name in said["picked"]]
+    assert places == sorted(places)
+    for line in said["advice"]["lines"]:
+        assert " ".join(line.split()) in " ".join(text.split())
+
+
+class Tags(html.parser.HTMLParser):
+    def __init__(self, page):
+        super().__init__()
+        self.found = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def sources(self):
+        return [a[key] for _, a in self.found for key in ("src", "href") if key in a]
+
+
+def test_images_to_a_sheet(folder, tmp_path):
+    sheet = tmp_path / "out" / "s.html"
+    done = run(
+        *("select", "plain", folder / "people", "--set", "anna", "--weights", folder / "r.onnx", *ONNX),
+        *("--sheet", sheet),
+    )
+    assert "left out: anna/broken.png: not a whole image" in done.stderr
+    assert "4 faces, 3 media, 3 picks" in done.stdout
+    page = sheet.read_text()
+    sources = Tags(page).sources()
+    assert len(sources) == 4 and all(s.startswith("data:image/jpeg;base64,") for s in sources)
+    assert "<b>still" not in page and "&lt;b&gt;still 2" in page  # names are no markup
+    with Image.open(sheet.with_suffix(".png")) as image:
+        assert image.width > 1000
+    one = json.loads(
+        run("select", "plain", folder / "people/anna", "--weights", folder / "r.onnx", *ONNX, "--json").stdout
+    )
+    assert one["title"] == "anna" and one["media"][0] == one["media"][1] != one["media"][2]
+    assert one["picked"][0].endswith(".png")
+
+
+def test_features_to_a_map(folder, tmp_path):
+    sheet = tmp_path / "s.html"
+    run("select", "plain", folder / "f.npz", "--set", 1, "--sheet", sheet)
+    page, count = sheet.read_text(), (fpsset_features(folder).subject == 1).sum()
+    assert not Tags(page).sources() and "<svg" in page
+    assert sum(tag == "circle" for tag, _ in Tags(page).found) == count + 3
+    assert sheet.with_suffix(".png").is_file()
+
+
+def test_bad_input(folder, tmp_path):
+    select, images = ("select", "plain"), folder / "people/anna"
+    assert "no such folder or file" in refused(*select, "nowhere")
+    assert "no such model" in refused("select", "nowhere", folder / "f.npz", "--set", 1)
+    assert "holds 4 sets (0, 1, 2, 3); choose one with --set" in refused(*select, folder / "f.npz")
+    assert "holds no set 9" in refused(*select, folder / "f.npz", "--set", 9)
+    assert "no column 'template'" in refused(*select, folder / "f.npz", "--by", "template")
+    assert "give --weights" in refused(*select, images)
+    assert "give --color-order bgr" in refused(*select, images, "--weights", folder / "r.onnx")
+    assert "ends in .html" in refused(*select, folder / "f.npz", "--set", 1, "--sheet", tmp_path / "s.pdf")
+    assert "No such option" in refused(*select, folder / "f.npz", "--colour")
+
+
+def test_bad_input_to_aggregate(folder, tmp_path):
+    out = tmp_path / "d.npz"
+    assert "no such file" in refused("aggregate", "plain", tmp_path / "no.npz", out)
+    assert "is FEATURES" in refused("aggregate", "plain", folder / "f.npz", folder / "f.npz")
+    assert "written as .npz" in refused("aggregate", "plain", folder / "f.npz", tmp_path / "d.csv")
+    assert "Missing argument" in refused("aggregate", "plain")
+    write_features(tmp_path / "wide.npz", make_synthetic(2, seed=1, dim=16)[0])
+    assert "16 wide" in refused("aggregate", folder / "a.ckpt", tmp_path / "wide.npz", out)
+    assert not out.exists()
+
+
+def test_real_clips_are_not_repeated_without_a_word(shared):
+    """Where two frames of one clip are picked while another medium is not, the page says why."""
+    weights = shared / "models/mobilefacenet_512.onnx"
+    said = json.loads(
+        run(
+            *("select", "plain", shared / "faces/person_00", "--weights", weights, "--json"),
+            *("--color-order", "bgr", "--mean", 127, "--std", 128),
+        ).stdout
+    )
+    media = [said["media"][pick] for pick in said["picks"]]
+    repeated = len(set(media)) < len(media) and len(set(said["media"])) > len(set(media))
+    assert repeated == any("come from one clip" in line for line in said["advice"]["lines"])
+
+
+def test_colors_and_places_of_awkward_sets():
+    assert quality_colors(np.array([3.0, 3.0])) == ["#fee838"] * 2
+    assert quality_colors(np.array([1.0, 2.0])) == ["#00224e", "#fee838"]
+    for embeddings in (np.eye(1, 8), np.eye(5, 8), np.ones((3, 8)) / np.sqrt(8)):
+        places = place(embeddings.astype(np.float32))
+        assert places.shape == (len(embeddings), 2) and np.isfinite(places).all()
+        assert places.min() >= -1e-6 and places.max() <= 1 + 1e-6
