@@ -1,4 +1,4 @@
-"""Explanations against the model itself: leaving out is removing, shares are the weights, words follow rules."""
+"""Explanations against the model itself: leaving out is removing, and words follow rules."""
 
 import json
 import math
@@ -52,7 +52,7 @@ def test_it_tells_what_the_model_does(model, size):
 
 
 def test_distances_are_of_the_metric(model):
-    """By the definition: n^gamma (1 - cos) / 2 to the nearest pick before, and the largest left at the end."""
+    """By the definition: n^gamma (1 - cos) / 2 to the nearest pick before, and the largest left."""
     embeddings, norms = make_set(9, 12)
     why = model.explain(embeddings, norms, leave_one_out=False)
     quality = (norms * model.norm_scale) ** float(model.variables["params"]["gamma"])

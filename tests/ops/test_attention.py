@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from fpsset.ops.attention import AttentionParams, Dropout, self_attention, set_attention
+from fpsset.ops.attention import (
+    AttentionParams,
+    Dropout,
+    attention_weights,
+    self_attention,
+    set_attention,
+)
 from tests.sets import seeds, sizes
 
 HEADS, DEPTH = 4, 8
@@ -191,3 +197,18 @@ def test_bfloat16_stays_near_float32():
     )
     assert out.dtype == jnp.float32
     np.testing.assert_allclose(out, attend(q, k, v, mask, params), atol=0.02)
+
+
+def test_weights_are_those_that_values_are_summed_by():
+    """Padding has none, and the sum of projected values by them is what `set_attention` gives."""
+    params, (queries, keys, values) = make_params(5), make_inputs(5, 3, 9)
+    mask = np.arange(9) < 6
+    keys[6:] = values[6:] = np.nan
+    weights = np.asarray(
+        jax.jit(attention_weights, static_argnums=3)(queries, (keys, values), mask, plain, params)
+    )
+    assert weights.shape == (HEADS, 3, 9) and (weights[..., 6:] == 0).all()
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
+    projected = np.einsum("nc,chd->hnd", values[:6], params.value) + params.value_bias[:, None]
+    expected = np.einsum("hkd,hdc->kc", weights[..., :6] @ projected, params.out) + params.out_bias
+    np.testing.assert_allclose(expected, attend(queries, keys, values, mask, params), atol=2e-5)
