@@ -7,6 +7,7 @@ import click
 
 from fpsset.commands.aggregate import aggregate
 from fpsset.commands.calibrate import calibrate
+from fpsset.commands.doctor import doctor
 from fpsset.commands.report import report
 from fpsset.commands.select import select
 from fpsset.commands.verify import verify
@@ -93,7 +94,7 @@ def simulate_ijb(target: pathlib.Path, like: str, scale: float, dim: int, seed: 
     click.echo(f"{target}: " + ", ".join(f"{count} {name}" for name, count in counts._asdict().items()))
 
 
-for command in (aggregate, select, report, calibrate, verify):
+for command in (aggregate, select, report, calibrate, verify, doctor):
     fpsset.add_command(command)
 
 

@@ -55,8 +55,8 @@ MAY_IMPORT = {
     "advice": {"explanation"},
     "sheets": {"advice", "explanation", "files", "sheets"},
     "commands": {
-        *("advice", "aggregator", "commands", "data", "descriptors", "errors", "evaluation", "extraction"),
-        *("files", "loading", "progress", "sheets"),
+        *("advice", "aggregator", "commands", "config", "data", "descriptors", "errors", "evaluation"),
+        *("extraction", "face_set", "files", "loading", "models", "progress", "sheets", "training", "weights"),
     },
     "cli": {"commands", "data", "errors", "exits", "interop", "loading", "weights"},
     "main": {

@@ -11,7 +11,7 @@ from fpsset.data.feature_table import UNKNOWN_SUBJECT
 from fpsset.data.ijb import FACES, LANDMARKS, find_one, ids_of, read_rows, template_subjects
 from fpsset.errors import InputError
 
-_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))
+IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))
 MEDIA_PATTERN = r"(.+?)[_-]?frame[_-]?\d+"  # file names with the same group 1 are one video
 
 
@@ -71,7 +71,7 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ME
         return _listed(root, file, pattern)
     paths, ignored = [], []
     for path in _files(root):
-        is_image = "/" in path and pathlib.PurePosixPath(path).suffix.lower() in _SUFFIXES
+        is_image = "/" in path and pathlib.PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
         (paths if is_image else ignored).append(path)
     if not paths:
         raise InputError(f"{root}: holds no image in a folder per person (*.png, *.jpg, *.webp, *.bmp)")

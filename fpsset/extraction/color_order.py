@@ -44,6 +44,33 @@ def check_color_order(subject: np.ndarray, read: Callable[[int], np.ndarray], re
       read: row -> [112, 112, 3] uint8, RGB; raises UnreadableImage for rows to pass over.
       recogniser: the backbone.
     """
+    found = diagnose(subject, read, recogniser)
+    if found is None:
+        StepProgress.say("colour order: not checked, for want of two people with two images each")
+        return
+    figures = (
+        f"separation of people d' {found.stated:.2f} as {recogniser.card.color_order}, {found.swapped:.2f} "
+        f"swapped ({found.images} images of {found.people} people)"
+    )
+    if found.looks_wrong:
+        StepProgress.say(f"warning: the colour order looks wrong: {figures}; check the weights' colour order")
+    else:
+        StepProgress.say(f"colour order: {figures}")
+
+
+def diagnose(
+    subject: np.ndarray, read: Callable[[int], np.ndarray], recogniser: Recogniser
+) -> Diagnosis | None:
+    """Embeds a sample of the images in both colour orders.
+
+    Args:
+      subject: [M].
+      read: row -> [112, 112, 3] uint8, RGB; raises UnreadableImage for rows to pass over.
+      recogniser: the backbone.
+
+    Returns:
+      Diagnosis; None where no two people have two images each that can be read.
+    """
     rows, faces = [], []
     for row in sample_rows(subject):
         try:
@@ -54,17 +81,8 @@ def check_color_order(subject: np.ndarray, read: Callable[[int], np.ndarray], re
     subject = subject[rows]
     kept = np.isin(subject, [person for person in set(subject.tolist()) if (subject == person).sum() > 1])
     if len(np.unique(subject[kept])) < 2:
-        StepProgress.say("colour order: not checked, for want of two people with two images each")
-        return
-    found = examine(recogniser, np.stack(faces)[kept], subject[kept])
-    figures = (
-        f"separation of people d' {found.stated:.2f} as {recogniser.card.color_order}, {found.swapped:.2f} "
-        f"swapped ({found.images} images of {found.people} people)"
-    )
-    if found.looks_wrong:
-        StepProgress.say(f"warning: the colour order looks wrong: {figures}; check the weights' colour order")
-    else:
-        StepProgress.say(f"colour order: {figures}")
+        return None
+    return examine(recogniser, np.stack(faces)[kept], subject[kept])
 
 
 def sample_rows(subject: np.ndarray, people: int = 32, each: int = 8) -> np.ndarray:

@@ -1,0 +1,231 @@
+"""fpsset doctor: what is installed, which devices and how much memory, which data, which colour order."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import textwrap
+
+import click
+
+from fpsset.errors import InputError
+
+_CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+# Distributions by the extra that brings them; those with a condition on the platform are left out.
+_EXTRAS = {
+    "images": ("pillow", "scikit-image"),
+    "onnx": ("onnxruntime",),
+    "safetensors": ("safetensors",),
+    "parquet": ("pyarrow",),
+    "datasets": ("tensorflow-datasets", "array_record"),
+    "export": ("flatbuffers",),
+    "tensorboard": ("tensorboardX",),
+}
+_WIDTH = 80
+
+
+@click.command()
+@click.option(
+    "--data",
+    "places",
+    multiple=True,
+    type=click.Path(path_type=pathlib.Path),
+    metavar="DIR",
+    help="Where to look for data.",
+)
+@click.option("--weights", default="", metavar="FILE", help="A backbone; with --images for its colour order.")
+@click.option("--images", default="", metavar="DIR", help="A folder per person, to check it on.")
+@click.option("--color-order", type=click.Choice(["bgr", "rgb"]), help="Where the weights do not tell it.")
+@click.option("--mean", type=float, help="Of the pixels, for .onnx weights.")
+@click.option("--std", type=float, help="Likewise.")
+@click.option("--dim", default=512, show_default=True, help="Width of the embeddings.")
+@click.option("--people", default=10_000, show_default=True, help="To train on.")
+@click.option("--batch-size", default=40, show_default=True, help="Templates a training step.")
+@click.option("--set-size", default=20, show_default=True, help="Faces a template.")
+@click.option("--faces", default=16_384, show_default=True, help="Aggregated at once.")
+@click.option("--coreset-size", default=3, show_default=True, help="Picks a template.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def doctor(places, weights, images, color_order, mean, std, as_json, **sizes) -> None:
+    """Say what is installed, what fits into memory, and what data is found.
+
+    Memory is the compiler's own account of a training step and of an aggregation at the sizes given;
+    neither is run. Data is looked for in --data (may be repeated), or here and in data, datasets,
+    features, weights and runs. With --weights and --images the colour order of a backbone is checked.
+    """
+    _check(places, weights, images, sizes)
+    order = _color_order(weights, images, color_order, mean, std) if weights else None  # may be refused
+    report = {
+        "versions": _versions(),
+        "devices": _devices(),
+        "memory": _memory(sizes),
+        "data": _data(places),
+        "color_order": order,
+    }
+    click.echo(json.dumps(report, indent=2) if as_json else _page(report))
+
+
+def _check(places, weights: str, images: str, sizes: dict[str, int]) -> None:
+    for name, value in sizes.items():
+        if value < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+    if sizes["dim"] % _heads():
+        raise InputError(f"--dim is {sizes['dim']}; it must be a multiple of the model's {_heads()} heads")
+    if bool(weights) != bool(images):
+        raise InputError("--weights and --images go together: the colour order is checked on images")
+    for place in places:
+        if not place.is_dir():
+            raise InputError(f"{place}: no such folder; --data names one to look for data in")
+
+
+def _heads() -> int:
+    from fpsset.config import base_config
+
+    return base_config().model.num_heads
+
+
+def _versions() -> dict:
+    def installed(name: str) -> str | None:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    return {
+        "python": platform.python_version(),
+        "fpsset": importlib.import_module("fpsset").__version__,
+        **{name: installed(name) for name in _CORE},
+        "extras": {extra: {name: installed(name) for name in names} for extra, names in _EXTRAS.items()},
+    }
+
+
+def _devices() -> list[dict]:
+    import jax
+
+    from fpsset.commands.footprint import device_memory
+
+    counted = {}
+    for device in jax.devices():
+        key = device.platform, device.device_kind, device_memory(device)
+        counted[key] = counted.get(key, 0) + 1
+    found = [
+        {"platform": platform, "kind": kind, "count": count, "memory_bytes": memory}
+        for (platform, kind, memory), count in counted.items()
+    ]
+    return [row | {"cores": os.cpu_count()} if row["platform"] == "cpu" else row for row in found]
+
+
+def _memory(sizes: dict[str, int]) -> dict:
+    from fpsset.commands.footprint import Sizes, footprints
+
+    needs = footprints(Sizes(num_heads=_heads(), **sizes))
+    return {"sizes": sizes} | {name: f._asdict() | {"total": f.total} for name, f in needs.items()}
+
+
+def _data(places: tuple[pathlib.Path, ...]) -> dict:
+    from fpsset.commands.found import KINDS, PLACES, find_data
+
+    found = find_data(places or tuple(map(pathlib.Path, PLACES)))
+    kinds = {item.kind for item in found}
+    return {
+        "found": [item._asdict() for item in found],
+        "none_of": {kind: mend for kind, mend in KINDS.items() if kind not in kinds},
+    }
+
+
+def _color_order(weights: str, images: str, color_order: str | None, mean, std) -> dict:
+    from fpsset.config import extraction_config
+    from fpsset.data.listing import list_images
+    from fpsset.extraction.aligned_faces import read_face, require_libraries
+    from fpsset.extraction.color_order import diagnose
+    from fpsset.extraction.recognisers import load_recogniser
+
+    config = extraction_config()
+    config.weights, config.color_order, config.mean, config.std = weights, color_order or "", mean, std
+    listed = list_images(pathlib.Path(images))
+    require_libraries(aligns=listed.landmarks is not None)
+    recogniser = load_recogniser(config)
+
+    def read(row: int):
+        marks = None if listed.landmarks is None else listed.landmarks[row]
+        return read_face(listed.root / listed.paths[row], marks)
+
+    found = diagnose(listed.subject, read, recogniser)
+    stated = {"stated": recogniser.card.color_order}
+    if found is None:
+        return stated | {"looks_wrong": None}
+    return stated | {"looks_wrong": found.looks_wrong, **found._asdict(), "stated": stated["stated"]}
+
+
+def _page(report: dict) -> str:
+    """The report in words, 80 columns wide."""
+    lines = []
+
+    def section(title: str, *rows: str) -> None:
+        lines.append(title)
+        for row in rows:
+            lines.extend(
+                textwrap.wrap(
+                    row,
+                    _WIDTH,
+                    initial_indent="  ",
+                    subsequent_indent="    ",
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+            )
+
+    versions = dict(report["versions"])
+    extras = versions.pop("extras")
+    section("versions", ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items()))
+    section("extras", *(_extra_line(extra, held) for extra, held in extras.items()))
+    section("devices", *map(_device_line, report["devices"]))
+    memory = dict(report["memory"])
+    sizes = memory.pop("sizes")
+    section(
+        "memory, by the compiler's account",
+        *(
+            f"{name}: {_size(need['total'])} ({_size(need['state'])} kept, {_size(need['inputs'])} a batch, "
+            f"{_size(need['working'])} to work in)"
+            for name, need in memory.items()
+        ),
+        "at " + " ".join(f"--{name.replace('_', '-')}={value}" for name, value in sizes.items()),
+    )
+    data = report["data"]
+    section(
+        "data",
+        *(
+            f"{item['kind']}: {item['path']}" + (f" - not usable: {item['lacks']}" if item["lacks"] else "")
+            for item in data["found"]
+        ),
+        *(f"no {kind}: {mend}" for kind, mend in data["none_of"].items()),
+    )
+    section("colour order", _color_line(report["color_order"]))
+    return "\n".join(lines)
+
+
+def _extra_line(extra: str, held: dict[str, str | None]) -> str:
+    missing = [name for name, version in held.items() if version is None]
+    if missing:
+        return f"{extra}: no {', '.join(missing)}; pip install 'fpsset[{extra}]'"
+    return f"{extra}: " + ", ".join(f"{name} {version}" for name, version in held.items())
+
+
+def _device_line(row: dict) -> str:
+    memory = _size(row["memory_bytes"]) if row["memory_bytes"] else "memory not told"
+    cores = f", {row['cores']} cores" if "cores" in row else ""
+    return f"{row['count']} x {row['platform']} ({row['kind']}), {memory}{cores}"
+
+
+def _color_line(found: dict | None) -> str:
+    if found is None:
+        return "not checked: give --weights and --images"
+    if found["looks_wrong"] is None:
+        return "not checked, for want of two people with two images each"
+    verdict = "looks wrong" if found["looks_wrong"] else "looks right"
+    return f"{found['stated']} {verdict} ({found['images']} images of {found['people']} people)"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,100 @@
+"""What training and aggregation need of a device's memory, by the compiler's own account."""
+
+import os
+import warnings
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fpsset.config import base_config
+from fpsset.data.pipeline import TrainingBatch
+from fpsset.face_set import FaceSet
+from fpsset.models.face_coreset_net import FaceCoresetNet
+from fpsset.models.margin_heads import HEADS
+from fpsset.training.optimizer import make_optimizer
+from fpsset.training.state import init_state
+from fpsset.training.step import geometric, make_train_step
+
+
+class Sizes(NamedTuple):
+    """Of the programs whose memory is asked for."""
+
+    dim: int  # D, a multiple of `num_heads`
+    people: int  # classes of the head
+    batch_size: int  # templates a training step
+    set_size: int  # faces a template
+    faces: int  # padded faces aggregated at once
+    coreset_size: int
+    num_heads: int
+
+
+class Footprint(NamedTuple):
+    """Bytes of one device."""
+
+    state: int  # what is kept from call to call: parameters, and in training the optimizer's moments
+    inputs: int  # a batch
+    working: int  # needed while it runs, results included
+
+    @property
+    def total(self) -> int:
+        """At the most."""
+        return sum(self)
+
+
+def footprints(sizes: Sizes) -> dict[str, Footprint]:
+    """Compiles a training step and an aggregation for the default device; runs neither.
+
+    Args:
+      sizes: of both.
+
+    Returns:
+      {'training': ..., 'aggregation': ...}.
+    """
+    config = base_config()
+    model = FaceCoresetNet(sizes.coreset_size, sizes.num_heads)
+    head = HEADS["adaface"](num_classes=sizes.people)
+    optimizer, root = make_optimizer(config.optimizer), jax.random.key(0)
+    state = jax.eval_shape(lambda: init_state(model, head, optimizer, root, sizes.dim))
+    constant = geometric(1.0, 1.0, 1)
+    step = make_train_step(model, head, optimizer, root, constant, constant)
+    labels = jax.ShapeDtypeStruct((sizes.batch_size,), jnp.int32)
+    batch = TrainingBatch(_sets(sizes.batch_size, sizes), labels)
+    variables = {"params": state.params["aggregator"]}
+    sets = _sets(max(sizes.faces // sizes.set_size, 1), sizes)
+    return {
+        "training": _footprint(step, state, batch),
+        "aggregation": _footprint(jax.jit(model.apply), variables, sets),
+    }
+
+
+def device_memory(device: jax.Device) -> int | None:
+    """Bytes a device has; the machine's for CPUs, None where it does not say."""
+    stats = None if device.platform == "cpu" else device.memory_stats()
+    if stats:
+        return stats.get("bytes_limit")
+    if device.platform == "cpu" and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _sets(count: int, sizes: Sizes) -> FaceSet:
+    shape = (count, sizes.set_size)
+    return FaceSet(
+        jax.ShapeDtypeStruct((*shape, sizes.dim), jnp.float32),
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        jax.ShapeDtypeStruct(shape, jnp.bool_),
+    )
+
+
+def _footprint(function, kept, inputs) -> Footprint:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
+        analysis = function.lower(kept, inputs).compile().memory_analysis()
+    # What is donated is written over: it is counted once, with the state.
+    new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return Footprint(_bytes(kept), _bytes(inputs), analysis.temp_size_in_bytes + max(new, 0))
+
+
+def _bytes(tree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,136 @@
+"""fpsset doctor as a process: what it finds, how it prints, and what bad input gives."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from fpsset.data.files import write_features
+from fpsset.data.simulated_ijb import simulate_ijb
+from fpsset.data.synthetic import make_synthetic
+from tests.extraction.images import write_people
+from tests.extraction.test_recognisers import network
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SMALL = ["--dim=32", "--people=50", "--batch-size=4", "--set-size=6", "--faces=24"]
+BAD = {
+    "no_folder": (["--data={tmp}/nowhere"], "nowhere: no such folder"),
+    "weights_alone": (["--weights={tmp}/net.onnx"], "--weights and --images go together"),
+    "heads": (["--dim=30"], "--dim is 30; it must be a multiple of the model's 8 heads"),
+    "size": (["--people=0"], "--people is 0; it must be at least 1"),
+    "no_weights": (
+        ["--weights={tmp}/none.ckpt", "--images={tmp}/people"],
+        "none.ckpt: no such weights",
+    ),
+}
+
+
+def start(*arguments) -> subprocess.Popen:
+    command = [sys.executable, "-m", "fpsset.cli", "doctor", *map(str, arguments)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, text=True, stdout=pipe, stderr=pipe, env=environment)
+
+
+@pytest.fixture(scope="module")
+def tmp(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("doctor")
+    write_people(folder / "people")
+    network(folder / "net.onnx")
+    write_features(folder / "good.npz", make_synthetic(4, 0, 16)[0])
+    (folder / "torn.npz").write_bytes(b"PK")
+    (folder / "pack.rec").touch()
+    (folder / "run/checkpoints").mkdir(parents=True)
+    simulate_ijb(folder / "whole", "ijbc", 0.001, 0, 16)
+    simulate_ijb(folder / "bare/ijbc", "ijbc", 0.001, 0, 16)
+    for file in (folder / "bare/ijbc").glob("*features*"):
+        file.unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def processes(tmp):
+    """All at once: each is mostly imports."""
+    sight = [f"--weights={tmp}/net.onnx", f"--images={tmp}/people", "--color-order=bgr", "--mean=127.5"]
+    asked = {
+        "json": [
+            "--json",
+            f"--data={tmp}",
+            f"--data={tmp}/bare",
+            *sight,
+            "--mean=127.5",
+            "--std=128",
+            *SMALL,
+        ],
+        "page": [f"--data={tmp}/people", *SMALL],
+        **{name: [a.format(tmp=tmp) for a in arguments] for name, (arguments, _) in BAD.items()},
+    }
+    started = {name: start(*arguments) for name, arguments in asked.items()}
+    return {
+        name: (*process.communicate(timeout=240), process.returncode) for name, process in started.items()
+    }
+
+
+def test_json(processes, tmp):
+    out, err, code = processes["json"]
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert report["versions"]["jax"] == jax.__version__
+    assert report["versions"]["extras"]["onnx"]["onnxruntime"]
+    (device,) = report["devices"]
+    assert device["platform"] == "cpu" and device["cores"] == os.cpu_count()
+    assert device["memory_bytes"] > 2**28
+    found = {os.path.relpath(item["path"], tmp): item for item in report["data"]["found"]}
+    kinds = {name: item["kind"] for name, item in found.items()}
+    assert kinds == {
+        "people": "images",
+        "net.onnx": "weights",
+        "good.npz": "features",
+        "torn.npz": "features",
+        "pack.rec": "images",
+        "run": "run",
+        "whole": "protocol",
+        "bare/ijbc": "protocol",
+    }
+    lacking = {name: item["lacks"] for name, item in found.items() if item["lacks"]}
+    assert set(lacking) == {"torn.npz", "pack.rec", "run", "bare/ijbc"}
+    assert lacking["pack.rec"] == "no pack.idx beside it" and "features" in lacking["bare/ijbc"]
+    assert set(report["data"]["none_of"]) == {"dataset"}
+    color = report["color_order"]
+    assert (color["stated"], color["people"], color["images"]) == ("bgr", 3, 9)
+    assert isinstance(color["looks_wrong"], bool)
+    memory = report["memory"]
+    assert memory["sizes"]["people"] == 50
+    # AdamW keeps two moments of every parameter, the head a column of each class; beside them a few scalars.
+    parameters = memory["aggregation"]["state"] + 4 * 32 * 50
+    assert 3 * parameters <= memory["training"]["state"] < 3 * parameters + 100
+    assert memory["aggregation"]["inputs"] == 4 * 6 * (32 * 4 + 4 + 1)  # embeddings, norms and mask
+    for need in (memory["training"], memory["aggregation"]):
+        assert need["total"] == need["state"] + need["inputs"] + need["working"] and need["working"] > 0
+
+
+def test_a_page_fits_a_terminal_of_80_columns_without_colour(processes, tmp):
+    out, err, code = processes["page"]
+    assert (code, err) == (0, "") and "\x1b" not in out
+    assert all(len(line) <= 80 or str(tmp) in line for line in out.splitlines())
+    for title in (
+        "versions",
+        "extras",
+        "devices",
+        "memory, by the compiler's account",
+        "data",
+        "colour order",
+    ):
+        assert title in out.splitlines()
+    assert "not checked: give --weights and --images" in out
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line(processes, name):
+    out, err, code = processes[name]
+    assert code == 2 and out == "" and len(err.splitlines()) == 1
+    assert err.startswith("fpsset: ") and BAD[name][1] in err
