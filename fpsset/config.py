@@ -29,6 +29,7 @@ def base_config() -> ConfigDict:
     # empty. The best found there is evaluated; fpsset.load takes it as it takes a workdir.
     config.checkpoints = ""
     config.profile = ""  # 'START:STOP': a trace of these steps in the workdir, for TensorBoard or Perfetto
+    config.tensorboard = False  # event files and a projector of descriptors in the workdir's tensorboard/
     config.compilation_cache = ""  # a folder that keeps compiled programs for later runs
 
     config.model = ConfigDict()

@@ -16,6 +16,7 @@ import pytest
 import fpsset
 from fpsset.data.files import write_features
 from fpsset.data.synthetic import make_synthetic
+from tests.training.test_tensorboard import scalars
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 300
@@ -120,12 +121,18 @@ def test_programs_are_kept_and_steps_traced(straight, folder):
     """The same run again: it finds its programs, and leaves a trace of two steps."""
     kept = folder / "programs"
     options = [*SMALL, "--config.steps=4", f"--config.compilation_cache={kept}", "--config.profile=2:3"]
+    options.append("--config.tensorboard=True")
     finish(start("--workdir", folder / "first", *options))
     programs = {path.name for path in kept.iterdir() if not path.name.endswith("-atime")}
     finish(start("--workdir", folder / "second", *options))
     assert programs == {path.name for path in kept.iterdir() if not path.name.endswith("-atime")} != set()
     assert list((folder / "first/profile").rglob("*.xplane.pb"))
     assert list((folder / "first/profile").rglob("perfetto_trace.json.gz"))
+    shown, logged = scalars(folder / "first/tensorboard"), (folder / "first/metrics.jsonl").read_text()
+    for line in map(json.loads, logged.splitlines()):
+        step = line.pop("step")
+        assert {name: shown[step, name] for name in line} == pytest.approx(line)
+    assert (folder / "first/tensorboard/projector_config.pbtxt").is_file()
 
 
 def test_it_loads(straight):

@@ -5,6 +5,7 @@ import math
 import pathlib
 import time
 from contextlib import ExitStack
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from fpsset.training.optimizer import make_optimizer
 from fpsset.training.profiling import StepTrace
 from fpsset.training.state import init_state
 from fpsset.training.step import geometric, make_train_step
+from fpsset.training.tensorboard import Board
 from fpsset.training.workdir import MetricsLog, claim_workdir
 from fpsset.weights import AggregatorCard
 
@@ -79,6 +81,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> No
         if done >= config.steps:
             return
         log = stack.enter_context(MetricsLog(workdir / "metrics.jsonl" if hosts.is_first() else None, done))
+        folder = workdir / "tensorboard" if config.tensorboard and hosts.is_first() else None
+        board = stack.enter_context(Board(folder, done))
         stop = stack.enter_context(stop_requests())
         progress = stack.enter_context(StepProgress(config.steps, done, config.batch_size))
         progress.say(
@@ -102,11 +106,13 @@ def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> No
                 _check_finite(step, metrics)
             if step % config.log_every == 0 or last:
                 rate = (step - logged) * config.batch_size / max(time.monotonic() - started, 1e-9)
-                log.write(step, templates_per_second=rate, **jax.device_get(metrics))
+                for writer in (log, board):
+                    writer.write(step, templates_per_second=rate, **jax.device_get(metrics))
                 started, logged = time.monotonic(), step
             if last or step % config.eval_every == 0:
-                score = validate(local_copy(state.params["aggregator"]))
-                log.write(step, **{metric: score})
+                score = validate(local_copy(state.params["aggregator"]), partial(board.validation, step))
+                for writer in (log, board):
+                    writer.write(step, **{metric: score})
                 progress.say(f"step {step}: {metric} {score:.4f} on held-out people")
                 checkpoints.save(state, faces.batches, card, score)
                 started, logged = time.monotonic(), step
@@ -143,8 +149,9 @@ def _head(config: ConfigDict, classes: int, columns: int):
 
 
 def _validation(model: FaceCoresetNet, held_out: FeatureTable, config: ConfigDict):
-    """(aggregator's params -> score, the score's name); the FAR is what the held-out pairs allow.
+    """((aggregator's params, watch) -> score, the score's name); the FAR is what the held-out pairs allow.
 
+    `watch` is called with (subjects, sets, their descriptors) first.
     Each person's media make two templates, whatever templates the file has.
     """
     _, subjects, sets = templates(dataclasses.replace(held_out, template=None))
@@ -159,9 +166,10 @@ def _validation(model: FaceCoresetNet, held_out: FeatureTable, config: ConfigDic
 
     model = model.clone(dtype=jnp.float32)  # as it will be used
 
-    def validate(params) -> float:
+    def validate(params, watch) -> float:
         variables = {"fpsset": {"params": params}}
         described = describe({"fpsset": model}, variables, sets, config.evaluation.faces_per_batch)
+        watch(subjects, sets, described["fpsset"])
         return validation_tar(described["fpsset"], pairs, far)
 
     return validate, f"validation_tar@far={far_name(far)}"

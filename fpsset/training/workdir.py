@@ -13,7 +13,7 @@ from fpsset.files import replacing, write_json
 _FREE = frozenset(
     """mode weights steps log_every eval_every
     data.train data.eval data.eval_features data.pairs data.protocol data.eval_people data.threads
-    backbone.weights profile compilation_cache checkpoints
+    backbone.weights profile tensorboard compilation_cache checkpoints
     evaluation.convention evaluation.faces_per_batch evaluation.fps_gamma
     evaluation.pooling evaluation.resamples""".split()
 )
