@@ -56,9 +56,10 @@ MAY_IMPORT = {
     "sheets": {"advice", "explanation", "files", "sheets"},
     "commands": {
         *("advice", "aggregator", "commands", "config", "data", "descriptors", "errors", "evaluation"),
-        *("extraction", "face_set", "files", "loading", "models", "progress", "sheets", "training", "weights"),
+        *("extraction", "face_set", "files", "interop", "loading", "models", "progress", "sheets"),
+        *("training", "weights"),
     },
-    "cli": {"commands", "data", "errors", "exits", "interop", "loading", "weights"},
+    "cli": {"commands", "errors", "exits"},
     "main": {
         *("errors", "exits", "config", "data", "evaluation", "extraction"),
         *("training", "loading", "parallel"),

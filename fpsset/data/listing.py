@@ -44,7 +44,7 @@ class ImageList:
 
     def take(self, rows: np.ndarray) -> "ImageList":
         """The list of the given rows."""
-        columns = ("subject", "media", "template", "landmarks")
+        columns = ("subject", "media", "template", "landmarks", "score")
         kept = {c: getattr(self, c)[rows] for c in columns if getattr(self, c) is not None}
         return dataclasses.replace(self, paths=[self.paths[row] for row in rows], **kept)
 
@@ -71,8 +71,7 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ME
         return _listed(root, file, pattern)
     paths, ignored = [], []
     for path in _files(root):
-        is_image = "/" in path and pathlib.PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
-        (paths if is_image else ignored).append(path)
+        (paths if "/" in path and _is_image(path) else ignored).append(path)
     if not paths:
         raise InputError(f"{root}: holds no image in a folder per person (*.png, *.jpg, *.webp, *.bmp)")
     people, media = _people(paths), _media(paths, pattern)
@@ -92,18 +91,18 @@ def list_person(
     Raises:
       InputError: a list of landmarks is malformed.
     """
-    if not any(path.suffix.lower() in _SUFFIXES for path in folder.iterdir() if path.is_file()):
+    if not any(_is_image(path.name) for path in folder.iterdir() if path.is_file()):
         return None
-    if landmarks:
-        images = _listed(folder, pathlib.Path(landmarks), _compiled(media_pattern))
-        paths, marks = images.paths, images.landmarks
-    else:
-        paths, marks = (
-            [p for p in _files(folder) if pathlib.PurePosixPath(p).suffix.lower() in _SUFFIXES],
-            None,
-        )
-    media = _media([f"{folder.name}/{path}" for path in paths], _compiled(media_pattern))
-    return ImageList(folder, paths, np.zeros(len(paths), np.int64), media, landmarks=marks)
+    pattern = _compiled(media_pattern)
+    listed = _listed(folder, pathlib.Path(landmarks), pattern) if landmarks else None
+    paths = listed.paths if listed else [path for path in _files(folder) if _is_image(path)]
+    media = _media([f"{folder.name}/{path}" for path in paths], pattern)
+    marks, score = (listed.landmarks, listed.score) if listed else (None, None)
+    return ImageList(folder, paths, np.zeros(len(paths), np.int64), media, landmarks=marks, score=score)
+
+
+def _is_image(path: str) -> bool:
+    return pathlib.PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _places(root: pathlib.Path) -> tuple[pathlib.Path, ...]:

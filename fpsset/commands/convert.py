@@ -1,0 +1,35 @@
+"""fpsset convert: published checkpoints to this package's."""
+
+import pathlib
+
+import click
+
+from fpsset.errors import InputError
+
+
+@click.command()
+@click.argument("source", metavar="IN", type=click.Path(path_type=pathlib.Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=pathlib.Path))
+@click.option("--color-order", type=click.Choice(["bgr", "rgb"]), help="Where the file does not tell it.")
+def convert(source: pathlib.Path, target: pathlib.Path, color_order: str | None) -> None:
+    """Turn a published checkpoint into one of this package.
+
+    IN is a .ckpt, .pth, .pt or .safetensors file of FaceCoresetNet, AdaFace, CVLface or InsightFace. OUT
+    is a folder: an Orbax checkpoint, and card.json, which says what it holds. Nothing in IN is run.
+    """
+    from fpsset.interop.official import load_official
+    from fpsset.weights import save_weights
+
+    if target.resolve() in (source.resolve(), *source.resolve().parents):
+        raise InputError(f"{target}: holds IN; give another OUT")
+    weights = load_official(source, color_order)
+    save_weights(target, weights)
+    card = weights.card
+    click.echo(f"{target}: {', '.join(sorted(weights))} of {card.family}")
+    if card.backbone:
+        click.echo(f"backbone: {card.backbone.architecture}, {card.backbone.color_order} images")
+    if card.aggregator:
+        click.echo(f"aggregator: {card.aggregator.coreset_size} picks, {card.aggregator.dim} wide")
+    click.echo(f"licence: {card.licence}")
+    if card.ignored:
+        click.echo(f"ignored: {'; '.join(card.ignored)}")

@@ -1,0 +1,29 @@
+"""fpsset export: an aggregator as StableHLO."""
+
+import pathlib
+
+import click
+
+from fpsset.errors import InputError
+
+
+@click.command()
+@click.argument("weights", type=click.Path(path_type=pathlib.Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=pathlib.Path, dir_okay=False))
+@click.option("--platforms", default="cpu,cuda,tpu", show_default=True, help="To lower for.")
+def export(weights: pathlib.Path, target: pathlib.Path, platforms: str) -> None:
+    """Write an aggregator as one StableHLO file, for any number and size of sets.
+
+    WEIGHTS is a workdir, a converted folder or a published checkpoint. OUT runs with JAX alone:
+    jax.export.deserialize(bytes).call(embeddings, norms, mask).
+    """
+    from fpsset.interop.export import export_aggregator
+    from fpsset.loading import load
+
+    if target.resolve() == weights.resolve():
+        raise InputError(f"{target}: is WEIGHTS; give another OUT")
+    model = load(weights)
+    export_aggregator(
+        target, model.model.apply, model.variables, model.dim, model.norm_scale, platforms.split(",")
+    )
+    click.echo(f"{target}: {target.stat().st_size / 1e6:.1f} MB for {platforms}")

@@ -1,0 +1,23 @@
+"""fpsset simulate-ijb: synthetic faces in the layout of IJB."""
+
+import pathlib
+
+import click
+
+
+@click.command("simulate-ijb")
+@click.argument("target", metavar="OUT", type=click.Path(path_type=pathlib.Path))
+@click.option("--like", type=click.Choice(["ijbb", "ijbc"]), default="ijbc", show_default=True)
+@click.option("--scale", default=1.0, show_default=True, help="Of all counts.")
+@click.option("--dim", default=512, show_default=True, help="Width of the embeddings.")
+@click.option("--seed", default=0, show_default=True)
+def simulate_ijb(target: pathlib.Path, like: str, scale: float, dim: int, seed: int) -> None:
+    """Write synthetic faces in the layout of IJB-B or IJB-C, at the true counts.
+
+    OUT gets meta/ with the official lists, and the features as the official pickle: to try every path and
+    its cost without the data.
+    """
+    from fpsset.data.simulated_ijb import simulate_ijb
+
+    counts = simulate_ijb(target, like, scale, seed, dim)
+    click.echo(f"{target}: " + ", ".join(f"{count} {name}" for name, count in counts._asdict().items()))
