@@ -2,10 +2,17 @@
 
 import os
 import pathlib
+import tempfile
 
 os.environ.setdefault("MPLBACKEND", "agg")
 # On a busy machine devices wait for each other for longer than XLA lets them.
 os.environ["XLA_FLAGS"] = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+
+# Workers and the processes that tests start inherit these: a program is compiled once for all of them.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _programs = tempfile.TemporaryDirectory(prefix="fpsset-programs-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import chex
 import jax

@@ -16,6 +16,7 @@ import pytest
 import fpsset
 from fpsset.data.files import write_features
 from fpsset.data.synthetic import make_synthetic
+from fpsset.training.tensorboard import tag_of
 from tests.training.test_tensorboard import scalars
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -131,7 +132,7 @@ def test_programs_are_kept_and_steps_traced(straight, folder):
     shown, logged = scalars(folder / "first/tensorboard"), (folder / "first/metrics.jsonl").read_text()
     for line in map(json.loads, logged.splitlines()):
         step = line.pop("step")
-        assert {name: shown[step, name] for name in line} == pytest.approx(line)
+        assert {name: shown[step, tag_of(name)] for name in line} == pytest.approx(line)
     assert (folder / "first/tensorboard/projector_config.pbtxt").is_file()
 
 

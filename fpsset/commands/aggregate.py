@@ -30,8 +30,9 @@ def aggregate(
       fpsset aggregate runs/quickstart features.npz descriptors.npz
       fpsset aggregate plain features.parquet descriptors.npz --by subject
     """
-    from fpsset.commands.inputs import load_model, require_same_backbone, set_ids
+    from fpsset.commands.inputs import load_model, set_ids
     from fpsset.data.files import read_features
+    from fpsset.evaluation.protocols import require_backbone
 
     if target.suffix != ".npz":
         raise InputError(f"{target}: descriptors are written as .npz; give OUT such a name")
@@ -40,7 +41,7 @@ def aggregate(
     table = read_features(features)
     ids = set_ids(table, by)
     loaded = load_model(model)
-    require_same_backbone(loaded, table)
+    require_backbone(table, loaded.dim, loaded.backbone)
     descriptors, norms = loaded.aggregate(table.embeddings, table.norms, ids)
     loaded.save_gallery(target, np.unique(ids), descriptors, norms)
     said = {

@@ -60,18 +60,13 @@ def set_ids(table: FeatureTable, by: str | None) -> np.ndarray:
     return table.subject if by == "subject" or table.template is None else table.template
 
 
-def require_same_backbone(model: Aggregator, table: FeatureTable) -> None:
-    """Raises InputError where model and features are known to be of different backbones, or widths."""
-    if model.dim and table.dim != model.dim:
-        raise InputError(f"{table.name}: embeddings are {table.dim} wide; {model.name} takes {model.dim}")
-    if model.backbone and table.backbone and model.backbone != table.backbone:
-        raise InputError(
-            f"{table.name}: embeddings of the backbone {table.backbone}, but {model.name} was trained on "
-            f"those of {model.backbone}; embed the images with that one"
-        )
-
-
-def read_faces(source: pathlib.Path, which: str | None, by: str | None, backbone: dict) -> Faces:
+def read_faces(
+    source: pathlib.Path,
+    which: str | None,
+    by: str | None,
+    backbone: dict,
+    mend: str = "choose one with --set",
+) -> Faces:
     """One set: a person's folder of images, or a set of a feature file.
 
     Args:
@@ -79,14 +74,17 @@ def read_faces(source: pathlib.Path, which: str | None, by: str | None, backbone
       which: the folder or id of the set; None where there is one.
       by: the column that tells the sets of a feature file apart.
       backbone: `weights`, `color_order`, `mean`, `std` and `landmarks`, for images.
+      mend: what to do about several sets.
 
     Raises:
       InputError: no such source, several sets and none named, or no backbone for images.
     """
+    if not source.exists():
+        raise InputError(f"{source}: no such folder or file")
     if not source.is_dir():
         if backbone["weights"]:
             raise InputError(f"{source}: --weights embeds a folder of images, and this is none")
-        return _from_features(source, which, by)
+        return _from_features(source, which, by, mend)
     if by:
         raise InputError(f"{source}: --by names a column of a feature file, and this is a folder of images")
     if not backbone["weights"]:
@@ -100,16 +98,16 @@ def read_faces(source: pathlib.Path, which: str | None, by: str | None, backbone
                 raise InputError(
                     f"{backbone['weights']}: does not say what it takes; give {option} {example}"
                 )
-    return _from_images(source, which, backbone)
+    return _from_images(source, which, backbone, mend)
 
 
-def _from_features(path: pathlib.Path, which: str | None, by: str | None) -> Faces:
+def _from_features(path: pathlib.Path, which: str | None, by: str | None, mend: str) -> Faces:
     from fpsset.data.files import read_features
 
     table = read_features(path)
     ids = set_ids(table, by)
     known = [str(i) for i in np.unique(ids)]
-    which = _chosen(which, known, path)
+    which = _chosen(which, known, path, mend)
     table = table.take(ids == int(which))
     names = [f"row {row}" for row in np.flatnonzero(ids == int(which))]
     if table.paths is not None:
@@ -117,16 +115,15 @@ def _from_features(path: pathlib.Path, which: str | None, by: str | None) -> Fac
     return Faces(table, names, [None] * len(names), f"{path.name}, set {which}")
 
 
-def _from_images(folder: pathlib.Path, which: str | None, backbone: dict) -> Faces:
+def _from_images(folder: pathlib.Path, which: str | None, backbone: dict, mend: str) -> Faces:
     from fpsset.data.listing import list_images, list_person
     from fpsset.extraction.in_memory import embed_images
 
-    folder = pathlib.Path(folder)
     images = list_person(folder, backbone["landmarks"])
     if images is None or which:
         images = list_images(folder, backbone["landmarks"])
         people = [path.partition("/")[0] for path in images.paths]
-        which = _chosen(which, sorted(set(people)), folder)
+        which = _chosen(which, sorted(set(people)), folder, mend)
         images = images.take(np.flatnonzero(np.array(people) == which))
     else:
         which = folder.resolve().name
@@ -137,10 +134,10 @@ def _from_images(folder: pathlib.Path, which: str | None, backbone: dict) -> Fac
     return Faces(table, _short(table.paths.tolist()), faces, which)
 
 
-def _chosen(which: str | None, known: list[str], source: pathlib.Path) -> str:
+def _chosen(which: str | None, known: list[str], source: pathlib.Path, mend: str) -> str:
     listed = ", ".join(known[:_LISTED]) + ", ..." * (len(known) > _LISTED)
     if which is None and len(known) > 1:
-        raise InputError(f"{source}: holds {len(known)} sets ({listed}); choose one with --set")
+        raise InputError(f"{source}: holds {len(known)} sets ({listed}); {mend}")
     if which is not None and which not in known:
         raise InputError(f"{source}: holds no set {which}; it holds {listed}")
     return which or known[0]

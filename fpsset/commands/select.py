@@ -22,6 +22,14 @@ _LEAVE_OUT_AT_MOST = 1000  # faces; beyond, running the model without each takes
 @click.option(
     "--sheet", metavar="OUT.html", type=click.Path(path_type=pathlib.Path), help="Also a page, and OUT.png."
 )
+@click.option(
+    "--map",
+    "map_kind",
+    type=click.Choice(["pca", "umap"]),
+    default="pca",
+    show_default=True,
+    help="On the sheet.",
+)
 @json_option
 def select(
     model: str,
@@ -30,6 +38,7 @@ def select(
     by: str | None,
     every_face: bool,
     sheet: pathlib.Path | None,
+    map_kind: str,
     as_json: bool,
     **backbone,
 ) -> None:
@@ -46,18 +55,18 @@ def select(
           --color-order bgr --mean 127.5 --std 127.5
     """
     from fpsset.advice import RULES, advise
-    from fpsset.commands.inputs import PLAIN, load_model, read_faces, require_same_backbone
+    from fpsset.commands.inputs import PLAIN, load_model, read_faces
+    from fpsset.evaluation.protocols import require_backbone
     from fpsset.progress import StepProgress
-    from fpsset.sheets.sheet import Sheet, place
+    from fpsset.sheets.maps import place
+    from fpsset.sheets.sheet import Sheet
 
     if sheet is not None and sheet.suffix != ".html":
         raise InputError(f"{sheet}: a sheet is a page; give --sheet a name that ends in .html")
-    if not source.exists():
-        raise InputError(f"{source}: no such folder or file")
     faces = read_faces(source, which, by, backbone)
     aggregator = load_model(model)
     table = faces.table
-    require_same_backbone(aggregator, table)
+    require_backbone(table, aggregator.dim, aggregator.backbone)
     few = len(table) <= _LEAVE_OUT_AT_MOST
     if not few:
         StepProgress.say(f"{len(table)} faces: too many to run the model without each; no change is given")
@@ -69,7 +78,7 @@ def select(
         advise(why, table.embeddings, faces.names),
         faces.names,
         faces.images,
-        place(table.embeddings),
+        *place(table.embeddings, map_kind),
     )
     if sheet is not None:
         from fpsset.sheets.page import write_page

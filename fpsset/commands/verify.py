@@ -6,7 +6,7 @@ import pathlib
 import click
 import numpy as np
 
-from fpsset.errors import InputError
+from fpsset.commands.options import backbone_options, json_option
 
 
 @click.command()
@@ -14,21 +14,29 @@ from fpsset.errors import InputError
 @click.argument("second", metavar="B", type=click.Path(path_type=pathlib.Path))
 @click.option("--model", required=True, type=click.Path(path_type=pathlib.Path), help="As calibrated.")
 @click.option("--far", type=float, help="Which threshold, where there are several.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of words.")
+@backbone_options
+@json_option
 def verify(
-    first: pathlib.Path, second: pathlib.Path, model: pathlib.Path, far: float | None, as_json: bool
+    first: pathlib.Path,
+    second: pathlib.Path,
+    model: pathlib.Path,
+    far: float | None,
+    as_json: bool,
+    **backbone,
 ) -> None:
     """Compare two sets of faces.
 
-    A and B are feature files of one set each. Answers with the score, the threshold, whether the score is
-    above it, and the FAR that the threshold stands for; `fpsset calibrate` picks it. The exit code is 0
-    whatever the answer, 2 where there is none.
+    A and B are feature files of one set each, or with --weights folders of one person's images each. Answers
+    with the score, the threshold, whether the score is above it, and the FAR that the threshold stands for;
+    `fpsset calibrate` picks it. The exit code is 0 whatever the answer, 2 where there is none.
     """
+    from fpsset.commands.inputs import read_faces
     from fpsset.evaluation.calibration import read_threshold, thresholds_file
     from fpsset.evaluation.protocols import require_backbone
     from fpsset.loading import load
 
-    tables = [_one_set(path) for path in (first, second)]
+    mend = "give one set a file"
+    tables = [read_faces(path, None, None, backbone, mend).table for path in (first, second)]
     aggregator = load(model)
     kept = read_threshold(thresholds_file(model), aggregator.digest, far)
     for table in tables:
@@ -51,15 +59,3 @@ def verify(
         f"{decision}: score {score:.4f}, threshold {kept['threshold']:.4f}, which stands "
         f"for a FAR of {kept['far']:g} ({kept['impostor_pairs']} impostor pairs of {kept['data']})"
     )
-
-
-def _one_set(path: pathlib.Path):
-    """The faces of a file; raises InputError where they are not of one set."""
-    from fpsset.data.files import read_features
-
-    table = read_features(path)
-    column, ids = ("template", table.template) if table.template is not None else ("subject", table.subject)
-    count = len(np.unique(ids))
-    if count != 1:
-        raise InputError(f"{path}: column '{column}' holds {count} different values; give one set a file")
-    return table

@@ -1,12 +1,10 @@
 """The report page: one HTML file with its pictures inside, nothing to fetch and nothing to run."""
 
-import base64
-import functools
 import pathlib
 from typing import NamedTuple
 
 from fpsset.evaluation.tables import Section
-from fpsset.files import replacing
+from fpsset.pages import data_url, write_html
 
 _HEADINGS = {
     "verification": "Verification, 1:1",
@@ -26,7 +24,7 @@ class Picture(NamedTuple):
 
     def data(self) -> str:
         """The file as a data URL."""
-        return "data:image/png;base64," + base64.b64encode(self.path.read_bytes()).decode()
+        return data_url(self.path.read_bytes(), "png")
 
 
 def write_page(
@@ -49,7 +47,9 @@ def write_page(
       facts: name -> value: fingerprints, versions.
       config: field -> value.
     """
-    html = _template().render(
+    write_html(
+        path,
+        "report.html",
         title=title,
         summary=summary,
         sections=made,
@@ -58,18 +58,3 @@ def write_page(
         facts=facts,
         config=config,
     )
-    with replacing(path) as beside:
-        beside.write_text(html, encoding="utf-8")
-
-
-@functools.cache
-def _template():
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("fpsset.evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("report.html")

@@ -204,10 +204,10 @@ def require_backbone(protocol: Protocol | FeatureTable, dim: int, backbone: str)
 
     Args:
       protocol: whose embeddings.
-      dim: width of the model's embeddings.
+      dim: width of the model's embeddings; 0 for any.
       backbone: digest of the backbone behind them; empty when not known.
     """
-    if protocol.dim != dim:
+    if dim and protocol.dim != dim:
         raise InputError(
             f"{protocol.name}: embeddings are {protocol.dim} wide but the model takes {dim}; "
             "extract both with one backbone"

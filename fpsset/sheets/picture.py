@@ -93,6 +93,6 @@ def _map(make, sheet: Sheet):
         spine.set_color("#dfe4ea")
     axes.set_title(f"{sheet.title}: {sheet.counts()}", loc="left", color=_INK, parse_math=False)
     axes.set_xlabel(
-        "PCA of the embeddings; ring: nearest pick; fill: norm, dark low to yellow high", color=_SOFT
+        f"{sheet.map_note}\nRing: nearest pick; fill: norm, dark low to yellow high.", color=_SOFT
     )
     return figure

@@ -20,6 +20,7 @@ class Sheet:
       names: N.
       images: N, [H, W, 3] uint8 RGB; None where there is none.
       places: [N, 2] in [0, 1], the faces on a map.
+      map_note: what the map's directions are.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Sheet:
     names: list[str]
     images: list[np.ndarray | None]
     places: np.ndarray
+    map_note: str
 
     @property
     def pictured(self) -> bool:
@@ -53,15 +55,3 @@ class Sheet:
 
 def _count(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def place(embeddings: np.ndarray) -> np.ndarray:
-    """The two main directions of a set, for a map: [N, D] -> [N, 2] in [0, 1], one scale for both axes."""
-    centered = embeddings - embeddings.mean(axis=0)
-    _, vectors = np.linalg.eigh(centered.T @ centered)
-    main = vectors[:, :-3:-1]
-    main = main * np.sign(main[np.abs(main).argmax(axis=0), np.arange(main.shape[1])])
-    points = np.zeros((len(embeddings), 2))
-    points[:, : main.shape[1]] = centered @ main
-    points -= (points.max(axis=0) + points.min(axis=0)) / 2
-    return 0.5 + points / max(2 * np.abs(points).max(), 1e-9)

@@ -39,10 +39,10 @@ class Board:
             self._writer.close()
 
     def write(self, step: int, **values) -> None:
-        """Numbers about a step."""
+        """Numbers about a step, under their names as `tag_of` makes them."""
         if self._writer:
             for name, value in values.items():
-                self._writer.add_scalar(name, float(value), step)
+                self._writer.add_scalar(tag_of(name), float(value), step)
 
     def validation(self, step: int, subjects: np.ndarray, sets: RaggedSets, described: Descriptors) -> None:
         """What the model makes of the held-out people; the projector shows the latest.
@@ -89,6 +89,11 @@ def selection_spread(embeddings: np.ndarray, coreset: np.ndarray) -> np.ndarray:
     # The squared length of the sum holds each pick once with itself and twice with each other one.
     cosines = (total**2).sum(axis=1) - count
     return (1 - cosines / np.where(pairs, pairs, np.nan)) / 2
+
+
+def tag_of(name: str) -> str:
+    """A metric's name in the letters of TensorBoard's tags: 'tar@far=1e-3' as 'tar_at_far_1e-3'."""
+    return name.replace("@", "_at_").replace("=", "_")
 
 
 def _writer(folder: pathlib.Path, done: int):

@@ -2,9 +2,8 @@
 
 import html.parser
 import json
-import os
-import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -14,31 +13,13 @@ import fpsset
 from fpsset.data.files import write_features
 from fpsset.data.synthetic import make_synthetic
 from fpsset.sheets.colors import quality_colors
-from fpsset.sheets.sheet import place
+from fpsset.sheets.maps import place
 from tests.commands.backbone import write_onnx
+from tests.commands.lines import process, refused
 from tests.extraction.images import picture
 from tests.torch_files import aggregator_state, save
 
 ONNX = ("--color-order", "bgr", "--mean", "127.5", "--std", "127.5")
-
-
-def run(*arguments, code=0, **environment) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-m", "fpsset.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
-    )
-    assert done.returncode == code, done.stderr
-    return done
-
-
-def refused(*arguments) -> str:
-    """What a command line that is wrong says: one line, nothing else."""
-    done = run(*arguments, code=2)
-    assert done.stdout == "" and done.stderr.count("\n") == 1 and done.stderr.startswith("fpsset: ")
-    return done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +41,7 @@ def folder(tmp_path_factory):
 
 def test_aggregate(folder, tmp_path):
     out = tmp_path / "d.npz"
-    said = json.loads(run("aggregate", folder / "a.ckpt", folder / "f.npz", out, "--json").stdout)
+    said = json.loads(process("aggregate", folder / "a.ckpt", folder / "f.npz", out, "--json").stdout)
     model = fpsset.load(folder / "a.ckpt")
     table = fpsset_features(folder)
     gallery = model.load_gallery(out)
@@ -68,7 +49,7 @@ def test_aggregate(folder, tmp_path):
     expected, norms = model.aggregate(table.embeddings, table.norms, table.subject)
     np.testing.assert_allclose(gallery.descriptors, expected, atol=1e-6)
     np.testing.assert_allclose(gallery.norms, norms, rtol=1e-5)
-    assert "4 descriptors" in run("aggregate", "plain", folder / "f.npz", out).stdout
+    assert "4 descriptors" in process("aggregate", "plain", folder / "f.npz", out).stdout
     with pytest.raises(fpsset.InputError, match="made by the model"):
         model.load_gallery(out)
 
@@ -85,11 +66,13 @@ def test_features_in_text_and_json(folder):
     rows = np.flatnonzero(table.subject == 2)
     model = fpsset.load(folder / "a.ckpt")
     why = model.explain(table.embeddings[rows], table.norms[rows], table.media[rows])
-    said = json.loads(run("select", folder / "a.ckpt", folder / "f.npz", "--set", 2, "--json").stdout)
+    said = json.loads(process("select", folder / "a.ckpt", folder / "f.npz", "--set", 2, "--json").stdout)
     assert said["picks"] == why.picks.tolist()
     assert said["picked"] == [f"row {row}" for row in rows[why.picks]]
     np.testing.assert_allclose(said["change"], why.change, atol=1e-6)
-    text = run("select", folder / "a.ckpt", folder / "f.npz", "--set", 2, "--faces", FORCE_COLOR="1").stdout
+    text = process(
+        "select", folder / "a.ckpt", folder / "f.npz", "--set", 2, "--faces", FORCE_COLOR="1"
+    ).stdout
     assert "\x1b" not in text and max(map(len, text.splitlines())) <= 80
     places = [text.index(name) for name in said["picked"]]
     assert places == sorted(places)
@@ -112,7 +95,7 @@ class Tags(html.parser.HTMLParser):
 
 def test_images_to_a_sheet(folder, tmp_path):
     sheet = tmp_path / "out" / "s.html"
-    done = run(
+    done = process(
         *("select", "plain", folder / "people", "--set", "anna", "--weights", folder / "r.onnx", *ONNX),
         *("--sheet", sheet),
     )
@@ -125,7 +108,9 @@ def test_images_to_a_sheet(folder, tmp_path):
     with Image.open(sheet.with_suffix(".png")) as image:
         assert image.width > 1000
     one = json.loads(
-        run("select", "plain", folder / "people/anna", "--weights", folder / "r.onnx", *ONNX, "--json").stdout
+        process(
+            "select", "plain", folder / "people/anna", "--weights", folder / "r.onnx", *ONNX, "--json"
+        ).stdout
     )
     assert one["title"] == "anna" and one["media"][2] == one["media"][3] and len(set(one["media"])) == 3
     assert one["picked"][0].endswith(".png")
@@ -133,34 +118,36 @@ def test_images_to_a_sheet(folder, tmp_path):
 
 def test_features_to_a_map(folder, tmp_path):
     sheet = tmp_path / "s.html"
-    run("select", "plain", folder / "f.npz", "--set", 1, "--sheet", sheet)
+    process("select", "plain", folder / "f.npz", "--set", 1, "--sheet", sheet)
     page, count = sheet.read_text(), (fpsset_features(folder).subject == 1).sum()
     assert not Tags(page).sources() and "<svg" in page
     assert sum(tag == "circle" for tag, _ in Tags(page).found) == count + 3
     assert sheet.with_suffix(".png").is_file()
 
 
-def test_bad_input(folder, tmp_path):
+def test_bad_input(folder, tmp_path, capsys):
     select, images = ("select", "plain"), folder / "people/anna"
-    assert "no such folder or file" in refused(*select, "nowhere")
-    assert "no such model" in refused("select", "nowhere", folder / "f.npz", "--set", 1)
-    assert "holds 4 sets (0, 1, 2, 3); choose one with --set" in refused(*select, folder / "f.npz")
-    assert "holds no set 9" in refused(*select, folder / "f.npz", "--set", 9)
-    assert "no column 'template'" in refused(*select, folder / "f.npz", "--by", "template")
-    assert "give --weights" in refused(*select, images)
-    assert "give --color-order bgr" in refused(*select, images, "--weights", folder / "r.onnx")
-    assert "ends in .html" in refused(*select, folder / "f.npz", "--set", 1, "--sheet", tmp_path / "s.pdf")
-    assert "No such option" in refused(*select, folder / "f.npz", "--colour")
+    assert "no such folder or file" in refused(capsys, *select, "nowhere")
+    assert "no such model" in refused(capsys, "select", "nowhere", folder / "f.npz", "--set", 1)
+    assert "holds 4 sets (0, 1, 2, 3); choose one with --set" in refused(capsys, *select, folder / "f.npz")
+    assert "holds no set 9" in refused(capsys, *select, folder / "f.npz", "--set", 9)
+    assert "no column 'template'" in refused(capsys, *select, folder / "f.npz", "--by", "template")
+    assert "give --weights" in refused(capsys, *select, images)
+    assert "give --color-order bgr" in refused(capsys, *select, images, "--weights", folder / "r.onnx")
+    assert "ends in .html" in refused(
+        capsys, *select, folder / "f.npz", "--set", 1, "--sheet", tmp_path / "s.pdf"
+    )
+    assert "No such option" in refused(capsys, *select, folder / "f.npz", "--colour")
 
 
-def test_bad_input_to_aggregate(folder, tmp_path):
+def test_bad_input_to_aggregate(folder, tmp_path, capsys):
     out = tmp_path / "d.npz"
-    assert "no such file" in refused("aggregate", "plain", tmp_path / "no.npz", out)
-    assert "is FEATURES" in refused("aggregate", "plain", folder / "f.npz", folder / "f.npz")
-    assert "written as .npz" in refused("aggregate", "plain", folder / "f.npz", tmp_path / "d.csv")
-    assert "Missing argument" in refused("aggregate", "plain")
+    assert "no such file" in refused(capsys, "aggregate", "plain", tmp_path / "no.npz", out)
+    assert "is FEATURES" in refused(capsys, "aggregate", "plain", folder / "f.npz", folder / "f.npz")
+    assert "written as .npz" in refused(capsys, "aggregate", "plain", folder / "f.npz", tmp_path / "d.csv")
+    assert "Missing argument" in refused(capsys, "aggregate", "plain")
     write_features(tmp_path / "wide.npz", make_synthetic(2, seed=1, dim=16)[0])
-    assert "16 wide" in refused("aggregate", folder / "a.ckpt", tmp_path / "wide.npz", out)
+    assert "16 wide" in refused(capsys, "aggregate", folder / "a.ckpt", tmp_path / "wide.npz", out)
     assert not out.exists()
 
 
@@ -168,7 +155,7 @@ def test_real_clips_are_not_repeated_without_a_word(shared):
     """Where two frames of one clip are picked while another medium is not, the page says why."""
     weights = shared / "models/mobilefacenet_512.onnx"
     said = json.loads(
-        run(
+        process(
             *("select", "plain", shared / "faces/person_00", "--weights", weights, "--json"),
             *("--color-order", "bgr", "--mean", 127, "--std", 128),
         ).stdout
@@ -182,6 +169,27 @@ def test_colors_and_places_of_awkward_sets():
     assert quality_colors(np.array([3.0, 3.0])) == ["#fee838"] * 2
     assert quality_colors(np.array([1.0, 2.0])) == ["#00224e", "#fee838"]
     for embeddings in (np.eye(1, 8), np.eye(5, 8), np.ones((3, 8)) / np.sqrt(8)):
-        places = place(embeddings.astype(np.float32))
+        places, _ = place(embeddings.astype(np.float32))
         assert places.shape == (len(embeddings), 2) and np.isfinite(places).all()
         assert places.min() >= -1e-6 and places.max() <= 1 + 1e-6
+
+
+def test_a_map_by_umap(monkeypatch, folder, capsys):
+    """What umap-learn is asked for, and what is said where it is missing."""
+    asked = {}
+
+    class Umap:
+        def __init__(self, **options):
+            asked.update(options)
+
+        def fit_transform(self, rows):
+            return rows[:, :2] * 100
+
+    embeddings = np.eye(7, 8, dtype=np.float32)
+    monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=Umap))
+    places, note = place(embeddings, "umap")
+    assert note.startswith("UMAP") and asked["metric"] == "cosine" and asked["random_state"] == 0
+    assert places.min() == 0 and places.max() == 1
+    assert place(embeddings[:4], "umap")[1] == place(embeddings)[1]
+    monkeypatch.setitem(sys.modules, "umap", None)
+    assert "fpsset[umap]" in refused(capsys, "select", "plain", folder / "f.npz", "--set", 1, "--map", "umap")

@@ -1,0 +1,35 @@
+"""What all subcommands share: help at 80 columns, one line for bad input, and that they run as processes."""
+
+import pytest
+
+from fpsset.cli import fpsset
+from tests.commands.lines import process, refused
+from tests.torch_files import aggregator_state, save
+
+
+@pytest.mark.parametrize("name", fpsset.commands)
+def test_help(name, capsys):
+    """Fits a terminal of 80 columns, and says what each argument is."""
+    command = fpsset.commands[name]
+    text = command.get_help(command.make_context(name, [], resilient_parsing=True))
+    assert all(len(line) <= 80 for line in text.splitlines())
+    usage, *_ = text.splitlines()
+    for argument in (p for p in command.params if p.param_type_name == "argument"):
+        shown = argument.make_metavar(command.make_context(name, [], resilient_parsing=True)).strip("[].")
+        assert shown in usage and shown in text.removeprefix(usage)
+    assert "No such option" in refused(capsys, name, "--colour")
+
+
+def test_bad_input_of_a_process(tmp_path):
+    said = process("convert", tmp_path / "no.ckpt", tmp_path / "out", code=2).stderr
+    assert "no.ckpt" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes(tmp_path):
+    """Those that no other test runs as one."""
+    save(tmp_path / "a.ckpt", {"state_dict": aggregator_state(32), "hyper_parameters": {"coreset_size": 3}})
+    assert "aggregator: 3 picks, 32 wide" in process("convert", tmp_path / "a.ckpt", tmp_path / "w").stdout
+    assert "MB for cpu" in process("export", tmp_path / "w", tmp_path / "a.hlo", "--platforms", "cpu").stdout
+    out = process("simulate-ijb", tmp_path / "IJBC", "--scale", 0.001, "--dim", 16).stdout
+    assert "templates" in out and (tmp_path / "IJBC/meta").is_dir()
