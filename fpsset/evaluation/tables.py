@@ -154,7 +154,7 @@ def as_text(section: Section) -> str:
     import rich.table
 
     buffer = io.StringIO()
-    console = rich.console.Console(file=buffer, width=120)
+    console = rich.console.Console(file=buffer, width=120, color_system=None, force_jupyter=False)
     for table in section.tables:
         drawn = rich.table.Table(title=f"{table.title}, {section.title}", title_justify="left")
         drawn.add_column("method")

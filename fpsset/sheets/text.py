@@ -18,7 +18,9 @@ def as_text(sheet: Sheet, width: int, every_face: bool = False) -> str:
       every_face: also list the faces that are no picks.
     """
     why, buffer = sheet.why, io.StringIO()
-    console = Console(file=buffer, width=width, color_system=None, highlight=False, markup=False)
+    console = Console(
+        force_jupyter=False, file=buffer, width=width, color_system=None, highlight=False, markup=False
+    )
     console.print(f"{sheet.title}: {sheet.counts()}")
     console.print(f"model: {sheet.model}\n")
     picks = _table("pick", "face", "norm", "adds", "faces", "attention", "change")
