@@ -167,4 +167,11 @@ class PlainAggregator(Aggregator):
         self.model = PlainCoreset(coreset_size, gamma)
         self.variables = {"params": {"gamma": np.float32(gamma)}}
         self.dim, self.norm_scale, self.backbone = 0, 1.0, ""
-        self.name = "plain"
+        self.train_fingerprint, self.name = "", "plain"
+
+    def aggregate_blocks(self, blocks: Blocks, return_coreset: bool = False):
+        """Not of this one: raises InputError."""
+        raise InputError(
+            "the plain model takes sets as a whole; of blocks its descriptor is the sum of norm times unit "
+            "embedding, brought to unit length"
+        )

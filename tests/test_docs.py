@@ -3,6 +3,8 @@
 import pathlib
 import re
 import shlex
+import subprocess
+import sys
 
 import click
 import pytest
@@ -71,3 +73,16 @@ def test_links_between_pages_lead_somewhere():
     for path in PAGES:
         for link in re.findall(r"\]\((\w+\.md)\)", path.read_text()):
             assert (path.parent / link).is_file(), f"{path.name}: {link}"
+
+
+def test_the_site_is_built(tmp_path):
+    """Pages and modules, without a warning; a link from a page's code to what it names."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/build.py", tmp_path / "site"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "" and "6 pages" in done.stdout
+    page = (tmp_path / "site/aggregate.html").read_text()
+    assert 'href="fpsset.html#load"' in page and (tmp_path / "site/fpsset/ops/attention.html").is_file()
