@@ -17,8 +17,14 @@ from fpsset.errors import InputError
     help="Lines 'template template same'; all pairs without.",
 )
 @click.option("--resamples", default=1000, show_default=True, help="Of the subjects, for the interval.")
+@click.option("--seed", default=0, show_default=True, help="Of the resampling.")
 def calibrate(
-    model: pathlib.Path, features: pathlib.Path, far: float, pairs: pathlib.Path | None, resamples: int
+    model: pathlib.Path,
+    features: pathlib.Path,
+    far: float,
+    pairs: pathlib.Path | None,
+    resamples: int,
+    seed: int,
 ) -> None:
     """Pick the threshold for a FAR, and keep it with the model for `fpsset verify`.
 
@@ -33,11 +39,12 @@ def calibrate(
 
     if not 0 < far < 1:
         raise InputError(f"--far is {far:g}; it must be between 0 and 1")
-    if resamples < 0:
-        raise InputError(f"--resamples is {resamples}; it must be at least 0")
+    for name, value in (("resamples", resamples), ("seed", seed)):
+        if value < 0:
+            raise InputError(f"--{name} is {value}; it must be at least 0")
     protocol = make_protocol(read_features(features), str(pairs or ""))
     aggregator = load(model)
-    found = calibration.calibrate(aggregator, protocol, far, resamples)
+    found = calibration.calibrate(aggregator, protocol, far, resamples, seed)
     path = calibration.thresholds_file(model)
     calibration.save_threshold(path, aggregator.digest, found)
     click.echo(f"threshold {_figure(found, 'threshold')} for a FAR of {far:g}")
@@ -47,7 +54,7 @@ def calibrate(
         f"impostor pairs, of which {found['deciding_pairs']} decide"
     )
     if "threshold_low" in found:
-        click.echo("95% intervals by resampling subjects")
+        click.echo(f"95% intervals by resampling subjects ({found['resamples']} draws, seed {seed})")
     else:
         click.echo("no intervals: they take at least 10 known subjects, and --resamples")
     click.echo(f"{path}: written")

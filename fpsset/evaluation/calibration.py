@@ -22,7 +22,9 @@ _FORMAT = 1
 _NUMBERS = ("threshold", "far", "achieved_far", "impostor_pairs")
 
 
-def calibrate(aggregator: Aggregator, protocol: Protocol, far: float, resamples: int = 1000) -> Metrics:
+def calibrate(
+    aggregator: Aggregator, protocol: Protocol, far: float, resamples: int = 1000, seed: int = 0
+) -> Metrics:
     """The threshold above which a model's cosine accepts a pair, for a stated FAR.
 
     Args:
@@ -30,6 +32,7 @@ def calibrate(aggregator: Aggregator, protocol: Protocol, far: float, resamples:
       protocol: labelled templates and their pairs.
       far: in (0, 1); the FAR on these pairs does not exceed it.
       resamples: of the subjects, for 95% intervals.
+      seed: of the resampling.
 
     Returns:
       'threshold', 'achieved_far', 'tar', with the ends of intervals where at least ten subjects are known;
@@ -53,7 +56,7 @@ def calibrate(aggregator: Aggregator, protocol: Protocol, far: float, resamples:
     if not np.isfinite(point.threshold):
         raise InputError(f"--far is {far:g}: every pair would be accepted; give a lower one")
     known = (protocol.subjects != UNKNOWN_SUBJECT).all()
-    draws = SubjectDraws(protocol.subjects, resamples if known else 0)
+    draws = SubjectDraws(protocol.subjects, resamples if known else 0, seed)
     drawn = VerificationDraws(pairs, draws)(scores, (far,))
     drawn = {name.partition("@")[0]: values for name, values in drawn.items()}
     figures = {"threshold": point.threshold, "tar": point.tar, "achieved_far": point.achieved_far, "far": far}
@@ -63,6 +66,7 @@ def calibrate(aggregator: Aggregator, protocol: Protocol, far: float, resamples:
         "genuine_pairs": int(pairs.same.sum()),
         "subjects": len(np.unique(protocol.subjects)),
         "resamples": len(draws),
+        "resampling_seed": seed,
         "data": pathlib.Path(protocol.name).name,
         "data_fingerprint": faces_fingerprint(protocol.sets),
     }

@@ -74,7 +74,7 @@ def require_comparable(runs: list[Run]) -> None:
     for other in runs[1:]:
         for what, mend in (
             ("protocol", "compare runs of the same templates, pairs, galleries and convention"),
-            ("draws", "evaluate both with the same config.evaluation.resamples"),
+            ("draws", "evaluate both with the same config.evaluation.resamples and seed"),
         ):
             if first.about[what] != other.about[what]:
                 raise InputError(

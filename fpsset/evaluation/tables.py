@@ -77,8 +77,10 @@ def _verification(results: dict[str, Metrics], title: str) -> Section:
     note = (
         f"{any_method['subjects']} subjects, {any_method['templates']} templates, "
         f"{any_method['genuine_pairs']} genuine and {any_method['impostor_pairs']} impostor pairs; {how}; "
-        "deciding pairs: the impostor pairs a FAR accepts" + INTERVALS * ("eer_low" in any_method)
+        "deciding pairs: the impostor pairs a FAR accepts"
     )
+    if "resamples" in any_method:
+        note += f"{INTERVALS} ({any_method['resamples']} draws, seed {any_method['resampling_seed']})"
     whole = tables("Whole curves", ["eer", "auc"], results)
     return Section("verification", title, [table, *whole], note, results)
 

@@ -11,6 +11,7 @@ from fpsset.errors import InputError
 from fpsset.evaluation.intervals import SubjectDraws, interval
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import (
+    CONVENTIONS,
     FARS,
     Pairs,
     all_pairs,
@@ -158,19 +159,20 @@ def test_intervals_hold_the_estimate_and_cover_subjects_not_pairs():
     assert narrow[1e-2][1] - narrow[1e-2][0] < high - low
 
 
+@pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize(("ties", "fars"), [(False, (0.1, 0.01)), (True, (0.1, 0.01)), (True, (1e-3,))])
-def test_every_draw_is_the_table_of_the_people_drawn(ties, fars):
+def test_every_draw_is_the_table_of_the_people_drawn(ties, fars, convention):
     """Resamples against building their templates and pairs by hand; a low FAR looks at few scores first."""
     scores, pairs, subjects = _simulate(np.random.default_rng(3), people=24)
     if ties:
         scores = np.round(scores, 1)
     draws = SubjectDraws(subjects, 5, seed=5)
-    drawn = VerificationDraws(pairs, draws)(scores, fars)
+    drawn = VerificationDraws(pairs, draws, convention)(scores, fars)
     for number, weight in enumerate(draws.weights.astype(int)):
         times = np.where(pairs.same, weight[subjects[pairs.first]], 0)
         times += np.where(~pairs.same, weight[subjects[pairs.first]] * weight[subjects[pairs.second]], 0)
         table = np.repeat(scores, times), np.repeat(pairs.same, times)
-        for point in operating_points(*table, fars):
+        for point in CONVENTIONS[convention](*table, fars):
             assert drawn[f"tar@far={far_name(point.far)}"][number] == pytest.approx(point.tar)
             assert drawn[f"threshold@far={far_name(point.far)}"][number] == point.threshold
         assert drawn["auc"][number] == pytest.approx(area_under_curve(*table))
