@@ -73,7 +73,7 @@ def drawn_figures(evaluation: Evaluation) -> dict[str, dict[str, np.ndarray]]:
         for name, values in figures.items():
             kind = "verification" if name in evaluation.results["verification"][method] else "identification"
             value = evaluation.results[kind][method][name]
-            if value is not None and not name.startswith("threshold"):
+            if value is not None and "threshold" not in name:
                 found.setdefault(method, {})[name] = np.append(value, values)
     return found
 

@@ -19,7 +19,7 @@ from fpsset.evaluation.identification import (
     search_galleries,
     search_protocol,
 )
-from fpsset.evaluation.scoring import product_blocks
+from fpsset.evaluation.scoring import row_blocks
 from fpsset.evaluation.verification import nearest_operating_points
 
 
@@ -39,7 +39,9 @@ def test_by_hand(monkeypatch):
         "b": Templates(np.array([2, 3]), np.array([3, 4])),
     }
     probes = Templates(np.arange(4, 9), np.array([1, 1, 2, 3, 4]))
-    metrics = identification_metrics(search_galleries(vectors, Search(galleries, probes)))
+    found = search_galleries(vectors, Search(galleries, probes))
+    assert len(found.best_others) == 5 * 3  # and nothing of the rows that fill the devices' blocks up
+    metrics = identification_metrics(found)
     # Merged: mates are first for 10, 95, 175; 70 and 316 have one other before.
     assert metrics["rank@1"] == 0.6 and metrics["rank@5"] == 1.0
     assert metrics["mated_probes"] == 5 and metrics["gallery"] == 4
@@ -115,7 +117,7 @@ def searched():
 
 def test_blocks_change_nothing(searched, monkeypatch):
     whole = identification_metrics(search_galleries(*searched))
-    monkeypatch.setattr(identification, "product_blocks", functools.partial(product_blocks, entries=500))
+    monkeypatch.setattr(identification, "row_blocks", functools.partial(row_blocks, entries=500))
     parts = identification_metrics(search_galleries(*searched))
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
