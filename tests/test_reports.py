@@ -20,7 +20,7 @@ from fpsset.data.files import write_features
 from fpsset.data.synthetic import make_synthetic
 from fpsset.evaluation.comparison import write_draws
 from fpsset.evaluation.protocols import evaluate, make_protocol
-from fpsset.evaluation.report import Provenance, drawn_figures, write_report
+from fpsset.evaluation.report import Provenance, as_run, write_report
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.face_set import pad_sets
 from fpsset.loading import load
@@ -92,7 +92,7 @@ def house(tmp_path_factory):
         else:  # what a comparison reads
             (root / name / "report").mkdir(parents=True)
             path = root / name / "report/draws.npz"
-            write_draws(path, {"title": name, **found.fingerprints}, drawn_figures(found))
+            write_draws(path, as_run(name, name, found))
         results[name] = found
     return root, results
 

@@ -3,6 +3,7 @@
 import base64
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fpsset.evaluation.tables import Section
@@ -27,6 +28,13 @@ class Picture(NamedTuple):
     def data(self) -> str:
         """The file as a data URL."""
         return "data:image/png;base64," + base64.b64encode(self.path.read_bytes()).decode()
+
+
+def drawn(path: pathlib.Path, section: str, caption: str, draw: Callable, *arguments) -> Picture:
+    """Draws a picture: `draw` gets the path to write to, then the arguments."""
+    with replacing(path) as beside:
+        draw(beside, *arguments)
+    return Picture(path, section, caption)
 
 
 def write_page(

@@ -1,14 +1,18 @@
-"""Pictures of an evaluation: ROC, DET, CMC, and error along quality and size."""
+"""Pictures of evaluations: ROC, DET, CMC, error along quality and size, differences of runs."""
 
+import itertools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
+
+from fpsset.evaluation.intervals import limit_name
+from fpsset.evaluation.tables import Metrics, figure_names
 
 Points = dict[str, tuple[np.ndarray, np.ndarray]]  # method -> x, y
 Bins = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # method -> values, and the ends of intervals
 
-# Readable in grey and by the colour-blind.
+# Readable in grey and by the colour-blind: the colours are those of Okabe and Ito.
 STYLES = {
     "mean": ("#7f7f7f", ":"),
     "norm_weighted": ("#56b4e9", "--"),
@@ -16,6 +20,14 @@ STYLES = {
     "fps": ("#e69f00", (0, (5, 1, 1, 1, 1, 1))),
     "fpsset": ("#d55e00", "-"),
 }
+OTHER_STYLES = [  # of a peer's protocol, or of runs
+    ("#cc79a7", (0, (1, 1))),
+    ("#0072b2", "-"),
+    ("#e69f00", "--"),
+    ("#000000", "-."),
+    ("#009e73", (0, (5, 1, 1, 1, 1, 1))),
+    ("#56b4e9", ":"),
+]
 
 
 def draw_roc(path: pathlib.Path, curves: Points, title: str) -> None:
@@ -87,17 +99,44 @@ def draw_discard(path: pathlib.Path, curves: Points, title: str, norm: str) -> N
     _draw(path, curves, title, shape, drawstyle="default")
 
 
+def draw_differences(path: pathlib.Path, differences: dict[str, Metrics], title: str) -> None:
+    """Differences of figures and their intervals, a line a figure; they start where nothing differs, at 0.
+
+    Args:
+      path: the PNG.
+      differences: what is compared -> figures, with the ends of intervals.
+      title: above the picture.
+    """
+    names, styles, points = figure_names(differences), _styles(differences), {}
+    for number, (label, metrics) in enumerate(differences.items()):
+        below = 0.6 * (number - (len(differences) - 1) / 2) / len(differences)
+        ends = [[metrics[limit_name(name, end)] for name in names] for end in ("low", "high")]
+        points[label] = np.array([metrics[name] for name in names]), np.arange(len(names)) + below, ends
+
+    def shape(axes) -> None:
+        axes.axvline(0, color="black", linewidth=1)
+        for label, (_, y, ends) in points.items():
+            axes.hlines(y, *ends, color=styles[label][0], linewidth=1.5)
+        axes.set_yticks(range(len(names)), names, fontsize=9)
+        axes.invert_yaxis()
+        axes.set_xlabel("difference")
+        axes.legend(loc="best", frameon=False)
+
+    lines = {label: (x, y) for label, (x, y, _) in points.items()}
+    height = max(4.2, 1.2 + 0.14 * len(names) * (1 + len(differences)))
+    _draw(path, lines, title, shape, height, marker="o", markersize=4, linestyle="none")
+
+
 def draw_bins(path: pathlib.Path, bins: Bins, counts: dict[str, int], title: str, label: str) -> None:
     """A figure and its interval by bin: methods side by side, the number of genuine pairs below each bin."""
-    names = list(counts)
-    points = {}
+    names, styles, points = list(counts), _styles(bins), {}
     for number, (method, (values, lows, highs)) in enumerate(bins.items()):
         aside = 0.13 * (number - (len(bins) - 1) / 2)
         points[method] = np.arange(len(names)) + aside, values, np.stack([values - lows, highs - values])
 
     def shape(axes) -> None:
         for method, (x, y, around) in points.items():
-            axes.errorbar(x, y, np.maximum(around, 0), fmt="none", ecolor=_style(method)[0], elinewidth=1)
+            axes.errorbar(x, y, np.maximum(around, 0), fmt="none", ecolor=styles[method][0], elinewidth=1)
         axes.set_xticks(range(len(names)), [f"{name}\n{counts[name]} pairs" for name in names], fontsize=9)
         axes.set_xlabel(label)
         axes.set_ylabel("true accept rate")
@@ -107,19 +146,23 @@ def draw_bins(path: pathlib.Path, bins: Bins, counts: dict[str, int], title: str
     _draw(path, lines, title, shape, drawstyle="default", marker="o", markersize=4)
 
 
-def _style(method: str):
-    return STYLES.get(method, ("#cc79a7", (0, (1, 1))))  # the protocol of a peer
+def _styles(names: Iterable[str]) -> dict[str, tuple]:
+    """Colour and line of each."""
+    others = itertools.cycle(OTHER_STYLES)
+    return {name: STYLES[name] if name in STYLES else next(others) for name in names}
 
 
-def _draw(path: pathlib.Path, curves: Points, title: str, shape: Callable, **line) -> None:
+def _draw(
+    path: pathlib.Path, curves: Points, title: str, shape: Callable, height: float = 4.2, **line
+) -> None:
     from matplotlib.figure import Figure  # takes a second to import
 
-    figure = Figure(figsize=(5.6, 4.2), dpi=170, layout="constrained")
+    figure = Figure(figsize=(5.6, height), dpi=170, layout="constrained")
     axes = figure.subplots()
-    for method, (x, y) in curves.items():
-        color, style = _style(method)
+    for method, (color, style) in _styles(curves).items():
         width = 2.2 if method == "fpsset" else 1.5
-        axes.plot(x, y, label=method, color=color, linestyle=style, linewidth=width, **line)
+        options = {"color": color, "linestyle": style, "linewidth": width} | line
+        axes.plot(*curves[method], label=method, **options)
     shape(axes)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -102,7 +102,7 @@ def _identification(results: dict[str, Metrics], title: str) -> Section:
 def _paired(results: dict[str, Metrics], title: str) -> Section:
     """Differences of figures between the model and each other method."""
     note = "on the same draws of the subjects: an interval that holds no zero is a difference" + INTERVALS
-    return Section("paired", title, tables("Differences", _figures(results), results), note, results)
+    return Section("paired", title, tables("Differences", figure_names(results), results), note, results)
 
 
 def _quality(results: dict[str, Metrics], title: str) -> Section:
@@ -218,8 +218,8 @@ def _escape(text: str) -> str:
     return text.replace("..", "--")
 
 
-def _figures(results: dict[str, Metrics]) -> list[str]:
-    """Names of the figures, without those of intervals' ends."""
+def figure_names(results: dict[str, Metrics]) -> list[str]:
+    """Names of the figures of the first, without those of intervals' ends."""
     names = list(next(iter(results.values())))
     limits = {limit_name(name, end) for name in names for end in ("low", "high")}
     return [name for name in names if name not in limits]

@@ -215,7 +215,8 @@ def test_intervals_without_randomness_are_points():
 
 
 @pytest.mark.slow
-def test_intervals_cover_the_truth():
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_intervals_cover_the_truth(convention):
     """Of 500 data sets drawn where the truth is known, how often a 95% interval holds it.
 
     Subjects are easy or hard, and alike or unlike others; scores are normal around that.
@@ -239,7 +240,8 @@ def test_intervals_cover_the_truth():
         ease, alike = rng.standard_normal((2, people))
         centre = np.where(pairs.same, gap + spread * ease[first], likeness * (alike[first] + alike[second]))
         scores = (centre + rng.standard_normal(len(pairs.same))).astype(np.float32)
-        drawn = VerificationDraws(pairs, SubjectDraws(subjects, 200, seed=number))(scores, (1e-1, 1e-2, 1e-3))
+        draws = VerificationDraws(pairs, SubjectDraws(subjects, 200, seed=number), convention)
+        drawn = draws(scores, (1e-1, 1e-2, 1e-3))
         for name, value in truth.items():
             low, high = interval(drawn[name])
             covered[name] += low <= value <= high
