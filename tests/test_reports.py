@@ -129,7 +129,9 @@ def test_the_page_holds_everything_and_fetches_nothing(house):
         assert (value or "not known") in text
     low = results["first"].results["verification"]["fpsset"]["tar_low@far=1e-2"]
     assert f"{low:.3f} to " in text
-    assert "Few impostor pairs decide the low FARs: 11 at FAR 1e-2, 1 at FAR 1e-3" in text
+    few = "the 12 highest at FAR 1e-2 (11 accepted), the 2 highest at FAR 1e-3 (1 accepted)"
+    assert f"Few of the 1,104 impostor pairs decide the low FARs: {few}" in text
+    assert "There are too few impostor pairs for FAR 1e-4, 1e-5, 1e-6." in text
 
 
 def test_tables_for_programs_and_papers(house):
@@ -228,9 +230,9 @@ def test_a_threshold_holds_its_far(calibrated):
     far = np.mean(scores[~protocol.pairs.same] > kept["threshold"])
     assert far == pytest.approx(kept["achieved_far"], abs=1.5 / 1104) and kept["achieved_far"] <= 0.01
     assert kept["threshold_low"] <= kept["threshold"] <= kept["threshold_high"]
-    assert kept["impostor_pairs"] == 1104 and kept["deciding_pairs"] == 11
+    assert kept["impostor_pairs"] == 1104 and kept["accepted_impostors"] == 11
     assert held["model"] == load(root / "model0").digest and len(kept["data_fingerprint"]) == 16
-    assert f"threshold {kept['threshold']:.4f} (" in out and "of which 11 decide" in out
+    assert f"threshold {kept['threshold']:.4f} (" in out and "11 of these are accepted" in out
     assert load(root / "model0").dim == DIM  # the file beside them does not spoil the weights
 
 

@@ -51,7 +51,7 @@ def calibrate(
     click.echo(f"achieved FAR {found['achieved_far']:.3g}, TAR {_figure(found, 'tar')}")
     click.echo(
         f"{found['subjects']} subjects, {found['genuine_pairs']} genuine and {found['impostor_pairs']} "
-        f"impostor pairs, of which {found['deciding_pairs']} decide"
+        f"impostor pairs; {found['accepted_impostors']} of these are accepted, the next sets the threshold"
     )
     if "threshold_low" in found:
         click.echo(f"95% intervals by resampling subjects ({found['resamples']} draws, seed {seed})")

@@ -61,7 +61,7 @@ def calibrate(
     drawn = {name.partition("@")[0]: values for name, values in drawn.items()}
     figures = {"threshold": point.threshold, "tar": point.tar, "achieved_far": point.achieved_far, "far": far}
     return with_intervals(figures, drawn) | {
-        "deciding_pairs": int(far * impostors + 1e-6),
+        "accepted_impostors": round(point.achieved_far * impostors),
         "impostor_pairs": impostors,
         "genuine_pairs": int(pairs.same.sum()),
         "subjects": len(np.unique(protocol.subjects)),

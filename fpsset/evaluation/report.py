@@ -11,13 +11,21 @@ from fpsset.evaluation.page import Picture, drawn, write_page
 from fpsset.evaluation.plots import draw_bins, draw_cmc, draw_det, draw_discard, draw_roc
 from fpsset.evaluation.protocols import Curves, Evaluation, Results
 from fpsset.evaluation.quality import SIZES, VIDEO_SHARES
-from fpsset.evaluation.tables import Section, as_csv, as_latex, as_text, deciding_pairs, sections
+from fpsset.evaluation.tables import (
+    Section,
+    accepted_impostors,
+    as_csv,
+    as_latex,
+    as_text,
+    deciding_impostors,
+    sections,
+)
 from fpsset.evaluation.verification import FARS, far_name
 from fpsset.files import replacing, write_json
 
 _FORMS = {"txt": as_text, "csv": as_csv, "tex": as_latex}
 _TABLES = ("verification", "paired", "identification", "quality")
-_FEW = 100  # deciding pairs; with fewer a FAR's interval is a matter of a few people
+_FEW = 100  # deciding impostors; with fewer a FAR's interval is a matter of a few people
 
 
 class Provenance(NamedTuple):
@@ -109,16 +117,20 @@ def _summary(results: Results) -> list[str]:
                 f"{verdict} zero."
             )
         lines.append(line)
-    few = [(far, deciding_pairs(ours, far)) for far in FARS]
-    few = [f"{count} at FAR {far_name(far)}" for far, count in few if 1 <= count < _FEW]
+    enough = [far for far in FARS if far * ours["impostor_pairs"] + 1e-6 >= 1]
+    few = [
+        f"the {count} highest at FAR {far_name(far)} ({accepted_impostors(ours, far)} accepted)"
+        for far in enough
+        if (count := deciding_impostors(ours, far)) < _FEW
+    ]
     if few:
         lines.append(
-            f"Few impostor pairs decide the low FARs: {', '.join(few)}. A handful of look-alikes or of wrong "
-            "labels moves these figures; read them with their intervals."
+            f"Few of the {ours['impostor_pairs']:,} impostor pairs decide the low FARs: {', '.join(few)}. A "
+            "handful of look-alikes or of wrong labels moves these figures; read them with their intervals."
         )
-    unknown = [far_name(far) for far in FARS if deciding_pairs(ours, far) < 1]
+    unknown = [far_name(far) for far in FARS if far not in enough]
     if unknown:
-        lines.append(f"There are too few impostor pairs for any figure at FAR {', '.join(unknown)}.")
+        lines.append(f"There are too few impostor pairs for FAR {', '.join(unknown)}.")
     return lines
 
 
