@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
     "parallel": {"ops", "models", "errors", "face_set", "interrupts", "progress", "parallel"},
-    "descriptors": {"models", "face_set", "parallel"},
+    "descriptors": {"models", "face_set", "parallel", "progress"},
     "blocks": {"ops", "models", "data", "face_set", "errors"},
     "streaming": {"models", "data", "face_set", "errors", "files", "aggregator", "blocks"},
     "embedding": {"models", "errors"},
@@ -33,6 +33,7 @@ MAY_IMPORT = {
         "files",
         "descriptors",
         "aggregator",
+        "progress",
         "evaluation",
     },
     "training": {
@@ -51,7 +52,7 @@ MAY_IMPORT = {
     "config": {"models", "data", "errors"},
     "interrupts": set(),
     "exits": {"errors", "interrupts"},
-    "commands": {"data", "descriptors", "errors", "evaluation", "files", "loading"},
+    "commands": {"data", "descriptors", "errors", "evaluation", "files", "loading", "progress"},
     "cli": {"commands", "data", "errors", "exits", "interop", "loading", "weights"},
     "main": {
         *("errors", "exits", "config", "data", "evaluation", "extraction"),

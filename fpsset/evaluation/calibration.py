@@ -50,7 +50,8 @@ def calibrate(
             f"{np.ceil(1 / far):.0f}; give more people, or a higher --far"
         )
     sets = aggregator.scaled(protocol.sets)
-    vectors = describe({"fpsset": aggregator.model}, {"fpsset": aggregator.variables}, sets)["fpsset"].vectors
+    models, variables = {"fpsset": aggregator.model}, {"fpsset": aggregator.variables}
+    vectors = describe(models, variables, sets, show=True)["fpsset"].vectors
     scores = pair_scores(vectors, pairs)
     (point,) = operating_points(scores, pairs.same, (far,))
     if not np.isfinite(point.threshold):

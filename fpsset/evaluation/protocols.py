@@ -128,7 +128,7 @@ def evaluate(
     require_backbone(protocol, aggregator.dim, aggregator.backbone)
     sets = aggregator.scaled(protocol.sets)
     models = {**baselines(aggregator.model.coreset_size, fps_gamma), "fpsset": aggregator.model}
-    described = describe(models, {"fpsset": aggregator.variables}, sets, faces_per_batch)
+    described = describe(models, {"fpsset": aggregator.variables}, sets, faces_per_batch, show=True)
     if pooling:
         one, its_sets = pool_by(pooling, protocol.sets, protocol.score, protocol.flipped, protocol.name)
         described = {**describe({pooling: one}, {}, its_sets, faces_per_batch), **described}

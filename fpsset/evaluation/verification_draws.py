@@ -9,6 +9,7 @@ import numpy as np
 
 from fpsset.evaluation.intervals import SubjectDraws
 from fpsset.evaluation.verification import FARS, Pairs, far_name, nearest_vertices
+from fpsset.progress import tracked
 
 _TABLE = 1 << 24  # entries of a table of pairs of subjects at a time
 _SAMPLE = 1_000_000  # impostor pairs that the area under the curve is drawn on
@@ -172,7 +173,7 @@ def _nearest(impostors: np.ndarray, genuine: np.ndarray, whole: bool, fars):
 def _on_all_cores(function, count: int) -> list:
     """Of 0 to count - 1; NumPy lets threads run side by side."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        return list(threads.map(function, range(count)))
+        return list(tracked(threads.map(function, range(count)), count, "resampling", "draws"))
 
 
 def _totals(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
