@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fpsset import cli
-from fpsset.data.files import write_features
+from fpsset.data.files import read_features, write_features
 from fpsset.data.synthetic import make_synthetic
 from fpsset.evaluation.comparison import write_draws
 from fpsset.evaluation.protocols import evaluate, make_protocol
@@ -58,8 +58,8 @@ def make_faces():
     return dataclasses.replace(table.take(np.concatenate(parts)), template=template)
 
 
-def save_model(folder, seed: int):
-    card = AggregatorCard(coreset_size=3, num_heads=2, dim=DIM, norm_scale=1.0)
+def save_model(folder, seed: int, **trained):
+    card = AggregatorCard(coreset_size=3, num_heads=2, dim=DIM, norm_scale=1.0, **trained)
     sets = pad_sets([np.eye(DIM, dtype=np.float32)[:4]], [np.ones(4, np.float32)])
     params = FaceCoresetNet(coreset_size=3, num_heads=2).init(jax.random.key(seed), sets)["params"]
     params = jax.tree.map(np.asarray, params)
@@ -252,6 +252,21 @@ def test_two_sets_are_compared_at_it(calibrated, capsys):
     score = float(vectors[0] @ vectors[4])
     assert out.startswith("accepted: score " if score > kept["threshold"] else "refused: score ")
     assert "stands for a FAR of 0.01 (1104 impostor pairs of faces.npz)" in out
+
+
+def test_faces_that_the_model_was_trained_on(calibrated, capsys, tmp_path):
+    root, *_ = calibrated
+    faces = root / "faces.npz"
+    save_model(tmp_path / "model", 0, train_fingerprint=read_features(faces).fingerprint())
+    call = ["calibrate", tmp_path / "model", faces, "--far", "0.01", "--resamples", "0"]
+    assert cli.main(list(map(str, call))) == 0
+    said = "warning: the model was trained on the faces of faces.npz"
+    assert capsys.readouterr().err.startswith(said)
+    (kept,) = json.loads((tmp_path / "model/thresholds.json").read_text())["thresholds"].values()
+    assert kept["warning"].startswith("the model was trained on the faces of faces.npz")
+    call = ["verify", root / "a.npz", root / "b.npz", "--model", tmp_path / "model"]
+    assert cli.main(list(map(str, call))) == 0
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_thresholds_of_several_fars_and_of_another_model(calibrated, capsys, tmp_path):

@@ -29,22 +29,28 @@ def calibrate(
     """Pick the threshold for a FAR, and keep it with the model for `fpsset verify`.
 
     MODEL is a workdir, a converted folder or a published checkpoint. FEATURES is a feature file of people
-    like those it will be used on, with their subjects. The threshold goes to thresholds.json in MODEL, or
-    beside it where it is a file.
+    like those it will be used on, with their subjects, and not of those the model was trained on. The
+    threshold goes to thresholds.json in MODEL, or beside it where it is a file.
     """
     from fpsset.data.files import read_features
     from fpsset.evaluation import calibration
     from fpsset.evaluation.protocols import make_protocol
     from fpsset.loading import load
+    from fpsset.progress import StepProgress
 
     if not 0 < far < 1:
         raise InputError(f"--far is {far:g}; it must be between 0 and 1")
     for name, value in (("resamples", resamples), ("seed", seed)):
         if value < 0:
             raise InputError(f"--{name} is {value}; it must be at least 0")
-    protocol = make_protocol(read_features(features), str(pairs or ""))
+    table = read_features(features)
+    protocol = make_protocol(table, str(pairs or ""))
     aggregator = load(model)
+    warning = calibration.warning_of(aggregator, table)
+    if warning:
+        StepProgress.say(f"warning: {warning}; calibrate on people it has not seen")
     found = calibration.calibrate(aggregator, protocol, far, resamples, seed)
+    found |= {"warning": warning} if warning else {}
     path = calibration.thresholds_file(model)
     calibration.save_threshold(path, aggregator.digest, found)
     click.echo(f"threshold {_figure(found, 'threshold')} for a FAR of {far:g}")

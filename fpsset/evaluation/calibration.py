@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from fpsset.aggregator import Aggregator
-from fpsset.data.feature_table import UNKNOWN_SUBJECT
+from fpsset.data.feature_table import UNKNOWN_SUBJECT, FeatureTable
 from fpsset.descriptors import describe
 from fpsset.errors import InputError
 from fpsset.evaluation.fingerprints import faces_fingerprint
@@ -71,6 +71,20 @@ def calibrate(
         "data": pathlib.Path(protocol.name).name,
         "data_fingerprint": faces_fingerprint(protocol.sets),
     }
+
+
+def warning_of(aggregator: Aggregator, table: FeatureTable) -> str:
+    """What speaks against calibrating a model on these faces; empty where nothing is known to.
+
+    A model keeps the fingerprint of the feature file it was trained on. Other files of the same faces are not
+    told, nor are faces of a model whose training is not known.
+    """
+    if aggregator.train_fingerprint != table.fingerprint():
+        return ""
+    return (
+        f"the model was trained on the faces of {pathlib.Path(table.name).name}; it tells them apart better "
+        "than other people's, so at this threshold the FAR of others will be higher"
+    )
 
 
 def thresholds_file(model: pathlib.Path) -> pathlib.Path:
