@@ -20,7 +20,7 @@ def write_comparison(folder: pathlib.Path, runs: list[Run], made: Section, metho
     """
     write_tables(folder, [made])
     pictures = _draw_all(folder, runs, made, method)
-    facts = {f"{run.name}: {name}": value for run in runs for name, value in run.about.items()}
+    facts = {f"{run.name}: {name}": value or "not known" for run in runs for name, value in run.about.items()}
     write_page(folder / "index.html", f"Comparison: {made.title}", [], [made], pictures, facts, {})
 
 

@@ -22,11 +22,11 @@ STYLES = {
 }
 OTHER_STYLES = [  # of a peer's protocol, or of runs
     ("#cc79a7", (0, (1, 1))),
-    ("#0072b2", "-"),
-    ("#e69f00", "--"),
-    ("#000000", "-."),
-    ("#009e73", (0, (5, 1, 1, 1, 1, 1))),
-    ("#56b4e9", ":"),
+    ("#0072b2", "--"),
+    ("#e69f00", "-."),
+    ("#000000", (0, (5, 1, 1, 1, 1, 1))),
+    ("#009e73", ":"),
+    ("#56b4e9", "-"),
 ]
 
 
@@ -120,7 +120,7 @@ def draw_differences(path: pathlib.Path, differences: dict[str, Metrics], title:
         axes.set_yticks(range(len(names)), names, fontsize=9)
         axes.invert_yaxis()
         axes.set_xlabel("difference")
-        axes.legend(loc="best", frameon=False)
+        axes.figure.legend(loc="outside lower center", frameon=False)
 
     lines = {label: (x, y) for label, (x, y, _) in points.items()}
     height = max(4.2, 1.2 + 0.14 * len(names) * (1 + len(differences)))

@@ -244,4 +244,4 @@ def _cell(metrics: Metrics, name: str) -> Cell:
     if value is None:
         return Cell("-")
     low, high = (metrics.get(limit_name(name, end)) for end in ("low", "high"))
-    return Cell(f"{value:.4f}", "" if low is None else f"{low:.3f}..{high:.3f}")
+    return Cell(f"{value:z.4f}", "" if low is None else f"{low:z.3f}..{high:z.3f}")
