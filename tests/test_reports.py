@@ -176,7 +176,10 @@ def test_runs_are_compared_in_pairs(house, tmp_path):
     ]
     value = second.results["verification"]["fpsset"]["eer"] - first.results["verification"]["fpsset"]["eer"]
     assert [float(line[key]) for key in ("value", "low", "high")] == pytest.approx([value, low, high])
-    assert not Page((tmp_path / "out/index.html").read_text()).open
+    page = Page((tmp_path / "out/index.html").read_text())
+    assert not page.open and page.tags.count("img") == 3
+    pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert pictures == {"roc.png", "det.png", "differences.png"}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ STYLES = {
     "fps": ("#e69f00", (0, (5, 1, 1, 1, 1, 1))),
     "fpsset": ("#d55e00", "-"),
 }
+_SHORT = 20  # letters of a name in a legend
 OTHER_STYLES = [  # of a peer's protocol, or of runs
     ("#cc79a7", (0, (1, 1))),
     ("#0072b2", "--"),
@@ -39,7 +40,7 @@ def draw_roc(path: pathlib.Path, curves: Points, title: str) -> None:
         axes.set_ylim(max(0.0, min(tar[0] for _, tar in curves.values()) - 0.05), 1.005)
         axes.set_xlabel("false accept rate")
         axes.set_ylabel("true accept rate")
-        axes.legend(loc="lower right", frameon=False)
+        _legend(axes, "lower right")
 
     _draw(path, curves, title, shape, drawstyle="steps-post")
 
@@ -68,7 +69,7 @@ def draw_det(path: pathlib.Path, curves: Points, title: str) -> None:
         axes.set_xlim(deviate(ticks[0]), deviate(0.6))
         axes.set_xlabel("false accept rate")
         axes.set_ylabel("false reject rate")
-        axes.legend(loc="upper right", frameon=False)
+        _legend(axes, "upper right")
 
     _draw(path, points, title, shape, drawstyle="default")
 
@@ -81,7 +82,7 @@ def draw_cmc(path: pathlib.Path, curves: Points, title: str) -> None:
         axes.set_ylim(top=1.005)
         axes.set_xlabel("rank")
         axes.set_ylabel("share of mated probes")
-        axes.legend(loc="best", frameon=False)
+        _legend(axes, "best")
 
     _draw(path, curves, title, shape, drawstyle="default", marker="o", markersize=3)
 
@@ -94,7 +95,7 @@ def draw_discard(path: pathlib.Path, curves: Points, title: str, norm: str) -> N
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.set_xlabel(f"templates discarded, lowest {norm} first")
         axes.set_ylabel("false reject rate")
-        axes.legend(loc="best", frameon=False)
+        _legend(axes, "best")
 
     _draw(path, curves, title, shape, drawstyle="default")
 
@@ -107,7 +108,8 @@ def draw_differences(path: pathlib.Path, differences: dict[str, Metrics], title:
       differences: what is compared -> figures, with the ends of intervals.
       title: above the picture.
     """
-    names, styles, points = figure_names(differences), _styles(differences), {}
+    names, points = figure_names(differences), {}
+    styles = _styles(["the first run", *differences])  # so that the others have their curves' colours
     for number, (label, metrics) in enumerate(differences.items()):
         below = 0.6 * (number - (len(differences) - 1) / 2) / len(differences)
         ends = [[metrics[limit_name(name, end)] for name in names] for end in ("low", "high")]
@@ -120,11 +122,11 @@ def draw_differences(path: pathlib.Path, differences: dict[str, Metrics], title:
         axes.set_yticks(range(len(names)), names, fontsize=9)
         axes.invert_yaxis()
         axes.set_xlabel("difference")
-        axes.figure.legend(loc="outside lower center", frameon=False)
+        _legend(axes)
 
     lines = {label: (x, y) for label, (x, y, _) in points.items()}
     height = max(4.2, 1.2 + 0.14 * len(names) * (1 + len(differences)))
-    _draw(path, lines, title, shape, height, marker="o", markersize=4, linestyle="none")
+    _draw(path, lines, title, shape, height, styles, marker="o", markersize=4, linestyle="none")
 
 
 def draw_bins(path: pathlib.Path, bins: Bins, counts: dict[str, int], title: str, label: str) -> None:
@@ -140,7 +142,7 @@ def draw_bins(path: pathlib.Path, bins: Bins, counts: dict[str, int], title: str
         axes.set_xticks(range(len(names)), [f"{name}\n{counts[name]} pairs" for name in names], fontsize=9)
         axes.set_xlabel(label)
         axes.set_ylabel("true accept rate")
-        axes.legend(loc="best", frameon=False)
+        _legend(axes, "best")
 
     lines = {method: (x, y) for method, (x, y, _) in points.items()}
     _draw(path, lines, title, shape, drawstyle="default", marker="o", markersize=4)
@@ -152,17 +154,33 @@ def _styles(names: Iterable[str]) -> dict[str, tuple]:
     return {name: STYLES[name] if name in STYLES else next(others) for name in names}
 
 
+def _legend(axes, place: str = "") -> None:
+    """At a place inside, where the names are short enough to leave room for the curves; else below."""
+    if place and all(len(name) <= _SHORT for name in axes.get_legend_handles_labels()[1]):
+        axes.legend(loc=place, frameon=False)
+    else:
+        axes.figure.legend(loc="outside lower center", frameon=False)
+
+
 def _draw(
-    path: pathlib.Path, curves: Points, title: str, shape: Callable, height: float = 4.2, **line
+    path: pathlib.Path,
+    curves: Points,
+    title: str,
+    shape: Callable,
+    height: float = 4.2,
+    styles: dict[str, tuple] | None = None,
+    **line,
 ) -> None:
     from matplotlib.figure import Figure  # takes a second to import
 
     figure = Figure(figsize=(5.6, height), dpi=170, layout="constrained")
     axes = figure.subplots()
-    for method, (color, style) in _styles(curves).items():
+    styles = styles or _styles(curves)
+    for method, points in curves.items():
+        color, style = styles[method]
         width = 2.2 if method == "fpsset" else 1.5
         options = {"color": color, "linestyle": style, "linewidth": width} | line
-        axes.plot(*curves[method], label=method, **options)
+        axes.plot(*points, label=method, **options)
     shape(axes)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
