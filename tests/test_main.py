@@ -336,7 +336,7 @@ def test_the_official_checkpoint_on_the_official_layout(tmp_path, shared):
             config="ijbc.py:eval",
         )
     )
-    assert "Identification, IJBC-features.pickle" in out and "the official set has 469375" in err
+    assert "Closed and open set, IJBC-features.pickle" in out and "the official set has 469375" in err
     results = json.loads((workdir / "results.json").read_text())
     assert set(results) == {"verification", "quality", "identification", "paired"}
     expected = json.loads((shared / "parity/ijb_mini/expected.json").read_text())

@@ -154,10 +154,11 @@ def identification_draws(found: Outcomes, weights: np.ndarray) -> dict[str, np.n
     mated = found.mated().any(1)
     everyone = weights @ mated.astype(np.float64)
     drawn = {f"rank@{rank}": _share(weights @ (mated & (found.rank <= rank)), everyone) for rank in RANKS}
-    for fpir in FPIRS:
+    names = {fpir: f"fpir=1e-{round(-math.log10(fpir))}" for fpir in FPIRS}
+    for fpir, name in names.items():
         rates = [_tpir(mate, top, weights, fpir) for mate, top in zip(found.mate.T, found.top.T, strict=True)]
-        name = f"fpir=1e-{round(-math.log10(fpir))}"
         drawn[f"tpir@{name}"] = np.mean(rates, axis=0)
+    for fpir, name in names.items():
         drawn[f"merged_tpir@{name}"], drawn[f"merged_threshold@{name}"] = _merged(found, weights, fpir)
     return drawn
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fpsset.evaluation.intervals import limit_name
 from fpsset.evaluation.tables import Metrics, figure_names
+from fpsset.evaluation.verification import far_name
 
 Points = dict[str, tuple[np.ndarray, np.ndarray]]  # method -> x, y
 Bins = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # method -> values, and the ends of intervals
@@ -59,7 +60,7 @@ def draw_det(path: pathlib.Path, curves: Points, title: str) -> None:
     bottom = min((y.min() for _, y in points.values() if len(y)), default=-2.0)
 
     def shape(axes) -> None:
-        axes.set_xticks(deviate(ticks), [f"{tick:g}" for tick in ticks])
+        axes.set_xticks(deviate(ticks), [far_name(tick) if tick < 1e-2 else f"{tick:g}" for tick in ticks])
         rates = [
             tick
             for tick in (1e-4, 1e-3, 5e-3, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)

@@ -87,15 +87,21 @@ def _verification(results: dict[str, Metrics], title: str) -> Section:
 def _identification(results: dict[str, Metrics], title: str) -> Section:
     """Ranks, TPIR at FPIR and the merged-gallery figures by method."""
     any_method = next(iter(results.values()))
-    names = [name for name in any_method if name.startswith(("rank@", "tpir@", "merged_tpir@"))]
+    found = []
+    for heading, kinds in (
+        ("Closed and open set", ("rank@", "tpir@")),
+        ("As older code has it, no open set", ("merged_tpir@",)),
+    ):
+        names = [name for name in any_method if name.startswith(kinds)]
+        found += tables(heading, names, results)
     note = (
         f"{any_method['probes']} probes, {any_method['mated_probes']} with a mate, {any_method['gallery']} "
         "gallery templates; tpir: each gallery apart, probes without a mate in it set the threshold, mean "
-        "over galleries ('-': too few of them); rank and merged_tpir: galleries merged, no open set"
+        "over galleries ('-': too few of them); rank and merged_tpir: galleries merged"
         + INTERVALS
         * ("rank_low@1" in any_method)
     )
-    return Section("identification", title, tables("Identification", names, results), note, results)
+    return Section("identification", title, found, note, results)
 
 
 def _paired(results: dict[str, Metrics], title: str) -> Section:
