@@ -152,9 +152,10 @@ def test_intervals_cover_the_truth():
     """Of 500 data sets drawn where the truth is known, how often a 95% interval holds it.
 
     Half of the subjects are in each of two galleries. Subjects are easy or hard, and alike or unlike a
-    gallery's entries; scores are normal around that.
+    gallery's entries; scores are normal around that. The best scores of each gallery, and those of all of its
+    entries, which the figures of older code rest on, are drawn apart.
     """
-    people, each = 300, 8
+    people, each, entries, kept = 300, 8, 300, 2000
     spread, likeness, gap = 0.7, 0.3, 3.0
     mates, others = (statistics.NormalDist(0, np.sqrt(1 + extra**2)) for extra in (spread, likeness))
     grid = np.linspace(-8, 8, 20_001)  # of a mate's score; a sum over it is the integral
@@ -163,6 +164,10 @@ def test_intervals_cover_the_truth():
     truth = {"rank@1": density @ below**2}
     truth |= {
         f"tpir@fpir=1e-{digits}": density @ (below * (grid > others.inv_cdf(1 - 10**-digits)))
+        for digits in (1, 2)
+    }
+    truth |= {
+        f"merged_tpir@fpir=1e-{digits}": 1 - mates.cdf(others.inv_cdf(1 - 10**-digits / entries) - gap)
         for digits in (1, 2)
     }
     subjects = np.repeat(np.arange(people), each)
@@ -175,8 +180,11 @@ def test_intervals_cover_the_truth():
         mate = np.where(enrolled, scores[:, None], -np.inf)
         top = likeness * alike[subjects] + rng.standard_normal(mate.shape)
         rank = np.where(scores > top.max(1), 1, 2)
+        every = rng.standard_normal((len(subjects), entries), np.float32) + likeness * alike[subjects, :1]
+        best = np.argpartition(-every.ravel(), kept)[:kept]
+        best = best[np.argsort(-every.ravel()[best])]
         draws = SubjectDraws(subjects, 200, seed=number)
-        found = Outcomes(mate, top, rank, np.zeros(1), np.zeros(1, np.int64), people)
+        found = Outcomes(mate, top, rank, every.ravel()[best], best // entries, entries)
         drawn = identification_draws(found, draws.weights[:, draws.codes])
         for name, value in truth.items():
             low, high = interval(drawn[name])
