@@ -23,7 +23,7 @@ def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | 
     """
     from fpsset.evaluation.comparison import compare, read_run, require_comparable
     from fpsset.evaluation.comparison_page import write_comparison
-    from fpsset.evaluation.tables import as_text
+    from fpsset.evaluation.forms import as_text
 
     if len({path.resolve() for path in workdirs}) < max(2, len(workdirs)):
         raise InputError("give two or more different workdirs; one run's report is its report/index.html")

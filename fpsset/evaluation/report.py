@@ -6,20 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fpsset.evaluation.comparison import COMPARED, DRAWS, Run, write_draws
+from fpsset.evaluation.forms import as_csv, as_latex, as_text
 from fpsset.evaluation.intervals import limit_name
 from fpsset.evaluation.page import Picture, drawn, write_page
 from fpsset.evaluation.plots import draw_bins, draw_cmc, draw_det, draw_discard, draw_roc
 from fpsset.evaluation.protocols import Curves, Evaluation, Results
 from fpsset.evaluation.quality import SIZES, VIDEO_SHARES
-from fpsset.evaluation.tables import (
-    Section,
-    accepted_impostors,
-    as_csv,
-    as_latex,
-    as_text,
-    deciding_impostors,
-    sections,
-)
+from fpsset.evaluation.tables import Section, accepted_impostors, deciding_impostors, sections
 from fpsset.evaluation.verification import FARS, far_name
 from fpsset.files import replacing, write_json
 
