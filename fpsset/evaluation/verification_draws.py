@@ -12,6 +12,7 @@ from fpsset.evaluation.verification import FARS, Pairs, far_name, nearest_vertic
 from fpsset.progress import tracked
 
 _TABLE = 1 << 24  # entries of a table of pairs of subjects at a time
+_WINDOW = 2000  # scores on either side of a target that are looked at first
 _SAMPLE = 1_000_000  # impostor pairs that the area under the curve is drawn on
 
 
@@ -157,14 +158,35 @@ def _nearest(impostors: np.ndarray, genuine: np.ndarray, whole: bool, fars):
     before = [np.searchsorted(-scores, -levels, side="right") for scores in (impostors, genuine)]
     thresholds = np.nextafter(np.append(levels, np.inf), -np.inf, dtype=np.float64)
 
+    def vertex(false: np.ndarray, accepted: np.ndarray, total: float, far: float, width: int) -> int | None:
+        """The place of the vertex nearest to a target, -1 before the first, or None if it is further away.
+
+        Past the last level where it takes more impostors to tell.
+        """
+        middle = np.searchsorted(before[0], np.searchsorted(false, far * total))
+        start, stop = max(middle - width, 0), min(middle + width, len(levels))
+        part = slice(max(start - 1, 0), stop)
+        curve = np.stack([false[before[0][part]], accepted[before[1][part]]])
+        steps = np.diff(curve) if start else np.diff(curve, prepend=0.0)
+        moved = np.flatnonzero(steps.any(0))  # the others were not drawn
+        (place,) = nearest_vertices(*curve[:, moved + (start > 0)], total, (far,))
+        # The ends of a part look like vertices.
+        last = place == len(moved) - 1
+        if (start and place <= 0) or (last and stop < len(levels)):
+            return None
+        if last and not whole:
+            return len(levels)
+        return start + int(moved[place]) if place >= 0 else -1
+
     def read(false: np.ndarray, accepted: np.ndarray, total: float):
-        curve = np.stack([false[before[0]], accepted[before[1]]])
-        moved = np.flatnonzero((np.diff(curve, prepend=0.0) != 0).any(0))  # the others were not drawn
-        places = nearest_vertices(*curve[:, moved], total, fars)
-        # What follows the last of these is not known, so whether it is a vertex is not either.
-        seen = len(impostors) * int(max(places, default=-1) == len(moved) - 1)
-        places = np.append(moved, -1)[places]
-        tars = np.append(curve[1], 0.0)[places] / accepted[-1]
+        places = []
+        for far in fars:
+            width = _WINDOW
+            while (place := vertex(false, accepted, total, far, width)) is None:
+                width *= 8
+            places.append(place)
+        seen = len(impostors) * int(len(levels) in places)
+        tars = accepted[np.append(before[1], 0)[places]] / accepted[-1]
         return tars, thresholds[places], seen
 
     return read

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpsset.errors import InputError
+from fpsset.evaluation import verification_draws
 from fpsset.evaluation.intervals import SubjectDraws, interval
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import (
@@ -161,8 +162,9 @@ def test_intervals_hold_the_estimate_and_cover_subjects_not_pairs():
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize(("ties", "fars"), [(False, (0.1, 0.01)), (True, (0.1, 0.01)), (True, (1e-3,))])
-def test_every_draw_is_the_table_of_the_people_drawn(ties, fars, convention):
+def test_every_draw_is_the_table_of_the_people_drawn(monkeypatch, ties, fars, convention):
     """Resamples against building their templates and pairs by hand; a low FAR looks at few scores first."""
+    monkeypatch.setattr(verification_draws, "_WINDOW", 3)
     scores, pairs, subjects = _simulate(np.random.default_rng(3), people=24)
     if ties:
         scores = np.round(scores, 1)
