@@ -156,7 +156,9 @@ def _nearest(impostors: np.ndarray, genuine: np.ndarray, whole: bool, fars):
     levels = np.unique(np.concatenate([impostors, genuine]))[::-1]
     levels = levels if whole else levels[levels > impostors[-1]]
     before = [np.searchsorted(-scores, -levels, side="right") for scores in (impostors, genuine)]
+    # At -1 nothing is accepted.
     thresholds = np.nextafter(np.append(levels, np.inf), -np.inf, dtype=np.float64)
+    genuine_before = np.append(before[1], 0)
 
     def vertex(false: np.ndarray, accepted: np.ndarray, total: float, far: float, width: int) -> int | None:
         """The place of the vertex nearest to a target, -1 before the first, or None if it is further away.
@@ -186,8 +188,7 @@ def _nearest(impostors: np.ndarray, genuine: np.ndarray, whole: bool, fars):
                 width *= 8
             places.append(place)
         seen = len(impostors) * int(len(levels) in places)
-        tars = accepted[np.append(before[1], 0)[places]] / accepted[-1]
-        return tars, thresholds[places], seen
+        return accepted[genuine_before[places]] / accepted[-1], thresholds[places], seen
 
     return read
 
