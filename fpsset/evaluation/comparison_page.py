@@ -8,6 +8,13 @@ from fpsset.evaluation.plots import draw_cmc, draw_det, draw_differences, draw_r
 from fpsset.evaluation.report import write_tables
 from fpsset.evaluation.tables import Section
 
+# Picture -> the curve it shows, how it is drawn, what it is.
+_CURVES = {
+    "roc": ("roc", draw_roc, "ROC: true accept rate along false accept rate."),
+    "det": ("roc", draw_det, "DET: both errors on normal deviates."),
+    "cmc": ("cmc", draw_cmc, "CMC: share of mated probes at each rank or better, galleries merged."),
+}
+
 
 def write_comparison(folder: pathlib.Path, runs: list[Run], made: Section, method: str) -> None:
     """Writes index.html, the tables in three forms, and the pictures.
@@ -32,25 +39,12 @@ def _draw_all(folder: pathlib.Path, runs: list[Run], made: Section, method: str)
         "Differences with 95% intervals: right of zero the first-named run has more of the figure, "
         "which is better except for the equal error rate."
     )
-    pictures = [
-        drawn(folder / "differences.png", made.name, caption, draw_differences, differences, title),
-    ]
-    for kind, draw, curve, caption in (
-        ("roc", draw_roc, "roc", "ROC: true accept rate along false accept rate."),
-        ("det", draw_det, "roc", "DET: both errors on normal deviates."),
-        (
-            "cmc",
-            draw_cmc,
-            "cmc",
-            "CMC: share of mated probes found at each rank or better, galleries merged.",
-        ),
-    ):
-        (folder / f"{kind}.png").unlink(missing_ok=True)  # an earlier comparison's
-        points = {
-            name: run.curves[curve][method]
-            for name, run in zip(names, runs, strict=True)
-            if curve in run.curves
-        }
-        if points:
-            pictures.append(drawn(folder / f"{kind}.png", made.name, caption, draw, points, title))
+    path = folder / "differences.png"
+    pictures = [drawn(path, made.name, caption, draw_differences, differences, title)]
+    for kind, (curve, draw, caption) in _CURVES.items():
+        path = folder / f"{kind}.png"
+        path.unlink(missing_ok=True)  # an earlier comparison's
+        if all(curve in run.curves for run in runs):
+            points = {name: run.curves[curve][method] for name, run in zip(names, runs, strict=True)}
+            pictures.append(drawn(path, made.name, caption, draw, points, title))
     return pictures
