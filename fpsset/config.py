@@ -91,6 +91,7 @@ def base_config() -> ConfigDict:
     config.evaluation.faces_per_batch = 16384
     config.evaluation.fps_gamma = 0.35  # of the baseline 'fps'
     config.evaluation.resamples = 200  # of the subjects, for 95% intervals; 0: none
+    config.evaluation.seed = 0  # of this resampling
     return config
 
 
@@ -216,7 +217,8 @@ def check_config(config: ConfigDict) -> None:
     if config.evaluation.pooling:
         switches_of(config.evaluation.pooling)
     need(config.evaluation.faces_per_batch >= 1, "evaluation.faces_per_batch", "at least 1")
-    need(config.evaluation.resamples >= 0, "evaluation.resamples", "at least 0")
+    for field in ("resamples", "seed"):
+        need(config.evaluation[field] >= 0, f"evaluation.{field}", "at least 0")
 
 
 class _Need:

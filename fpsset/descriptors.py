@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from fpsset.face_set import FaceSet, RaggedSets, bucketed
 from fpsset.parallel import set_axis
+from fpsset.progress import tracked
 
 
 class Descriptors(NamedTuple):
@@ -26,6 +27,7 @@ def describe(
     sets: RaggedSets,
     faces_per_batch: int = 16384,
     split_from: int | None = None,
+    show: bool = False,
 ) -> dict[str, Descriptors]:
     """Runs every model on every set; one compilation a bucket of set sizes, whatever the models.
 
@@ -36,6 +38,7 @@ def describe(
       faces_per_batch: padded faces a batch; memory grows with it.
       split_from: slots from which a set is split over all local devices, where there are several; its
         models must take `axis_name`. None: never.
+      show: progress.
 
     Returns:
       Descriptors by name, in the order of the sets.
@@ -61,7 +64,10 @@ def describe(
                 column[which] = value[: len(which)]
 
     pending = None  # a batch is fetched when the next one is under way
-    for which, batch in bucketed(sets, faces_per_batch):
+    batches = bucketed(sets, faces_per_batch)
+    if show:
+        batches = tracked(batches, count, "aggregating", "templates", lambda batch: len(batch[0]))
+    for which, batch in batches:
         if mesh is not None and batch.mask.shape[1] >= split_from:
             outputs = _runner(tuple(models.items()), mesh)(variables, set_axis.split(batch, mesh))
         else:

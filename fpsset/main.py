@@ -59,6 +59,7 @@ def run(config, workdir: pathlib.Path) -> None:
         config.evaluation.faces_per_batch,
         config.evaluation.convention,
         config.evaluation.pooling,
+        config.evaluation.seed,
     )
     title = f"{pathlib.Path(protocol.name).name}; fpsset is {aggregator.name}"
     if hosts.is_first():

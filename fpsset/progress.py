@@ -2,12 +2,15 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 console = Console(stderr=True)
 _silent = False
+_Item = TypeVar("_Item")
 
 
 def silence() -> None:
@@ -31,8 +34,12 @@ class StepProgress:
         title: str = "training",
         items: str = "templates",
         seconds: float = 10.0,
+        transient: bool = False,
     ):
-        """`total` steps of which `done` are done, `per_step` items each; `title` heads the bar."""
+        """`total` steps of which `done` are done, `per_step` items each; `title` heads the bar.
+
+        Lines are `seconds` apart; a `transient` bar vanishes when all is done.
+        """
         self._total, self._done, self._per_step, self._seconds = total, done, per_step, seconds
         self._items, self._first = items, done
         self._started = self._said = None
@@ -46,6 +53,7 @@ class StepProgress:
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
                 console=console,
+                transient=transient,
             )
             self._task = self._bar.add_task(title, total=total, completed=done, rate=0.0, note="")
 
@@ -58,9 +66,9 @@ class StepProgress:
         if self._bar:
             self._bar.stop()
 
-    def advance(self, note: str) -> None:
-        """One more step is done; `note` says how it went."""
-        self._done += 1
+    def advance(self, note: str, steps: int = 1) -> None:
+        """More steps are done; `note` says how they went."""
+        self._done += steps
         now = time.monotonic()
         if self._started is None:  # the first step compiles: it says nothing about the rate
             self._started, self._said, self._first = now, now, self._done
@@ -84,3 +92,21 @@ class StepProgress:
             console.print(line, highlight=False, markup=False)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def tracked(
+    items: Iterable[_Item], total: int, what: str, unit: str, size: Callable[[_Item], int] = lambda _: 1
+) -> Iterator[_Item]:
+    """Yields the items, and shows how far along they are.
+
+    Args:
+      items: as they come.
+      total: sum of their sizes.
+      what: is being done.
+      unit: of the sizes, in the plural.
+      size: of an item.
+    """
+    with StepProgress(total, 0, 1, "", unit, transient=True) as progress:
+        for item in items:
+            yield item
+            progress.advance(what, size(item))

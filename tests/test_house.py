@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "progress": set(),
     "pages": {"files"},
     "parallel": {"ops", "models", "errors", "face_set", "interrupts", "progress", "parallel"},
-    "descriptors": {"models", "face_set", "parallel"},
+    "descriptors": {"models", "face_set", "parallel", "progress"},
     "blocks": {"ops", "models", "data", "face_set", "errors"},
     "streaming": {"models", "data", "face_set", "errors", "files", "aggregator", "blocks"},
     "embedding": {"models", "errors"},
@@ -36,6 +36,7 @@ MAY_IMPORT = {
         "pages",
         "descriptors",
         "aggregator",
+        "progress",
         "evaluation",
     },
     "training": {

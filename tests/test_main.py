@@ -340,10 +340,11 @@ def test_the_official_checkpoint_on_the_official_layout(tmp_path, shared):
             f"--config.weights={shared}/parity/aggregator.ckpt",
             f"--config.data.eval={shared}/parity/ijb_mini/IJBC",
             "--config.evaluation.convention=nearest",
+            "--config.evaluation.seed=3",
             config="ijbc.py:eval",
         )
     )
-    assert "Identification, IJBC-features.pickle" in out and "the official set has 469375" in err
+    assert "Closed and open set, IJBC-features.pickle" in out and "the official set has 469375" in err
     results = json.loads((workdir / "results.json").read_text())
     assert set(results) == {"verification", "quality", "identification", "paired"}
     expected = json.loads((shared / "parity/ijb_mini/expected.json").read_text())
@@ -355,6 +356,10 @@ def test_the_official_checkpoint_on_the_official_layout(tmp_path, shared):
         expected["identification"]["top1"], abs=1e-6
     )
     assert results["verification"]["fpsset"]["tar@far=1e-3"] > 0.5
+    for far in expected["tar_at_far_percent"]:
+        low, value, high = (plain[f"tar{end}@far={far}"] for end in ("_low", "", "_high"))
+        assert low <= value <= high
+    assert plain["resamples"] == 200 and plain["resampling_seed"] == 3 and "(200 draws, seed 3)" in out
     pictures = "cmc det discard_input_norm discard_output_norm roc size video".split()
     forms = [f"{name}.{form}" for name in results for form in ("csv", "tex", "txt")]
     expected = {"index.html", "draws.npz", *forms, *(f"{name}.png" for name in pictures)}

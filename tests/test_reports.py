@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from fpsset import cli
-from fpsset.data.files import write_features
+from fpsset.data.files import read_features, write_features
 from fpsset.data.synthetic import make_synthetic
 from fpsset.evaluation.comparison import write_draws
 from fpsset.evaluation.protocols import evaluate, make_protocol
-from fpsset.evaluation.report import Provenance, drawn_figures, write_report
+from fpsset.evaluation.report import Provenance, as_run, write_report
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.face_set import pad_sets
 from fpsset.loading import load
@@ -37,8 +37,8 @@ def make_faces():
     return dataclasses.replace(table.take(np.concatenate(parts)), template=template)
 
 
-def save_model(folder, seed: int):
-    card = AggregatorCard(coreset_size=3, num_heads=2, dim=DIM, norm_scale=1.0)
+def save_model(folder, seed: int, **trained):
+    card = AggregatorCard(coreset_size=3, num_heads=2, dim=DIM, norm_scale=1.0, **trained)
     sets = pad_sets([np.eye(DIM, dtype=np.float32)[:4]], [np.ones(4, np.float32)])
     params = FaceCoresetNet(coreset_size=3, num_heads=2).init(jax.random.key(seed), sets)["params"]
     params = jax.tree.map(np.asarray, params)
@@ -71,7 +71,7 @@ def house(tmp_path_factory):
         else:  # what a comparison reads
             (root / name / "report").mkdir(parents=True)
             path = root / name / "report/draws.npz"
-            write_draws(path, {"title": name, **found.fingerprints}, drawn_figures(found))
+            write_draws(path, as_run(name, name, found))
         results[name] = found
     return root, results
 
@@ -108,7 +108,9 @@ def test_the_page_holds_everything_and_fetches_nothing(house):
         assert (value or "not known") in text
     low = results["first"].results["verification"]["fpsset"]["tar_low@far=1e-2"]
     assert f"{low:.3f} to " in text
-    assert "Few impostor pairs decide the low FARs: 11 at FAR 1e-2, 1 at FAR 1e-3" in text
+    few = "the 12 highest at FAR 1e-2 (11 accepted), the 2 highest at FAR 1e-3 (1 accepted)"
+    assert f"Few of the 1,104 impostor pairs decide the low FARs: {few}" in text
+    assert "There are too few impostor pairs for FAR 1e-4, 1e-5, 1e-6." in text
 
 
 def test_tables_for_programs_and_papers(house):
@@ -153,7 +155,10 @@ def test_runs_are_compared_in_pairs(house, tmp_path):
     ]
     value = second.results["verification"]["fpsset"]["eer"] - first.results["verification"]["fpsset"]["eer"]
     assert [float(line[key]) for key in ("value", "low", "high")] == pytest.approx([value, low, high])
-    assert not Page((tmp_path / "out/index.html").read_text()).open
+    page = Page((tmp_path / "out/index.html").read_text())
+    assert not page.open and page.tags.count("img") == 3
+    pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert pictures == {"roc.png", "det.png", "differences.png"}
 
 
 @pytest.mark.parametrize(
@@ -209,9 +214,9 @@ def test_a_threshold_holds_its_far(calibrated):
     far = np.mean(scores[~protocol.pairs.same] > kept["threshold"])
     assert far == pytest.approx(kept["achieved_far"], abs=1.5 / 1104) and kept["achieved_far"] <= 0.01
     assert kept["threshold_low"] <= kept["threshold"] <= kept["threshold_high"]
-    assert kept["impostor_pairs"] == 1104 and kept["deciding_pairs"] == 11
+    assert kept["impostor_pairs"] == 1104 and kept["accepted_impostors"] == 11
     assert held["model"] == load(root / "model0").digest and len(kept["data_fingerprint"]) == 16
-    assert f"threshold {kept['threshold']:.4f} (" in out and "of which 11 decide" in out
+    assert f"threshold {kept['threshold']:.4f} (" in out and "11 of these are accepted" in out
     assert load(root / "model0").dim == DIM  # the file beside them does not spoil the weights
 
 
@@ -231,6 +236,21 @@ def test_two_sets_are_compared_at_it(calibrated, capsys):
     score = float(vectors[0] @ vectors[4])
     assert out.startswith("accepted: score " if score > kept["threshold"] else "refused: score ")
     assert "stands for a FAR of 0.01 (1104 impostor pairs of faces.npz)" in out
+
+
+def test_faces_that_the_model_was_trained_on(calibrated, capsys, tmp_path):
+    root, *_ = calibrated
+    faces = root / "faces.npz"
+    save_model(tmp_path / "model", 0, train_fingerprint=read_features(faces).fingerprint())
+    call = ["calibrate", tmp_path / "model", faces, "--far", "0.01", "--resamples", "0"]
+    assert cli.main(list(map(str, call))) == 0
+    said = "warning: the model was trained on the faces of faces.npz"
+    assert capsys.readouterr().err.startswith(said)
+    (kept,) = json.loads((tmp_path / "model/thresholds.json").read_text())["thresholds"].values()
+    assert kept["warning"].startswith("the model was trained on the faces of faces.npz")
+    call = ["verify", root / "a.npz", root / "b.npz", "--model", tmp_path / "model"]
+    assert cli.main(list(map(str, call))) == 0
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_thresholds_of_several_fars_and_of_another_model(calibrated, capsys, tmp_path):

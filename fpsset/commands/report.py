@@ -13,7 +13,7 @@ from fpsset.errors import InputError
 @click.option(
     "--out",
     type=click.Path(path_type=pathlib.Path, file_okay=False),
-    help="A folder to write index.html, comparison.csv and comparison.tex to.",
+    help="A folder to write index.html, the tables and the pictures to.",
 )
 def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | None) -> None:
     """Compare evaluated runs of one protocol.
@@ -22,9 +22,8 @@ def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | 
     intervals on the same draws of the subjects.
     """
     from fpsset.evaluation.comparison import compare, read_run, require_comparable
-    from fpsset.evaluation.page import write_page
-    from fpsset.evaluation.report import write_tables
-    from fpsset.evaluation.tables import as_text
+    from fpsset.evaluation.comparison_page import write_comparison
+    from fpsset.evaluation.forms import as_text
 
     if len({path.resolve() for path in workdirs}) < max(2, len(workdirs)):
         raise InputError("give two or more different workdirs; one run's report is its report/index.html")
@@ -32,9 +31,7 @@ def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | 
     require_comparable(runs)
     made = compare(runs, method)
     if out:
-        write_tables(out, [made])
-        facts = {f"{run.name}: {name}": value for run in runs for name, value in run.about.items()}
-        write_page(out / "index.html", f"Comparison: {made.title}", [], [made], [], facts, {})
+        write_comparison(out, runs, made, method)
     click.echo(as_text(made), nl=False)
     if out:
         click.echo(f"{out / 'index.html'}: written")

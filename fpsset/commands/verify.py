@@ -47,6 +47,8 @@ def verify(
         np.concatenate([table_a.norms, table_b.norms]),
         np.repeat([0, 1], [len(table_a), len(table_b)]),
     )
+    if "warning" in kept:
+        click.echo(f"warning: {kept['warning']}", err=True)
     score = float(vectors[0] @ vectors[1])
     accepted = score > kept["threshold"]
     if as_json:

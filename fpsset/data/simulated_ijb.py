@@ -135,7 +135,10 @@ def _write_pairs(path: pathlib.Path, rng, subject: np.ndarray, ids: np.ndarray, 
     wanted, codes = counts.pairs - counts.genuine, np.empty(0, np.int64)
     total = counts.subjects * len(probes)
     while len(codes) < wanted:
-        more = rng.integers(0, total, int(1.1 * (wanted - len(codes))) + 100)
+        if 2 * wanted > total:  # at small scales nearly all there are: drawing the last ones takes for ever
+            more = np.arange(total)
+        else:
+            more = rng.integers(0, total, int(1.1 * (wanted - len(codes))) + 100)
         more = more[more // len(probes) != subject[probes[more % len(probes)]]]
         codes = np.unique(np.concatenate([codes, more]))
     codes = rng.permutation(codes)[:wanted]

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from fpsset.aggregator import Aggregator
-from fpsset.data.feature_table import UNKNOWN_SUBJECT
+from fpsset.data.feature_table import UNKNOWN_SUBJECT, FeatureTable
 from fpsset.descriptors import describe
 from fpsset.errors import InputError
 from fpsset.evaluation.fingerprints import faces_fingerprint
@@ -22,7 +22,9 @@ _FORMAT = 1
 _NUMBERS = ("threshold", "far", "achieved_far", "impostor_pairs")
 
 
-def calibrate(aggregator: Aggregator, protocol: Protocol, far: float, resamples: int = 1000) -> Metrics:
+def calibrate(
+    aggregator: Aggregator, protocol: Protocol, far: float, resamples: int = 1000, seed: int = 0
+) -> Metrics:
     """The threshold above which a model's cosine accepts a pair, for a stated FAR.
 
     Args:
@@ -30,6 +32,7 @@ def calibrate(aggregator: Aggregator, protocol: Protocol, far: float, resamples:
       protocol: labelled templates and their pairs.
       far: in (0, 1); the FAR on these pairs does not exceed it.
       resamples: of the subjects, for 95% intervals.
+      seed: of the resampling.
 
     Returns:
       'threshold', 'achieved_far', 'tar', with the ends of intervals where at least ten subjects are known;
@@ -47,25 +50,41 @@ def calibrate(aggregator: Aggregator, protocol: Protocol, far: float, resamples:
             f"{np.ceil(1 / far):.0f}; give more people, or a higher --far"
         )
     sets = aggregator.scaled(protocol.sets)
-    vectors = describe({"fpsset": aggregator.model}, {"fpsset": aggregator.variables}, sets)["fpsset"].vectors
+    models, variables = {"fpsset": aggregator.model}, {"fpsset": aggregator.variables}
+    vectors = describe(models, variables, sets, show=True)["fpsset"].vectors
     scores = pair_scores(vectors, pairs)
     (point,) = operating_points(scores, pairs.same, (far,))
     if not np.isfinite(point.threshold):
         raise InputError(f"--far is {far:g}: every pair would be accepted; give a lower one")
     known = (protocol.subjects != UNKNOWN_SUBJECT).all()
-    draws = SubjectDraws(protocol.subjects, resamples if known else 0)
+    draws = SubjectDraws(protocol.subjects, resamples if known else 0, seed)
     drawn = VerificationDraws(pairs, draws)(scores, (far,))
     drawn = {name.partition("@")[0]: values for name, values in drawn.items()}
     figures = {"threshold": point.threshold, "tar": point.tar, "achieved_far": point.achieved_far, "far": far}
     return with_intervals(figures, drawn) | {
-        "deciding_pairs": int(far * impostors + 1e-6),
+        "accepted_impostors": round(point.achieved_far * impostors),
         "impostor_pairs": impostors,
         "genuine_pairs": int(pairs.same.sum()),
         "subjects": len(np.unique(protocol.subjects)),
         "resamples": len(draws),
+        "resampling_seed": seed,
         "data": pathlib.Path(protocol.name).name,
         "data_fingerprint": faces_fingerprint(protocol.sets),
     }
+
+
+def warning_of(aggregator: Aggregator, table: FeatureTable) -> str:
+    """What speaks against calibrating a model on these faces; empty where nothing is known to.
+
+    A model keeps the fingerprint of the feature file it was trained on. Other files of the same faces are not
+    told, nor are faces of a model whose training is not known.
+    """
+    if aggregator.train_fingerprint != table.fingerprint():
+        return ""
+    return (
+        f"the model was trained on the faces of {pathlib.Path(table.name).name}; it tells them apart better "
+        "than other people's, so at this threshold the FAR of others will be higher"
+    )
 
 
 def thresholds_file(model: pathlib.Path) -> pathlib.Path:

@@ -11,7 +11,8 @@ from fpsset.evaluation.intervals import with_intervals
 from fpsset.evaluation.tables import INTERVALS, Metrics, Section, tables
 
 DRAWS = "draws.npz"
-_FORMAT = 1
+COMPARED = ("roc", "cmc")  # curves
+_FORMAT = 2
 _AGAIN = "evaluate it again"
 
 
@@ -21,14 +22,18 @@ class Run(NamedTuple):
     name: str  # of its workdir
     about: dict[str, str]  # its title and fingerprints
     figures: dict[str, dict[str, np.ndarray]]  # {method: {figure: [1 + R], the figure, then its draws}}
+    curves: dict[str, dict[str, np.ndarray]]  # {those of `COMPARED` there are: {method: [2, N], x and y}}
 
 
-def write_draws(path: pathlib.Path, about: dict[str, str], figures: dict[str, dict[str, np.ndarray]]) -> None:
-    """Writes the fields of a `Run` to an `.npz`."""
-    columns = {f"{method}/{name}": v for method, named in figures.items() for name, v in named.items()}
-    columns |= {f"about/{name}": np.array(value) for name, value in about.items()}
+def write_draws(path: pathlib.Path, run: Run) -> None:
+    """Writes a run to an `.npz`, all but its name."""
+    about = {name: np.array(value) for name, value in run.about.items()}
+    groups = {"about": about | {"format": np.array(str(_FORMAT))}}
+    groups |= {f"figures/{method}": named for method, named in run.figures.items()}
+    groups |= {f"curves/{kind}": named for kind, named in run.curves.items()}
+    columns = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
     with path.open("wb") as file:
-        np.savez_compressed(file, **columns, **{"about/format": np.array(str(_FORMAT))})
+        np.savez_compressed(file, **columns)
 
 
 def read_run(workdir: pathlib.Path, method: str) -> Run:
@@ -46,14 +51,15 @@ def read_run(workdir: pathlib.Path, method: str) -> Run:
         raise InputError(f"{workdir}: no such folder; give the workdir of an evaluation")
     if not path.is_file():
         raise InputError(f"{path}: no such file; {workdir} was not evaluated, or long ago: {_AGAIN}")
-    about: dict[str, str] = {}
-    figures: dict[str, dict[str, np.ndarray]] = {}
+    groups: dict[str, dict[str, np.ndarray]] = {}
     for column, values in read_npz(path).items():
-        owner, _, name = column.partition("/")
-        if owner == "about":
-            about[name] = str(values)
-        else:
-            figures.setdefault(owner, {})[name] = values
+        group, _, name = column.rpartition("/")
+        groups.setdefault(group, {})[name] = values
+    about = {name: str(value) for name, value in groups.get("about", {}).items()}
+    figures, curves = (
+        {group.partition("/")[2]: named for group, named in groups.items() if group.startswith(f"{kind}/")}
+        for kind in ("figures", "curves")
+    )
     if about.get("format") != str(_FORMAT) or not {"protocol", "draws", "title"} <= about.keys():
         raise InputError(f"{path}: holds no draws of this version of fpsset; {_AGAIN}")
     if not figures:
@@ -63,9 +69,10 @@ def read_run(workdir: pathlib.Path, method: str) -> Run:
         )
     if method not in figures:
         raise InputError(f"{workdir}: holds no method {method!r}; it holds {', '.join(figures)}")
-    if len({values.shape for values in figures[method].values()}) != 1:
+    sound = len({values.shape for values in figures[method].values()}) == 1
+    if not sound or not all(method in named and len(named[method]) == 2 for named in curves.values()):
         raise InputError(f"{path}: is damaged; {_AGAIN}")
-    return Run(str(workdir), about, figures)
+    return Run(str(workdir), about, figures, curves)
 
 
 def require_comparable(runs: list[Run]) -> None:
@@ -74,7 +81,7 @@ def require_comparable(runs: list[Run]) -> None:
     for other in runs[1:]:
         for what, mend in (
             ("protocol", "compare runs of the same templates, pairs, galleries and convention"),
-            ("draws", "evaluate both with the same config.evaluation.resamples"),
+            ("draws", "evaluate both with the same config.evaluation.resamples and seed"),
         ):
             if first.about[what] != other.about[what]:
                 raise InputError(
@@ -92,19 +99,19 @@ def compare(runs: list[Run], method: str) -> Section:
     """
     chosen = [run.figures[method] for run in runs]
     names = [name for name in chosen[0] if all(name in figures for figures in chosen)]
-    labels = _labels([run.name for run in runs])
+    called = labels(runs)
     each, differences = {}, {}
-    for label, figures in zip(labels, chosen, strict=True):
+    for label, figures in zip(called, chosen, strict=True):
         each[label] = _metrics(figures, names)
         if figures is not chosen[0]:
             difference = {name: figures[name] - chosen[0][name] for name in names}
-            differences[f"{label} - {labels[0]}"] = _metrics(difference, names)
+            differences[f"{label} - {called[0]}"] = _metrics(difference, names)
     note = (
         f"the method {method} of each run, on the same draws of the subjects: where the interval of a "
         "difference holds no zero, the runs differ" + INTERVALS
     )
     made = [*tables("Runs", names, each), *tables("Differences", names, differences)]
-    title = " against ".join([*labels[1:], labels[0]]) if len(runs) == 2 else f"{len(runs)} runs"
+    title = " against ".join([*called[1:], called[0]]) if len(runs) == 2 else f"{len(runs)} runs"
     return Section("comparison", title, made, note, each | differences)
 
 
@@ -113,7 +120,8 @@ def _metrics(figures: dict[str, np.ndarray], names: list[str]) -> Metrics:
     return with_intervals(values, {name: figures[name][1:] for name in names})
 
 
-def _labels(names: list[str]) -> list[str]:
-    """The last parts of paths, where these tell them apart; else the paths."""
+def labels(runs: list[Run]) -> list[str]:
+    """What to call each run: the last part of its path, where these tell them apart; else the path."""
+    names = [run.name for run in runs]
     short = [pathlib.Path(name).resolve().name for name in names]
     return short if len(set(short)) == len(short) else names

@@ -1,12 +1,15 @@
 """1:N identification: a probe's template against galleries, closed and open set."""
 
+import itertools
 import math
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fpsset.errors import InputError
-from fpsset.evaluation.scoring import product_blocks
+from fpsset.evaluation.scoring import cosines, row_blocks
 
 RANKS = (1, 5, 10)
 FPIRS = (1e-2, 1e-1)
@@ -55,7 +58,8 @@ class Outcomes(NamedTuple):
     mate: np.ndarray  # [P, G] best score of an entry of the same subject, -inf without
     top: np.ndarray  # [P, G] best score of an entry of another subject
     rank: np.ndarray  # [P] of the best mate among the merged galleries' entries, from 1; ties against it
-    best_others: np.ndarray  # highest scores of a probe and an entry that is no mate, ceil(P max(FPIRS))
+    best_others: np.ndarray  # [B] highest scores of a probe and an entry that is no mate, falling
+    best_owners: np.ndarray  # [B] the probe of each
     entries: int  # of the merged galleries
 
     def mated(self) -> np.ndarray:
@@ -63,8 +67,29 @@ class Outcomes(NamedTuple):
         return self.mate > -np.inf
 
 
+class _Comparison(NamedTuple):
+    """Probes against all galleries' entries, on one device."""
+
+    bounds: tuple[int, ...]  # where each gallery's entries start, and the last one's end
+    listed: int  # how many of the highest scores without a mate to give
+
+    def __call__(self, probes, subjects, numbers, entries, entry_subjects):
+        """Fields of `Outcomes` for [p, D] probes of [p] subjects; their [p] numbers are 0 in padding."""
+        scores = cosines(probes, entries)
+        same = subjects[:, None] == entry_subjects[None]
+        mates = jnp.where(same, scores, -jnp.inf)
+        others = jnp.where(same | (numbers == 0)[:, None], -jnp.inf, scores)
+        mate, top = (
+            jnp.stack([part[:, start:stop].max(1) for start, stop in itertools.pairwise(self.bounds)], 1)
+            for part in (mates, others)
+        )
+        rank = 1 + (others >= mate.max(1, keepdims=True)).sum(1)
+        best, places = jax.lax.top_k(others.ravel(), min(self.listed, others.size))
+        return mate, top, rank, best, numbers[places // len(entries)] - 1
+
+
 def search_galleries(descriptors: np.ndarray, search: Search) -> Outcomes:
-    """Compares every probe with every entry, in blocks on the devices.
+    """Compares every probe with every entry, in blocks; each device searches for its share of the probes.
 
     Args:
       descriptors: [T, D] float32 unit rows.
@@ -72,24 +97,23 @@ def search_galleries(descriptors: np.ndarray, search: Search) -> Outcomes:
     """
     parts = list(search.galleries.values())
     positions, subjects = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    starts = np.cumsum([0, *(len(part.positions) for part in parts[:-1])])
-    wanted = max(1, math.ceil(len(search.probes.positions) * max(FPIRS)))
-    mate, top, rank = [], [], []
-    best_others = np.empty(0, np.float32)
-    probes = descriptors[search.probes.positions]
-    for rows, scores in product_blocks(probes, descriptors[positions]):
-        same = search.probes.subjects[rows, None] == subjects
-        mates, others = np.where(same, scores, -np.inf), np.where(same, -np.inf, scores)
-        mate.append(np.maximum.reduceat(mates, starts, axis=1))
-        top.append(np.maximum.reduceat(others, starts, axis=1))
-        rank.append(1 + (others >= mate[-1].max(1, keepdims=True)).sum(1))
-        floor = best_others.min() if len(best_others) == wanted else -np.inf
-        best_others = np.concatenate([best_others, others[others > floor]])
-        if len(best_others) > wanted:
-            best_others = np.partition(best_others, len(best_others) - wanted)[-wanted:]
-    return Outcomes(
-        *map(np.concatenate, (mate, top, rank)), np.sort(best_others)[::-1].astype(np.float64), len(positions)
-    )
+    bounds = np.cumsum([0, *(len(part.positions) for part in parts)])
+    count = len(search.probes.positions)
+    # A merged threshold is among the first ceil(P F), in resamples somewhat further on.
+    listed = 4 * math.ceil(count * max(FPIRS)) + 1000
+    codes = np.unique(np.concatenate([search.probes.subjects, subjects]), return_inverse=True)[1]
+    probes = descriptors[search.probes.positions], codes[:count], np.arange(1, count + 1)
+    found = []
+    best, owners = np.empty(0, np.float32), np.empty(0, np.int64)
+    compare = _Comparison(tuple(bounds.tolist()), listed)
+    for rows, (*fields, scores, of) in row_blocks(
+        compare, probes, (descriptors[positions], codes[count:]), len(positions)
+    ):
+        found.append([field[: rows.stop - rows.start] for field in fields])
+        best, owners = np.append(best, scores[scores > -np.inf]), np.append(owners, of[scores > -np.inf])
+        highest = np.lexsort((owners, -best))[:listed]
+        best, owners = best[highest], owners[highest]
+    return Outcomes(*map(np.concatenate, zip(*found, strict=True)), best, owners, len(positions))
 
 
 def identification_metrics(found: Outcomes) -> dict[str, float | int | None]:
@@ -111,24 +135,10 @@ def identification_metrics(found: Outcomes) -> dict[str, float | int | None]:
     Returns:
       Metrics by name; None where too few probes are without a mate.
     """
-    mate = found.mate.max(1)
-    mated = mate > -np.inf
-    metrics: dict[str, float | int | None] = {
-        "probes": len(mated),
-        "mated_probes": int(mated.sum()),
-        "gallery": found.entries,
-    }
-    once = np.ones((1, len(mated)), np.float32)
-    drawn = identification_draws(found, once)
-    for rank in RANKS:
-        metrics[f"rank@{rank}"] = _number(drawn[f"rank@{rank}"])
-    for fpir in FPIRS:
-        name = _fpir_name(fpir)
-        metrics[f"tpir@{name}"] = _number(drawn[f"tpir@{name}"])
-        threshold = found.best_others[min(math.ceil(len(mated) * fpir), len(found.best_others)) - 1]
-        metrics[f"merged_tpir@{name}"] = float(np.mean(mate > threshold))
-        metrics[f"merged_threshold@{name}"] = float(threshold)
-    return metrics
+    mated = found.mated().any(1)
+    drawn = identification_draws(found, np.ones((1, len(mated)), np.float32))
+    figures = {name: None if np.isnan(value) else float(value) for name, (value,) in drawn.items()}
+    return {"probes": len(mated), "mated_probes": int(mated.sum()), "gallery": found.entries, **figures}
 
 
 def identification_draws(found: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -139,14 +149,17 @@ def identification_draws(found: Outcomes, weights: np.ndarray) -> dict[str, np.n
       weights: [R, P] float32, how often each probe counts.
 
     Returns:
-      Figures of `identification_metrics` but the merged ones -> [R] float64, NaN where there is none.
+      Figures of `identification_metrics` -> [R] float64, NaN where there is none.
     """
     mated = found.mated().any(1)
     everyone = weights @ mated.astype(np.float64)
     drawn = {f"rank@{rank}": _share(weights @ (mated & (found.rank <= rank)), everyone) for rank in RANKS}
-    for fpir in FPIRS:
+    names = {fpir: f"fpir=1e-{round(-math.log10(fpir))}" for fpir in FPIRS}
+    for fpir, name in names.items():
         rates = [_tpir(mate, top, weights, fpir) for mate, top in zip(found.mate.T, found.top.T, strict=True)]
-        drawn[f"tpir@{_fpir_name(fpir)}"] = np.mean(rates, axis=0)
+        drawn[f"tpir@{name}"] = np.mean(rates, axis=0)
+    for fpir, name in names.items():
+        drawn[f"merged_tpir@{name}"], drawn[f"merged_threshold@{name}"] = _merged(found, weights, fpir)
     return drawn
 
 
@@ -177,13 +190,16 @@ def _tpir(mate: np.ndarray, top: np.ndarray, weights: np.ndarray, fpir: float) -
     return rates
 
 
+def _merged(found: Outcomes, weights: np.ndarray, fpir: float) -> tuple[np.ndarray, np.ndarray]:
+    """TPIR and threshold of the merged galleries in each row of weights; NaN where more scores are needed."""
+    probes = weights.sum(1, dtype=np.float64)
+    wanted = np.ceil(probes * fpir)[:, None]
+    places = (np.cumsum(weights[:, found.best_owners], axis=1, dtype=np.float64) < wanted).sum(1)
+    thresholds = np.append(found.best_others, np.nan).astype(np.float64)[places]
+    hits = found.mate.max(1) > thresholds[:, None]
+    rates = _share((weights * hits).sum(1, dtype=np.float64), probes)
+    return np.where(np.isnan(thresholds), np.nan, rates), thresholds
+
+
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
-
-
-def _number(values: np.ndarray) -> float | None:
-    return None if np.isnan(values[0]) else float(values[0])
-
-
-def _fpir_name(fpir: float) -> str:
-    return f"fpir=1e-{round(-math.log10(fpir))}"

@@ -16,12 +16,13 @@ class SubjectDraws:
     Attributes:
       weights: [R, S] float32, how often each subject is in a draw; no row for too few subjects.
       codes: [T] int32, the subject of each template, counted from 0.
+      seed: of the draws.
     """
 
     def __init__(self, subjects: np.ndarray, resamples: int, seed: int = 0):
         """Draws `resamples` times from the different `subjects` [T] of the templates."""
         people, codes = np.unique(subjects, return_inverse=True)
-        self.codes = codes.astype(np.int32)
+        self.codes, self.seed = codes.astype(np.int32), seed
         count = len(people)
         rows = resamples if count >= FEWEST_SUBJECTS else 0
         draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), rows)
@@ -29,6 +30,10 @@ class SubjectDraws:
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def facts(self) -> dict[str, int]:
+        """How many draws, and of which seed; nothing where there are none."""
+        return {"resamples": len(self), "resampling_seed": self.seed} if len(self) else {}
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -1,9 +1,11 @@
 """The report page: one HTML file with its pictures inside, nothing to fetch and nothing to run."""
 
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fpsset.evaluation.tables import Section
+from fpsset.files import replacing
 from fpsset.pages import data_url, write_html
 
 _HEADINGS = {
@@ -25,6 +27,13 @@ class Picture(NamedTuple):
     def data(self) -> str:
         """The file as a data URL."""
         return data_url(self.path.read_bytes(), "png")
+
+
+def drawn(path: pathlib.Path, section: str, caption: str, draw: Callable, *arguments) -> Picture:
+    """Draws a picture: `draw` gets the path to write to, then the arguments."""
+    with replacing(path) as beside:
+        draw(beside, *arguments)
+    return Picture(path, section, caption)
 
 
 def write_page(

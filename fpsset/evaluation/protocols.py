@@ -105,6 +105,7 @@ def evaluate(
     faces_per_batch: int = 8192,
     convention: str = "conservative",
     pooling: str = "",
+    seed: int = 0,
 ) -> Evaluation:
     """Verification, and identification where there are galleries, by the four baselines and the model.
 
@@ -114,8 +115,9 @@ def evaluate(
       fps_gamma: exponent of the norm in the baseline 'fps'.
       resamples: of the subjects, for 95% intervals; 0 for none.
       faces_per_batch: padded faces a batch.
-      convention: a name of `CONVENTIONS`; intervals of TAR are for the conservative one.
+      convention: a name of `CONVENTIONS`.
       pooling: of one more method, which goes by this name; as of `pool_by`.
+      seed: of the resampling.
 
     Returns:
       Evaluation.
@@ -126,13 +128,13 @@ def evaluate(
     require_backbone(protocol, aggregator.dim, aggregator.backbone)
     sets = aggregator.scaled(protocol.sets)
     models = {**baselines(aggregator.model.coreset_size, fps_gamma), "fpsset": aggregator.model}
-    described = describe(models, {"fpsset": aggregator.variables}, sets, faces_per_batch)
+    described = describe(models, {"fpsset": aggregator.variables}, sets, faces_per_batch, show=True)
     if pooling:
         one, its_sets = pool_by(pooling, protocol.sets, protocol.score, protocol.flipped, protocol.name)
         described = {**describe({pooling: one}, {}, its_sets, faces_per_batch), **described}
     known = (protocol.subjects != UNKNOWN_SUBJECT).all()
-    draws = SubjectDraws(protocol.subjects, resamples if known else 0)
-    score, drawn_pairs = PairScorer(protocol.pairs), VerificationDraws(protocol.pairs, draws)
+    draws = SubjectDraws(protocol.subjects, resamples if known else 0, seed)
+    score, drawn_pairs = PairScorer(protocol.pairs), VerificationDraws(protocol.pairs, draws, convention)
     quality = Quality(protocol.sets, protocol.pairs, draws)
     results: Results = {"verification": {}}
     curves: Curves = {"roc": {}}
@@ -144,9 +146,7 @@ def evaluate(
         scores = score(descriptors.vectors)
         metrics = verification_metrics(scores, protocol.pairs, protocol.subjects, convention)
         figures = drawn_pairs(scores)
-        if convention != "conservative":
-            figures = {figure: values for figure, values in figures.items() if "far=" not in figure}
-        results["verification"][name] = with_intervals(metrics, figures)
+        results["verification"][name] = with_intervals(metrics, figures) | draws.facts()
         curves["roc"][name] = roc(scores, protocol.pairs.same)
         drawn[name] = figures
         far = next((far for far in reversed(FARS) if _answers(metrics, far)), None)
@@ -189,7 +189,7 @@ def _paired(results: Results, drawn: dict[str, dict[str, np.ndarray]], ours: str
     """Differences of the figures that both have, with intervals on the same draws."""
     metrics: Metrics = {}
     for figure, values in drawn[ours].items():
-        if figure.startswith("threshold"):  # of two methods they say nothing about each other
+        if "threshold" in figure:  # of two methods they say nothing about each other
             continue
         kind = "verification" if figure in results["verification"][ours] else "identification"
         pair = [results[kind][name].get(figure) for name in (ours, theirs)]

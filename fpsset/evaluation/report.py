@@ -5,19 +5,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fpsset.evaluation.comparison import DRAWS, write_draws
+from fpsset.evaluation.comparison import COMPARED, DRAWS, Run, write_draws
+from fpsset.evaluation.forms import as_csv, as_latex, as_text
 from fpsset.evaluation.intervals import limit_name
-from fpsset.evaluation.page import Picture, write_page
+from fpsset.evaluation.page import Picture, drawn, write_page
 from fpsset.evaluation.plots import draw_bins, draw_cmc, draw_det, draw_discard, draw_roc
 from fpsset.evaluation.protocols import Curves, Evaluation, Results
 from fpsset.evaluation.quality import SIZES, VIDEO_SHARES
-from fpsset.evaluation.tables import Section, as_csv, as_latex, as_text, deciding_pairs, sections
+from fpsset.evaluation.tables import Section, accepted_impostors, deciding_impostors, sections
 from fpsset.evaluation.verification import FARS, far_name
 from fpsset.files import replacing, write_json
 
 _FORMS = {"txt": as_text, "csv": as_csv, "tex": as_latex}
 _TABLES = ("verification", "paired", "identification", "quality")
-_FEW = 100  # deciding pairs; with fewer a FAR's interval is a matter of a few people
+_FEW = 100  # deciding impostors; with fewer a FAR's interval is a matter of a few people
 
 
 class Provenance(NamedTuple):
@@ -53,7 +54,7 @@ def write_report(workdir: pathlib.Path, evaluation: Evaluation, provenance: Prov
         report / "index.html", provenance.title, _summary(results), made, pictures, facts, provenance.config
     )
     with replacing(report / DRAWS) as beside:
-        write_draws(beside, {"title": provenance.title, **evaluation.fingerprints}, drawn_figures(evaluation))
+        write_draws(beside, as_run(str(workdir), provenance.title, evaluation))
     write_json(workdir / "results.json", results)
     return "\n".join(map(as_text, made))
 
@@ -66,16 +67,23 @@ def write_tables(folder: pathlib.Path, made: list[Section]) -> None:
                 beside.write_text(form(section))
 
 
-def drawn_figures(evaluation: Evaluation) -> dict[str, dict[str, np.ndarray]]:
-    """Each figure and its draws, as `write_draws` takes them: {method: {figure: [1 + R]}}."""
+def as_run(name: str, title: str, evaluation: Evaluation) -> Run:
+    """What comparisons need of an evaluation: no thresholds, which say nothing about another method's."""
     found: dict[str, dict[str, np.ndarray]] = {}
     for method, figures in evaluation.draws.items():
-        for name, values in figures.items():
-            kind = "verification" if name in evaluation.results["verification"][method] else "identification"
-            value = evaluation.results[kind][method][name]
-            if value is not None and not name.startswith("threshold"):
-                found.setdefault(method, {})[name] = np.append(value, values)
-    return found
+        for figure, values in figures.items():
+            kind = (
+                "verification" if figure in evaluation.results["verification"][method] else "identification"
+            )
+            value = evaluation.results[kind][method][figure]
+            if value is not None and "threshold" not in figure:
+                found.setdefault(method, {})[figure] = np.append(value, values)
+    curves = {
+        kind: {method: np.stack(points) for method, points in evaluation.curves[kind].items()}
+        for kind in COMPARED
+        if kind in evaluation.curves
+    }
+    return Run(name, {"title": title, **evaluation.fingerprints}, found, curves)
 
 
 def _summary(results: Results) -> list[str]:
@@ -102,16 +110,20 @@ def _summary(results: Results) -> list[str]:
                 f"{verdict} zero."
             )
         lines.append(line)
-    few = [(far, deciding_pairs(ours, far)) for far in FARS]
-    few = [f"{count} at FAR {far_name(far)}" for far, count in few if 1 <= count < _FEW]
+    enough = [far for far in FARS if far * ours["impostor_pairs"] + 1e-6 >= 1]
+    few = [
+        f"the {count} highest at FAR {far_name(far)} ({accepted_impostors(ours, far)} accepted)"
+        for far in enough
+        if (count := deciding_impostors(ours, far)) < _FEW
+    ]
     if few:
         lines.append(
-            f"Few impostor pairs decide the low FARs: {', '.join(few)}. A handful of look-alikes or of wrong "
-            "labels moves these figures; read them with their intervals."
+            f"Few of the {ours['impostor_pairs']:,} impostor pairs decide the low FARs: {', '.join(few)}. A "
+            "handful of look-alikes or of wrong labels moves these figures; read them with their intervals."
         )
-    unknown = [far_name(far) for far in FARS if deciding_pairs(ours, far) < 1]
+    unknown = [far_name(far) for far in FARS if far not in enough]
     if unknown:
-        lines.append(f"There are too few impostor pairs for any figure at FAR {', '.join(unknown)}.")
+        lines.append(f"There are too few impostor pairs for FAR {', '.join(unknown)}.")
     return lines
 
 
@@ -126,11 +138,8 @@ def _draw_all(report: pathlib.Path, results: Results, curves: Curves, title: str
     pairs = f"{title}\n{counts['genuine_pairs']} genuine, {counts['impostor_pairs']} impostor pairs"
     pictures = []
 
-    def add(name: str, section: str, caption: str, draw, *arguments) -> None:
-        path = report / f"{name}.png"
-        with replacing(path) as beside:
-            draw(beside, *arguments)
-        pictures.append(Picture(path, section, caption))
+    def add(name: str, *picture) -> None:
+        pictures.append(drawn(report / f"{name}.png", *picture))
 
     for name in ("cmc", "discard_input_norm", "discard_output_norm", "size", "video"):
         (report / f"{name}.png").unlink(missing_ok=True)

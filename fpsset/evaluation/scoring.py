@@ -1,7 +1,8 @@
-"""Cosines of many pairs of descriptors: blocks of a product on the devices, picked out on the host."""
+"""Cosines of many pairs of descriptors, some rows at a time on all devices of the process."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,34 +28,59 @@ def product_blocks(
     Yields:
       (rows of `left`, [a, B] float32), from the first to the last.
     """
-    multiply, by_rows, whole = _product()
-    devices = len(by_rows.device_set)
-    count = max(1, entries // (len(right) * devices)) * devices
-    count = min(count, -(-len(left) // devices) * devices)
-    right = jax.device_put(right, whole)
-    pending = None
-    for start in range(0, len(left), count):
-        rows = slice(start, min(start + count, len(left)))
-        part = np.pad(left[rows], ((0, count - (rows.stop - start)), (0, 0)))  # one shape, one compilation
-        block = multiply(jax.device_put(part, by_rows), right)
+    for rows, block in row_blocks(cosines, (left,), (right,), len(right), entries):
+        yield rows, block[: rows.stop - rows.start]
+
+
+def cosines(left: jax.Array, right: jax.Array) -> jax.Array:
+    """[a, D] and [B, D] unit rows -> [a, B]."""
+    return jnp.einsum("ad,bd->ab", left, right, precision=jax.lax.Precision.HIGHEST)
+
+
+def row_blocks(
+    function: Callable, by_rows: tuple, whole: tuple, width: int, entries: int = ENTRIES
+) -> Iterator[tuple[slice, Any]]:
+    """Calls a function on some rows at a time; every device of the process has its own share of them.
+
+    Args:
+      function: pure, of a device's rows and of what is whole -> a pytree whose arrays are joined along the
+        first axis. Equal ones are compiled once.
+      by_rows: arrays of A rows; the last block is padded with zeros.
+      whole: arrays that every device has.
+      width: numbers that a row takes while it is worked on.
+      entries: numbers of a block.
+
+    Yields:
+      (the rows, what the devices made of them as NumPy arrays), from the first to the last.
+    """
+    run, rows_place, whole_place = _on_devices(function)
+    devices, total = len(rows_place.device_set), len(by_rows[0])
+    count = max(1, entries // (width * devices)) * devices
+    count = min(count, -(-total // devices) * devices)
+    whole = jax.device_put(whole, whole_place)
+    pending = None  # a block is fetched when the next one is under way
+    for start in range(0, total, count):
+        rows = slice(start, min(start + count, total))
+        missing = count - (rows.stop - rows.start)
+        parts = tuple(np.pad(a[rows], ((0, missing), *[(0, 0)] * (a.ndim - 1))) for a in by_rows)
+        made = run(jax.device_put(parts, rows_place), whole)
         if pending is not None:
-            yield pending[0], np.asarray(pending[1])[: pending[0].stop - pending[0].start]
-        pending = rows, block
+            yield pending[0], jax.device_get(pending[1])
+        pending = rows, made
     if pending is not None:
-        yield pending[0], np.asarray(pending[1])[: pending[0].stop - pending[0].start]
+        yield pending[0], jax.device_get(pending[1])
 
 
-@functools.cache
-def _product():
-    """(The jitted product; where its left operand and its result lie, and where its right one)."""
+@functools.lru_cache(maxsize=16)
+def _on_devices(function: Callable):
+    """(The jitted function, where its rows and results lie, and where what is whole does)."""
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("rows",), axis_types=(AxisType.Auto,), devices=devices)
-    by_rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("rows",), ()))
-
-    def multiply(left, right):
-        return jnp.einsum("ad,bd->ab", left, right, precision=jax.lax.Precision.HIGHEST)
-
-    return jax.jit(multiply, out_shardings=by_rows), by_rows, whole
+    by_rows, whole = PartitionSpec("rows"), PartitionSpec()
+    shared = jax.shard_map(
+        lambda rows, rest: function(*rows, *rest), mesh=mesh, in_specs=(by_rows, whole), out_specs=by_rows
+    )
+    return jax.jit(shared), NamedSharding(mesh, by_rows), NamedSharding(mesh, whole)
 
 
 class PairScorer:

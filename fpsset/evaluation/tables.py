@@ -1,8 +1,5 @@
-"""Tables of results: one form, written as text for a terminal, CSV for programs and LaTeX for papers."""
+"""Tables of results, as figures and words; `forms` writes them."""
 
-import csv
-import io
-import math
 from typing import NamedTuple
 
 from fpsset.evaluation.intervals import limit_name
@@ -60,25 +57,27 @@ def _verification(results: dict[str, Metrics], title: str) -> Section:
     any_method = next(iter(results.values()))
     names = [f"tar@far={far_name(far)}" for far in FARS]
     (table,) = tables("TAR at FAR", names, results, "tar@far=")
-    achieved, deciding = [], []
+    achieved, accepted = [], []
     for far in FARS:
         values = [metrics[f"achieved_far@far={far_name(far)}"] for metrics in results.values()]
         if None in values:
             achieved.append(Cell("not enough", "impostors"))
-            deciding.append(Cell(""))
+            accepted.append(Cell(""))
         else:
-            low, high = f"{min(values):.2e}", f"{max(values):.2e}"
-            achieved.append(Cell(low, high * (low != high)))
-            deciding.append(Cell(f"{deciding_pairs(any_method, far)}"))
-    table = table._replace(foot=[("achieved FAR", achieved), ("deciding pairs", deciding)])
-    how = "the ROC's vertex nearest to the target, as InsightFace's code reads it"
+            counts = [accepted_impostors(metrics, far) for metrics in results.values()]
+            achieved.append(_span(f"{min(values):.2e}", f"{max(values):.2e}"))
+            accepted.append(_span(str(min(counts)), str(max(counts))))
+    table = table._replace(foot=[("achieved FAR", achieved), ("impostors accepted", accepted)])
+    how, which = "the ROC's vertex nearest to the target, as InsightFace's code reads it", "last of them"
     if any_method["convention"] == "conservative":
-        how = "largest accepted set with FAR <= target"
+        how, which = "largest accepted set with FAR <= target", "first one refused"
     note = (
         f"{any_method['subjects']} subjects, {any_method['templates']} templates, "
         f"{any_method['genuine_pairs']} genuine and {any_method['impostor_pairs']} impostor pairs; {how}; "
-        "deciding pairs: the impostor pairs a FAR accepts" + INTERVALS * ("eer_low" in any_method)
+        f"impostors accepted: how many impostor pairs pass; the score of the {which} is the threshold"
     )
+    if "resamples" in any_method:
+        note += f"{INTERVALS} ({any_method['resamples']} draws, seed {any_method['resampling_seed']})"
     whole = tables("Whole curves", ["eer", "auc"], results)
     return Section("verification", title, [table, *whole], note, results)
 
@@ -86,21 +85,27 @@ def _verification(results: dict[str, Metrics], title: str) -> Section:
 def _identification(results: dict[str, Metrics], title: str) -> Section:
     """Ranks, TPIR at FPIR and the merged-gallery figures by method."""
     any_method = next(iter(results.values()))
-    names = [name for name in any_method if name.startswith(("rank@", "tpir@", "merged_tpir@"))]
+    found = []
+    for heading, kinds in (
+        ("Closed and open set", ("rank@", "tpir@")),
+        ("As older code has it, no open set", ("merged_tpir@",)),
+    ):
+        names = [name for name in any_method if name.startswith(kinds)]
+        found += tables(heading, names, results)
     note = (
         f"{any_method['probes']} probes, {any_method['mated_probes']} with a mate, {any_method['gallery']} "
         "gallery templates; tpir: each gallery apart, probes without a mate in it set the threshold, mean "
-        "over galleries ('-': too few of them); rank and merged_tpir: galleries merged, no open set"
+        "over galleries ('-': too few of them); rank and merged_tpir: galleries merged"
         + INTERVALS
         * ("rank_low@1" in any_method)
     )
-    return Section("identification", title, tables("Identification", names, results), note, results)
+    return Section("identification", title, found, note, results)
 
 
 def _paired(results: dict[str, Metrics], title: str) -> Section:
     """Differences of figures between the model and each other method."""
     note = "on the same draws of the subjects: an interval that holds no zero is a difference" + INTERVALS
-    return Section("paired", title, tables("Differences", _figures(results), results), note, results)
+    return Section("paired", title, tables("Differences", figure_names(results), results), note, results)
 
 
 def _quality(results: dict[str, Metrics], title: str) -> Section:
@@ -133,9 +138,19 @@ def _quality(results: dict[str, Metrics], title: str) -> Section:
     return Section("quality", title, found, note, results)
 
 
-def deciding_pairs(metrics: Metrics, far: float) -> int:
-    """How many impostor pairs a FAR accepts."""
-    return math.floor(far * metrics["impostor_pairs"] + 1e-6)
+def accepted_impostors(metrics: Metrics, far: float) -> int:
+    """How many impostor pairs a method accepts at a FAR target that it answers."""
+    return round(metrics[f"achieved_far@far={far_name(far)}"] * metrics["impostor_pairs"])
+
+
+def deciding_impostors(metrics: Metrics, far: float) -> int:
+    """How many of the highest impostor scores a figure at a FAR target depends on.
+
+    FAR 1e-6 of IJB-C's 15,638,932 impostor pairs is 15.6 of them. Conservatively 15 are accepted, since 16
+    would exceed the target, and the sixteenth sets the threshold. The vertex nearest to it, where the ROC has
+    that one, accepts 16. So 16 decide either way, the number that is usually given.
+    """
+    return accepted_impostors(metrics, far) + (metrics["convention"] == "conservative")
 
 
 def tables(title: str, names: list[str], results: dict[str, Metrics], prefix: str = "") -> list[Table]:
@@ -148,79 +163,16 @@ def tables(title: str, names: list[str], results: dict[str, Metrics], prefix: st
     return found
 
 
-def as_text(section: Section) -> str:
-    """For a terminal 120 wide."""
-    import rich.console
-    import rich.table
-
-    buffer = io.StringIO()
-    console = rich.console.Console(file=buffer, width=120, color_system=None, force_jupyter=False)
-    for table in section.tables:
-        drawn = rich.table.Table(title=f"{table.title}, {section.title}", title_justify="left")
-        drawn.add_column("method")
-        for column in table.columns:
-            drawn.add_column(column.replace("@", "\n@ "), justify="right")
-        for rows in (table.rows, table.foot):
-            for label, cells in rows:
-                drawn.add_row(label, *["\n".join(filter(None, cell)) for cell in cells])
-            drawn.add_section()
-        console.print(drawn)
-    console.print(section.note, highlight=False, soft_wrap=True)
-    return buffer.getvalue()
-
-
-def as_csv(section: Section) -> str:
-    """A line a figure: method, figure, value, low, high; unrounded."""
-    buffer = io.StringIO()
-    lines = csv.writer(buffer, lineterminator="\n")
-    lines.writerow(["method", "figure", "value", "low", "high"])
-    for method, metrics in section.figures.items():
-        limits = {limit_name(name, end) for name in metrics for end in ("low", "high")}
-        for name, value in metrics.items():
-            if name not in limits:
-                ends = [metrics.get(limit_name(name, end)) for end in ("low", "high")]
-                lines.writerow([method, name, *("" if x is None else x for x in (value, *ends))])
-    return buffer.getvalue()
-
-
-def as_latex(section: Section) -> str:
-    """A tabular a table, for booktabs; intervals in brackets below the figures."""
-    parts = []
-    for table in section.tables:
-        head = " & ".join(["method", *map(_escape, table.columns)])
-        lines = [
-            f"% {table.title}, {section.title}",
-            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
-            r"\toprule",
-        ]
-        lines += [head + r" \\", r"\midrule", *_latex_rows(table.rows)]
-        if table.foot:
-            lines += [r"\midrule", *_latex_rows(table.foot)]
-        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""]))
-    return "\n".join(parts)
-
-
-def _latex_rows(rows: list[tuple[str, list[Cell]]]) -> list[str]:
-    lines = []
-    for label, cells in rows:
-        lines.append(" & ".join([_escape(label), *(_escape(cell.value) for cell in cells)]) + r" \\")
-        if any(cell.interval for cell in cells):
-            ends = (rf"{{\scriptsize {_escape(cell.interval)}}}" if cell.interval else "" for cell in cells)
-            lines.append(" & ".join(["", *ends]) + r" \\")
-    return lines
-
-
-def _escape(text: str) -> str:
-    for sign in "\\&%$#_{}":
-        text = text.replace(sign, r"\textbackslash " if sign == "\\" else "\\" + sign)
-    return text.replace("..", "--")
-
-
-def _figures(results: dict[str, Metrics]) -> list[str]:
-    """Names of the figures, without those of intervals' ends."""
+def figure_names(results: dict[str, Metrics]) -> list[str]:
+    """Names of the figures of the first, without those of intervals' ends."""
     names = list(next(iter(results.values())))
     limits = {limit_name(name, end) for name in names for end in ("low", "high")}
     return [name for name in names if name not in limits]
+
+
+def _span(low: str, high: str) -> Cell:
+    """The least and the greatest of several methods."""
+    return Cell(low, high * (low != high))
 
 
 def _cell(metrics: Metrics, name: str) -> Cell:
@@ -228,4 +180,4 @@ def _cell(metrics: Metrics, name: str) -> Cell:
     if value is None:
         return Cell("-")
     low, high = (metrics.get(limit_name(name, end)) for end in ("low", "high"))
-    return Cell(f"{value:.4f}", "" if low is None else f"{low:.3f}..{high:.3f}")
+    return Cell(f"{value:z.4f}", "" if low is None else f"{low:z.3f}..{high:z.3f}")

@@ -109,20 +109,36 @@ def nearest_operating_points(scores: np.ndarray, same: np.ndarray, fars=FARS) ->
     """
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # of each run of ties
-    accepted = np.cumsum(~same[order])[last], np.cumsum(same[order])[last]
-    turns = (np.diff(accepted[0], 2) != 0) | (np.diff(accepted[1], 2) != 0)
-    vertices = np.concatenate([[True], turns, [True]])[: len(last)]
-    false, true = (np.append(0, counts[vertices]) for counts in accepted)
+    false, true = (np.cumsum(kind[order])[last] for kind in (~same, same))
+    far, tar = (np.append(counts, 0) / counts[-1] for counts in (false, true))  # at -1 nothing is accepted
     # What is accepted at a vertex scores at least as high as the last of its run.
-    thresholds = np.append(np.inf, scores[order][last[vertices]])
-    far, tar = false / false[-1], true / true[-1]
-    points = []
-    for target in fars:
-        distance = np.abs(far - target)
-        place = len(far) - 1 - int(np.argmin(distance[::-1]))  # of equally near ones the last
-        threshold = float(np.nextafter(thresholds[place], -np.inf))
-        points.append(OperatingPoint(target, float(tar[place]), float(far[place]), threshold))
-    return points
+    thresholds = np.nextafter(np.append(scores[order][last], np.inf), -np.inf, dtype=np.float64)
+    places = nearest_vertices(false, true, false[-1], fars)
+    return [
+        OperatingPoint(target, float(tar[place]), float(far[place]), float(thresholds[place]))
+        for target, place in zip(fars, places, strict=True)
+    ]
+
+
+def nearest_vertices(false: np.ndarray, true: np.ndarray, total: float, fars) -> np.ndarray:
+    """Vertices of a ROC nearest in FAR to targets; of equally near ones the last.
+
+    Args:
+      false: [V] impostors accepted at each different score, from the highest on; weighted or not.
+      true: [V] genuine pairs accepted there.
+      total: of the impostors.
+      fars: F targets.
+
+    Returns:
+      [F] int64, places in the curve; -1 before its first, where nothing is accepted.
+    """
+    turns = (np.diff(false, 2) != 0) | (np.diff(true, 2) != 0)
+    vertices = np.append(-1, np.flatnonzero(np.concatenate([[True], turns, [True]])[: len(false)]))
+    far = np.append(0, false[vertices[1:]]) / total
+    after = np.minimum(np.searchsorted(far, fars), len(far) - 1)
+    before = np.maximum(after - 1, 0)
+    nearest = np.where(np.abs(far[after] - fars) <= np.abs(far[before] - fars), after, before)
+    return vertices[np.searchsorted(far, far[nearest], side="right") - 1]
 
 
 CONVENTIONS = {"conservative": operating_points, "nearest": nearest_operating_points}

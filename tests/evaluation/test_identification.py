@@ -2,6 +2,7 @@
 
 import functools
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from fpsset.errors import InputError
 from fpsset.evaluation import identification
 from fpsset.evaluation.identification import (
+    Outcomes,
     Search,
     Templates,
     identification_draws,
@@ -19,7 +21,8 @@ from fpsset.evaluation.identification import (
     search_galleries,
     search_protocol,
 )
-from fpsset.evaluation.scoring import product_blocks
+from fpsset.evaluation.intervals import SubjectDraws, interval
+from fpsset.evaluation.scoring import row_blocks
 from fpsset.evaluation.verification import nearest_operating_points
 
 
@@ -39,7 +42,9 @@ def test_by_hand(monkeypatch):
         "b": Templates(np.array([2, 3]), np.array([3, 4])),
     }
     probes = Templates(np.arange(4, 9), np.array([1, 1, 2, 3, 4]))
-    metrics = identification_metrics(search_galleries(vectors, Search(galleries, probes)))
+    found = search_galleries(vectors, Search(galleries, probes))
+    assert len(found.best_others) == 5 * 3  # and nothing of the rows that fill the devices' blocks up
+    metrics = identification_metrics(found)
     # Merged: mates are first for 10, 95, 175; 70 and 316 have one other before.
     assert metrics["rank@1"] == 0.6 and metrics["rank@5"] == 1.0
     assert metrics["mated_probes"] == 5 and metrics["gallery"] == 4
@@ -115,7 +120,7 @@ def searched():
 
 def test_blocks_change_nothing(searched, monkeypatch):
     whole = identification_metrics(search_galleries(*searched))
-    monkeypatch.setattr(identification, "product_blocks", functools.partial(product_blocks, entries=500))
+    monkeypatch.setattr(identification, "row_blocks", functools.partial(row_blocks, entries=500))
     parts = identification_metrics(search_galleries(*searched))
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
@@ -140,6 +145,52 @@ def test_match_curve(searched):
     for rank in (1, 5, 10):
         assert reached[ranks == rank] == pytest.approx(metrics[f"rank@{rank}"])
     assert match_curve(found, 60)[1][-1] == 1.0
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_truth():
+    """Of 500 data sets drawn where the truth is known, how often a 95% interval holds it.
+
+    Half of the subjects are in each of two galleries. Subjects are easy or hard, and alike or unlike a
+    gallery's entries; scores are normal around that. The best scores of each gallery, and those of all of its
+    entries, which the figures of older code rest on, are drawn apart.
+    """
+    people, each, entries, kept = 300, 8, 300, 2000
+    spread, likeness, gap = 0.7, 0.3, 3.0
+    mates, others = (statistics.NormalDist(0, np.sqrt(1 + extra**2)) for extra in (spread, likeness))
+    grid = np.linspace(-8, 8, 20_001)  # of a mate's score; a sum over it is the integral
+    density = np.vectorize(mates.pdf)(grid - gap) * (grid[1] - grid[0])
+    below = np.vectorize(others.cdf)(grid)
+    truth = {"rank@1": density @ below**2}
+    truth |= {
+        f"tpir@fpir=1e-{digits}": density @ (below * (grid > others.inv_cdf(1 - 10**-digits)))
+        for digits in (1, 2)
+    }
+    truth |= {
+        f"merged_tpir@fpir=1e-{digits}": 1 - mates.cdf(others.inv_cdf(1 - 10**-digits / entries) - gap)
+        for digits in (1, 2)
+    }
+    subjects = np.repeat(np.arange(people), each)
+    enrolled = subjects[:, None] % 2 == np.arange(2)
+    covered = dict.fromkeys(truth, 0)
+    for number in range(500):
+        rng = np.random.default_rng([8, number])
+        ease, alike = rng.standard_normal(people), rng.standard_normal((people, 2))
+        scores = gap + spread * ease[subjects] + rng.standard_normal(len(subjects))
+        mate = np.where(enrolled, scores[:, None], -np.inf)
+        top = likeness * alike[subjects] + rng.standard_normal(mate.shape)
+        rank = np.where(scores > top.max(1), 1, 2)
+        every = rng.standard_normal((len(subjects), entries), np.float32) + likeness * alike[subjects, :1]
+        best = np.argpartition(-every.ravel(), kept)[:kept]
+        best = best[np.argsort(-every.ravel()[best])]
+        draws = SubjectDraws(subjects, 200, seed=number)
+        found = Outcomes(mate, top, rank, every.ravel()[best], best // entries, entries)
+        drawn = identification_draws(found, draws.weights[:, draws.codes])
+        for name, value in truth.items():
+            low, high = interval(drawn[name])
+            covered[name] += low <= value <= high
+    print({name: count / 500 for name, count in covered.items()})
+    assert all(0.92 <= count / 500 <= 0.98 for count in covered.values()), covered
 
 
 def test_a_template_without_faces():

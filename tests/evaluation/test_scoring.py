@@ -13,7 +13,9 @@ from fpsset.evaluation.scoring import product_blocks
 
 SCRIPT = """
 import json, jax, numpy as np
-from fpsset.evaluation.identification import Search, Templates, identification_metrics, search_galleries
+from fpsset.evaluation.identification import (
+    Search, Templates, identification_draws, identification_metrics, search_galleries,
+)
 from fpsset.evaluation.intervals import SubjectDraws, with_intervals
 from fpsset.evaluation.protocols import verification_metrics
 from fpsset.evaluation.scoring import pair_scores
@@ -27,13 +29,16 @@ vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.f
 pairs = all_pairs(subjects)
 scores = pair_scores(vectors, pairs)
 metrics = verification_metrics(scores, pairs, subjects)
-metrics = with_intervals(metrics, VerificationDraws(pairs, SubjectDraws(subjects, 50))(scores))
+draws = SubjectDraws(subjects, 50)
+metrics = with_intervals(metrics, VerificationDraws(pairs, draws)(scores))
 first, second = (np.arange(start, 150 + start, 5) for start in (0, 150))
 search = Search(
     {"a": Templates(first, subjects[first]), "b": Templates(second, subjects[second])},
     Templates(np.flatnonzero(np.arange(300) % 5), subjects[np.arange(300) % 5 > 0]),
 )
-metrics |= identification_metrics(search_galleries(vectors, search))
+found = search_galleries(vectors, search)
+figures = identification_draws(found, draws.weights[:, draws.codes[search.probes.positions]])
+metrics |= with_intervals(identification_metrics(found), figures)
 printed = {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in metrics.items()}
 print(json.dumps([jax.device_count(), printed]))
 """
@@ -49,7 +54,8 @@ def test_one_device_and_eight_print_the_same():
         count, metrics = json.loads(done.stdout)
         assert count == devices
         found.append(metrics)
-    assert found[0] == found[1] and 0 < float(found[0]["tar@far=1e-2"]) < 1
+    assert found[0] == found[1]
+    assert all(0 < float(found[0][name]) < 1 for name in ("tar@far=1e-2", "merged_tpir_low@fpir=1e-1"))
 
 
 @pytest.mark.parametrize("entries", [1, 300, 1 << 20])

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpsset.errors import InputError
+from fpsset.evaluation import verification_draws
 from fpsset.evaluation.intervals import SubjectDraws, interval
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import (
+    CONVENTIONS,
     FARS,
     Pairs,
     all_pairs,
@@ -158,19 +160,21 @@ def test_intervals_hold_the_estimate_and_cover_subjects_not_pairs():
     assert narrow[1e-2][1] - narrow[1e-2][0] < high - low
 
 
+@pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize(("ties", "fars"), [(False, (0.1, 0.01)), (True, (0.1, 0.01)), (True, (1e-3,))])
-def test_every_draw_is_the_table_of_the_people_drawn(ties, fars):
+def test_every_draw_is_the_table_of_the_people_drawn(monkeypatch, ties, fars, convention):
     """Resamples against building their templates and pairs by hand; a low FAR looks at few scores first."""
+    monkeypatch.setattr(verification_draws, "_WINDOW", 3)
     scores, pairs, subjects = _simulate(np.random.default_rng(3), people=24)
     if ties:
         scores = np.round(scores, 1)
     draws = SubjectDraws(subjects, 5, seed=5)
-    drawn = VerificationDraws(pairs, draws)(scores, fars)
+    drawn = VerificationDraws(pairs, draws, convention)(scores, fars)
     for number, weight in enumerate(draws.weights.astype(int)):
         times = np.where(pairs.same, weight[subjects[pairs.first]], 0)
         times += np.where(~pairs.same, weight[subjects[pairs.first]] * weight[subjects[pairs.second]], 0)
         table = np.repeat(scores, times), np.repeat(pairs.same, times)
-        for point in operating_points(*table, fars):
+        for point in CONVENTIONS[convention](*table, fars):
             assert drawn[f"tar@far={far_name(point.far)}"][number] == pytest.approx(point.tar)
             assert drawn[f"threshold@far={far_name(point.far)}"][number] == point.threshold
         assert drawn["auc"][number] == pytest.approx(area_under_curve(*table))
@@ -213,7 +217,8 @@ def test_intervals_without_randomness_are_points():
 
 
 @pytest.mark.slow
-def test_intervals_cover_the_truth():
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_intervals_cover_the_truth(convention):
     """Of 500 data sets drawn where the truth is known, how often a 95% interval holds it.
 
     Subjects are easy or hard, and alike or unlike others; scores are normal around that.
@@ -237,7 +242,8 @@ def test_intervals_cover_the_truth():
         ease, alike = rng.standard_normal((2, people))
         centre = np.where(pairs.same, gap + spread * ease[first], likeness * (alike[first] + alike[second]))
         scores = (centre + rng.standard_normal(len(pairs.same))).astype(np.float32)
-        drawn = VerificationDraws(pairs, SubjectDraws(subjects, 200, seed=number))(scores, (1e-1, 1e-2, 1e-3))
+        draws = VerificationDraws(pairs, SubjectDraws(subjects, 200, seed=number), convention)
+        drawn = draws(scores, (1e-1, 1e-2, 1e-3))
         for name, value in truth.items():
             low, high = interval(drawn[name])
             covered[name] += low <= value <= high
