@@ -20,6 +20,10 @@ import pytest
 from absl import flags
 from hypothesis import HealthCheck, settings
 
+import fpsset
+from fpsset.weights import AggregatorCard
+from tests.sets import make_set
+
 chex.set_n_cpu_devices(8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # Grain reads flags
@@ -42,3 +46,11 @@ def shared() -> pathlib.Path:
             pytest.fail(f"{reason}, and FPSSET_REQUIRE_SHARED=1")
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session")
+def aggregator():
+    """A model of embeddings [16], not trained, with norms that it scales."""
+    sets = fpsset.pad_sets(*([part] for part in make_set(0, 4)))
+    params = jax.jit(fpsset.FaceCoresetNet(num_heads=4).init)(jax.random.key(0), sets)["params"]
+    return fpsset.Aggregator(params, AggregatorCard(coreset_size=3, num_heads=4, dim=16, norm_scale=2.0))

@@ -6,21 +6,11 @@ import pytest
 
 import fpsset
 from fpsset import descriptors
-from fpsset.aggregator import Aggregator
 from fpsset.face_set import bucket_size, group_rows
 from fpsset.models.pooling import baselines
-from fpsset.weights import AggregatorCard
 from tests.sets import make_set
 
 DIM = 16
-
-
-@pytest.fixture(scope="module")
-def aggregator():
-    model = fpsset.FaceCoresetNet(num_heads=4)
-    embeddings, norms = make_set(0, 4, dim=DIM)
-    variables = jax.jit(model.init)(jax.random.key(0), fpsset.pad_sets([embeddings], [norms]))
-    return Aggregator(variables["params"], AggregatorCard(3, 4, DIM, norm_scale=2.0))
 
 
 @pytest.fixture(scope="module")

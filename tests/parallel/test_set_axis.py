@@ -2,25 +2,13 @@
 
 import jax
 import numpy as np
-import pytest
 
-import fpsset
-from fpsset.aggregator import Aggregator
 from fpsset.descriptors import describe
 from fpsset.face_set import FaceSet, group_rows
 from fpsset.parallel import set_axis
-from fpsset.weights import AggregatorCard
 from tests.sets import make_set
 
 DIM = 16
-
-
-@pytest.fixture(scope="module")
-def aggregator():
-    model = fpsset.FaceCoresetNet(num_heads=4)
-    embeddings, norms = make_set(0, 4, dim=DIM)
-    variables = jax.jit(model.init)(jax.random.key(0), fpsset.pad_sets([embeddings], [norms]))
-    return Aggregator(variables["params"], AggregatorCard(3, 4, DIM, norm_scale=2.0))
 
 
 def both(aggregator, embeddings, norms, ids):
