@@ -21,7 +21,12 @@ MAY_IMPORT = {
     "parallel": {"ops", "models", "errors", "face_set", "interrupts", "progress", "parallel"},
     "descriptors": {"models", "face_set", "parallel"},
     "blocks": {"ops", "models", "data", "face_set", "errors"},
-    "streaming": {"models", "data", "face_set", "errors", "files", "aggregator", "blocks"},
+    "cover": set(),
+    "running_picks": {"cover"},
+    "streaming": {
+        *("models", "data", "face_set", "errors", "files", "aggregator", "blocks"),
+        *("cover", "running_picks"),
+    },
     "embedding": {"models", "errors"},
     "weights": {"errors", "files"},
     "aggregator": {"models", "data", "face_set", "errors", "descriptors", "weights", "blocks"},

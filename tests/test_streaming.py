@@ -48,6 +48,11 @@ def test_a_clip_takes_one_place_and_weighs_as_its_frames(model):
     np.testing.assert_allclose(stream.descriptor()[0], expected[0], atol=1e-5)
 
 
+def farthest(embeddings, stream):
+    """Of the faces from their nearest representative."""
+    return np.linalg.norm(embeddings[:, None] - stream._cover.centers[None], axis=-1).min(axis=1).max()
+
+
 @pytest.mark.parametrize("growth", [1.1, 2.0])
 def test_every_face_is_within_the_bound(model, growth):
     embeddings, norms = make_set(5, 400, dim=DIM)
@@ -55,10 +60,12 @@ def test_every_face_is_within_the_bound(model, growth):
     for half, part in zip(halves, (slice(0, 200), slice(200, 400)), strict=True):
         for row in range(part.start, part.stop, 5):
             half.update(embeddings[row : row + 5], norms[row : row + 5])
+        assert len(half) <= 16
+        assert farthest(embeddings[part], half) <= half.radius + 1e-3
+        assert half.radius <= 2 * growth**2 / (growth - 1) * half.least_radius
     stream = halves[0].merge(halves[1])
     assert stream.faces == 400 and len(stream) <= 16
-    distance = np.linalg.norm(embeddings[:, None] - stream._centers[None], axis=-1).min(axis=1)
-    assert distance.max() <= stream.threshold * growth / (growth - 1)
+    assert farthest(embeddings, stream) <= stream.radius + 1e-3
 
 
 def test_save_and_load(model, tmp_path):
