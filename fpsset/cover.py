@@ -18,10 +18,12 @@ sides are therefore counted as they turn out, in `reach` and `least_radius`.
 import numpy as np
 
 SAME = 1e-3  # points nearer than this are one from the start: float16 rounds by as much
+# Numbers of one side in a product, and rows of the other. Above 2^18 multiply-adds OpenBLAS takes threads.
+_SLICE, _COLUMNS = 4096, 64
 
 
 class Cover:
-    """At most M representatives of unit vectors, and sums over what each stands for.
+    """At most M representatives of unit vectors, and how many each stands for.
 
     Attributes:
       size: M.
@@ -30,15 +32,15 @@ class Cover:
       least_radius: no cover by M has a smaller radius.
     """
 
-    def __init__(self, size: int, growth: float, dim: int, columns: int):
-        """Of no points [D], with `columns` numbers each to be summed."""
+    def __init__(self, size: int, growth: float, dim: int):
+        """Of no points [D]."""
         self.size, self.growth, self.threshold, self.least_radius = size, growth, 0.0, 0.0
         self._held = 0
         rows = 2 * size  # the representatives, and behind them what arrives
         self._rows = {
             "centers": np.zeros((rows, dim), np.float32),
             "norms": np.zeros(rows, np.float32),
-            "sums": np.zeros((rows, columns)),
+            "counts": np.zeros(rows),
             "reach": np.zeros(rows),
         }
 
@@ -57,26 +59,32 @@ class Cover:
         return self._rows["norms"][: self._held]
 
     @property
-    def sums(self) -> np.ndarray:
-        """[m, columns] float64, over what each stands for."""
-        return self._rows["sums"][: self._held]
+    def counts(self) -> np.ndarray:
+        """[m] float64, points each stands for."""
+        return self._rows["counts"][: self._held]
 
     @property
     def reach(self) -> np.ndarray:
         """[m] float64: what a representative stands for lies within its reach."""
         return self._rows["reach"][: self._held]
 
-    def add(self, centers: np.ndarray, norms: np.ndarray, sums: np.ndarray, reach: np.ndarray | float) -> None:
+    def add(
+        self,
+        centers: np.ndarray,
+        norms: np.ndarray,
+        counts: np.ndarray | float = 1,
+        reach: np.ndarray | float = 0,
+    ) -> None:
         """Takes in at most M points, or representatives of others with what they stand for.
 
         Args:
           centers: [n, D] unit rows.
           norms: [n].
-          sums: [n, columns].
-          reach: [n], or 0 for points.
+          counts: [n], 1 for points.
+          reach: [n], 0 for points.
         """
         first, last = self._held, self._held + len(centers)
-        for name, new in (("centers", centers), ("norms", norms), ("sums", sums), ("reach", reach)):
+        for name, new in (("centers", centers), ("norms", norms), ("counts", counts), ("reach", reach)):
             self._rows[name][first:last] = new
         self._join(_apart(self._rows["centers"][first:last], self._rows["centers"][:last]), first)
         while self._held > self.size:
@@ -91,7 +99,7 @@ class Cover:
         """Takes in what another of the same size and growth stands for; that stays as it is."""
         self.threshold = max(self.threshold, other.threshold)
         self.least_radius = max(self.least_radius, other.least_radius)
-        self.add(other.centers, other.norms, other.sums, other.reach)
+        self.add(other.centers, other.norms, other.counts, other.reach)
 
     def _join(self, apart: np.ndarray, first: int) -> None:
         """Rows from `first` on, whose distances to all are given, join one kept or are kept themselves."""
@@ -107,23 +115,36 @@ class Cover:
             places = np.flatnonzero(kept)
             distances = apart[joins][:, places]
             nearest = distances.argmin(axis=1)
-            self._gather(joins + first, places[nearest], distances[np.arange(len(joins)), nearest])
+            owners, reach = places[nearest], self._rows["reach"]
+            np.add.at(self._rows["counts"], owners, self._rows["counts"][joins + first])
+            moved = reach[joins + first] + distances[np.arange(len(joins)), nearest]
+            np.maximum.at(reach, owners, np.minimum(moved, 2))
         self._held = first + len(stays)
         for rows in self._rows.values():
             rows[first : self._held] = rows[stays]
 
-    def _gather(self, joins: np.ndarray, owners: np.ndarray, distances: np.ndarray) -> None:
-        """Adds rows to those that now stand for them."""
-        sums, reach = self._rows["sums"], self._rows["reach"]
-        order = np.argsort(owners, kind="stable")
-        found, starts = np.unique(owners[order], return_index=True)
-        sums[found] += np.add.reduceat(sums[joins[order]], starts)
-        np.maximum.at(reach, owners, np.minimum(reach[joins] + distances, 2))
+
+def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Of unit rows: [n, D], [m, D] -> [n, m] float32.
+
+    In products so small that BLAS keeps them on one thread. Its threads spin while they wait for each other,
+    and where other programs want the cores too, a product takes fifty times as long by two of them.
+    """
+    step = max(1, _SLICE // right.shape[1])
+    whole = len(right) // step * step
+    out = np.empty((len(right), len(left)), np.float32)
+    for start in range(0, len(left), _COLUMNS):
+        columns = slice(start, start + _COLUMNS)
+        part = left[columns].T
+        slices = right[:whole].reshape(-1, step, right.shape[1]) @ part
+        out[:whole, columns] = slices.reshape(whole, part.shape[1])
+        out[whole:, columns] = right[whole:] @ part
+    return out.T
 
 
 def _apart(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Distances of unit rows: [n, D], [m, D] -> [n, m]."""
-    squared = left @ right.T
+    squared = cosines(left, right)
     squared *= -2
     squared += 2
     return np.sqrt(np.maximum(squared, 0, out=squared), out=squared)

@@ -12,9 +12,9 @@ A new pick is that of all faces wherever this is a runner-up, and another one ne
 
 import numpy as np
 
-from fpsset.cover import SAME
+from fpsset.cover import SAME, cosines
 
-_ALIKE = 0.9  # cosine from which only the better one of two runners-up is kept
+_ALIKE = 0.985  # cosine from which only the better one of two runners-up is kept
 _FIRST = 32  # runners-up that stand for picks yet to come
 
 
@@ -24,6 +24,7 @@ class RunningPicks:
     Attributes:
       faces: [k, D] float32 unit rows of the picks, k <= K where there are fewer different faces.
       norms: [k] float32, theirs.
+      scores: [K] float32, by which they were chosen; -inf behind them.
       runners: [K] `Runners`, of each pick.
     """
 
@@ -38,6 +39,7 @@ class RunningPicks:
         """
         self._size, self._gamma = size, np.float32(gamma)
         self.faces, self.norms = np.zeros((0, dim), np.float32), np.zeros(0, np.float32)
+        self.scores = np.full(size, -np.inf, np.float32)
         self.runners = [Runners(spares if number else min(_FIRST, spares), dim) for number in range(size)]
 
     def known(self) -> tuple[np.ndarray, np.ndarray]:
@@ -52,42 +54,31 @@ class RunningPicks:
           norms: [n].
           others: ([m, D], [m]), earlier faces known elsewhere, which are looked at when a pick changes.
         """
-        if self._beaten(faces, norms):
+        scores = [self._scores(faces, norms, self.faces[:number]) for number in range(self._size)]
+        if any(new.max() > old for new, old in zip(scores, self.scores, strict=True)):
             self._choose(*_joined([self.known(), others, (faces, norms)]))
         means = []
         for slot in self.runners:
             slot.offer(faces, norms, lambda faces, norms: self._scores(faces, norms, means))
             means.append(slot.mean)
 
-    def _beaten(self, faces: np.ndarray, norms: np.ndarray) -> bool:
-        """Whether one of the faces is better than a pick."""
-        for number in range(self._size):
-            before = self.faces[:number]
-            best = self._scores(faces, norms, before).max()
-            if best > -np.inf and number == len(self.norms):
-                return True
-            if number < len(self.norms):
-                own = self._scores(self.faces[number:][:1], self.norms[number:][:1], before)[0]
-                if best > own:
-                    return True
-        return False
-
     def _choose(self, faces: np.ndarray, norms: np.ndarray) -> None:
         """Picks anew."""
-        picks = []
-        for _ in range(self._size):
+        picks, self.scores = [], np.full(self._size, -np.inf, np.float32)
+        for number in range(self._size):
             scores = self._scores(faces, norms, faces[picks])
             best = int(scores.argmax())
             if scores[best] == -np.inf:  # what is left are the picks again
                 break
             picks.append(best)
+            self.scores[number] = scores[best]
         self.faces, self.norms = faces[picks], norms[picks]
 
     def _scores(self, faces: np.ndarray, norms: np.ndarray, before) -> np.ndarray:
         """[n], what the pick after those `before` is chosen by; -inf for faces that are one of them."""
         if not len(before):
             return norms
-        distance = (1 - (faces @ np.stack(before).T).max(axis=1)) / 2
+        distance = (1 - cosines(np.stack(before), faces).max(axis=0)) / 2
         # As `ops.metric.quality_weight`.
         weight = np.where(norms > 0, np.where(norms > 0, norms, 1) ** self._gamma, self._gamma == 0)
         return np.where(4 * distance <= SAME**2, -np.inf, weight * distance)
@@ -128,7 +119,7 @@ class Runners:
         better = better[np.argsort(-scores[better], kind="stable")]
         faces, norms = _joined([(self.faces, self.norms), (faces[better], norms[better])])
         scores = np.concatenate([score(self.faces, self.norms), scores[better]])
-        alike, kept, found = faces[held:] @ faces.T > _ALIKE, np.arange(len(scores)) < held, 0
+        alike, kept, found = cosines(faces[held:], faces) > _ALIKE, np.arange(len(scores)) < held, 0
         for row in range(held, len(scores)):
             rivals = alike[row - held] & kept
             if not (rivals & (scores >= scores[row])).any():

@@ -1,8 +1,9 @@
 """A set that arrives face by face and is not kept: a summary of M representatives that stand for all.
 
-Faces alike, such as the frames of a clip, share a representative however many they are (`Cover`); how many
-counts in the attention, where it is the same as so many equal faces, but takes no room from others. The
-coreset is picked among the faces as they arrive (`RunningPicks`).
+Faces alike, such as the frames of a clip, share a representative however many they are (`Cover`). The
+coreset is picked among the faces as they arrive (`RunningPicks`). The attention sees each representative as
+those faces of a uniform sample (`UniformSample`) that are nearest to it, which together weigh as many faces
+as it stands for.
 """
 
 import os
@@ -12,7 +13,7 @@ import numpy as np
 
 from fpsset.aggregator import Aggregator
 from fpsset.blocks import attend_to
-from fpsset.cover import Cover
+from fpsset.cover import Cover, cosines
 from fpsset.data.feature_table import unit_rows
 from fpsset.data.files import read_npz
 from fpsset.errors import InputError
@@ -20,14 +21,17 @@ from fpsset.face_set import FaceSet
 from fpsset.files import replacing
 from fpsset.models.face_coreset_net import Coreset
 from fpsset.running_picks import RunningPicks
+from fpsset.uniform_sample import UniformSample
 
-_COVER = ("centers", "norms", "sums", "reach")
-_RUNNERS = ("faces", "norms", "scores")
+_COVER = ("centers", "norms", "counts", "reach")
+_PICKS = ("faces", "norms", "scores")
+_SAMPLE = ("faces", "norms", "keys")
 _COLUMNS = (
     *("size", "growth", "faces", "threshold", "least_radius", "model"),
     *(f"cover_{name}" for name in _COVER),
-    *("picks", "pick_norms", "runner_counts"),
-    *(f"runner_{name}" for name in _RUNNERS),
+    *(f"pick_{name}" for name in _PICKS),
+    *(f"runner_{name}" for name in (*_PICKS, "counts")),
+    *(f"sample_{name}" for name in _SAMPLE),
 )
 
 
@@ -35,8 +39,8 @@ class StreamingAggregator:
     """The descriptor of a stream of faces of one person, at any time, in fixed memory.
 
     Up to M different faces, and at least K, it is the batch's descriptor; of more it comes near, or differs
-    by a pick: see `fpsset.running_picks`. Beside M representatives, M runners-up of each pick but the first
-    are held: for M = 256 and K = 3, 2.6 MB in all.
+    by a pick: see `fpsset.running_picks`. Beside M representatives it holds 2 M runners-up of each pick but
+    the first and 8 M faces drawn at random: for M = 256, K = 3 and D = 512, 7.5 MB in all.
 
     Attributes:
       model: the aggregator.
@@ -62,9 +66,9 @@ class StreamingAggregator:
             )
         self.model, self.size, self.growth, self.faces = model, size, growth, 0
         gamma = model.variables["params"]["gamma"]
-        self._picks = RunningPicks(model.model.coreset_size, size, gamma, model.dim)
-        # Summed over the faces that a representative stands for: 1, n, and n u.
-        self._cover = Cover(size, growth, model.dim, 2 + model.dim)
+        self._picks = RunningPicks(model.model.coreset_size, 2 * size, gamma, model.dim)
+        self._cover = Cover(size, growth, model.dim)
+        self._sample = UniformSample(8 * size, model.dim)
 
     def __len__(self) -> int:
         """Representatives held."""
@@ -101,10 +105,9 @@ class StreamingAggregator:
         for start in range(0, len(norms), self.size):
             unit, lengths = embeddings[start : start + self.size], norms[start : start + self.size]
             self._picks.add(unit, lengths, (self._cover.centers, self._cover.norms))
-            sums = np.empty((len(unit), 2 + self.model.dim), np.float32)
-            sums[:, 0], sums[:, 1], sums[:, 2:] = 1, lengths, lengths[:, None] * unit
-            self._cover.add(unit, lengths, sums, 0)
-        self.faces += len(norms)
+            self._cover.add(unit, lengths)
+            self._sample.add(unit, lengths, np.random.default_rng(self.faces).random(len(unit)))
+            self.faces += len(unit)
         return self
 
     def merge(self, other: "StreamingAggregator") -> "StreamingAggregator":
@@ -127,6 +130,7 @@ class StreamingAggregator:
             for faces in (other._picks.known(), (theirs.centers, theirs.norms)):
                 self._picks.add(*faces, (mine.centers, mine.norms))
             mine.merge(theirs)
+            self._sample.add(other._sample.faces, other._sample.norms, other._sample.keys)
         self.faces += other.faces
         return self
 
@@ -138,23 +142,24 @@ class StreamingAggregator:
         """
         if not self.faces:
             raise InputError("no face has arrived; there is nothing to describe")
-        size, slots, held = self.model.model.coreset_size, self.size, len(self)
-        picks, lengths = self._picks.faces, self._picks.norms
-        valid = np.arange(size) < len(picks)
+        size, picks, cover, sample = self.model.model.coreset_size, self._picks, self._cover, self._sample
+        valid = np.arange(size) < len(picks.norms)
         core = np.zeros((size, self.model.dim), np.float32)
-        core[valid] = lengths[:, None] * picks
-        # The attention sees each representative as its faces' mean, as often as they are.
-        part = FaceSet(
-            np.zeros((slots, self.model.dim), np.float32),
-            np.zeros(slots, np.float32),
-            np.arange(slots) < held,
-            counts=np.zeros(slots, np.float32),
-        )
-        counts, norm_sums, features = np.split(self._cover.sums, [1, 2], axis=1)
-        part.embeddings[:held] = features / np.maximum(norm_sums, 1e-30)
-        part.norms[:held] = (norm_sums / counts)[:, 0]
-        part.counts[:held] = counts[:, 0]
+        core[valid] = picks.norms[:, None] * picks.faces
         coreset = Coreset(valid.astype(np.int32) - 1, valid, core)
+        owners = cosines(sample.faces, cover.centers).argmax(axis=1)
+        drawn = np.bincount(owners, minlength=len(self))
+        alone = drawn == 0  # of which none was drawn: it stands for them itself
+        columns = (
+            np.concatenate([sample.faces, cover.centers[alone]]),
+            np.concatenate([sample.norms, cover.norms[alone]]),
+            np.ones(len(owners) + alone.sum(), bool),
+            np.concatenate([(cover.counts / np.maximum(drawn, 1))[owners], cover.counts[alone]]),
+        )
+        spare = 9 * self.size - len(columns[1])
+        filled = (np.pad(column, ((0, spare), (0, 0))[: column.ndim]) for column in columns)
+        embeddings, norms, mask, counts = filled
+        part = FaceSet(embeddings, norms, mask, counts=counts.astype(np.float32))
         return attend_to(self.model.model, self.model.variables, coreset, [part])
 
     def save(self, path: str | os.PathLike) -> None:
@@ -163,8 +168,9 @@ class StreamingAggregator:
         values = {name: getattr(self, name) for name in ("size", "growth", "faces", "least_radius")}
         values |= {"threshold": cover.threshold, "model": self.model.digest}
         values |= {f"cover_{name}": getattr(cover, name) for name in _COVER}
-        values |= {"picks": picks.faces, "pick_norms": picks.norms}
-        for name in _RUNNERS:
+        values |= {f"sample_{name}": getattr(self._sample, name) for name in _SAMPLE}
+        for name in _PICKS:
+            values[f"pick_{name}"] = getattr(picks, name)
             values[f"runner_{name}"] = np.concatenate([getattr(slot, name) for slot in picks.runners])
         values["runner_counts"] = np.array([len(slot.norms) for slot in picks.runners])
         with replacing(pathlib.Path(path)) as beside, beside.open("wb") as file:
@@ -194,9 +200,10 @@ class StreamingAggregator:
         summary.faces, cover = int(values["faces"]), summary._cover
         cover.add(*(values[f"cover_{name}"] for name in _COVER))
         cover.threshold, cover.least_radius = float(values["threshold"]), float(values["least_radius"])
+        summary._sample.add(*(values[f"sample_{name}"] for name in _SAMPLE))
         picks, ends = summary._picks, np.cumsum(values["runner_counts"])[:-1]
-        picks.faces, picks.norms = values["picks"], values["pick_norms"]
-        parts = zip(*(np.split(values[f"runner_{name}"], ends) for name in _RUNNERS), strict=True)
+        picks.faces, picks.norms, picks.scores = (values[f"pick_{name}"] for name in _PICKS)
+        parts = zip(*(np.split(values[f"runner_{name}"], ends) for name in _PICKS), strict=True)
         for slot, part in zip(picks.runners, parts, strict=True):
             slot.put(*part)
         return summary

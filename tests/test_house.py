@@ -22,10 +22,11 @@ MAY_IMPORT = {
     "descriptors": {"models", "face_set", "parallel"},
     "blocks": {"ops", "models", "data", "face_set", "errors"},
     "cover": set(),
+    "uniform_sample": set(),
     "running_picks": {"cover"},
     "streaming": {
         *("models", "data", "face_set", "errors", "files", "aggregator", "blocks"),
-        *("cover", "running_picks"),
+        *("cover", "running_picks", "uniform_sample"),
     },
     "embedding": {"models", "errors"},
     "weights": {"errors", "files"},
