@@ -123,12 +123,12 @@ def test_merged_parts_are_as_good_as_one_stream(model):
 
 
 def test_a_long_clip_does_not_crowd_out_the_faces_a_late_pick_needs():
-    """The first pick comes last; the second came before a thousand frames that are nearly as far from it."""
+    """The first pick comes last; the second, before a thousand frames farther from what was picked then."""
     rng = np.random.default_rng(1)
     axis = np.eye(32, dtype=np.float32)
     rest = axis[2:12] + np.linspace(0.1, 0.5, 10, dtype=np.float32)[:, None] * axis[1]
     far = -axis[:1] + 0.5 * axis[1]
-    clip = -axis[0] + 0.8 * axis[1] + 0.001 * rng.standard_normal((1000, 32)).astype(np.float32)
+    clip = -0.5 * axis[0] - 0.8 * axis[1] + 0.001 * rng.standard_normal((1000, 32)).astype(np.float32)
     last = axis[:1]
     faces = np.concatenate([rest, far, clip, rest, last])
     faces /= np.linalg.norm(faces, axis=1, keepdims=True)
