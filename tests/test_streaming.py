@@ -134,11 +134,11 @@ def test_a_long_clip_does_not_crowd_out_the_faces_a_late_pick_needs():
     faces /= np.linalg.norm(faces, axis=1, keepdims=True)
     norms = np.concatenate([np.linspace(2, 3, 10), [1], np.ones(1000), np.linspace(2, 3, 10), [9]])
     norms = norms.astype(np.float32)
-    picks = RunningPicks(3, 8, 0.0, 32)
+    picks = RunningPicks(2, 8, 0.0, 32)
     nothing = np.zeros((0, 32), np.float32), np.zeros(0, np.float32)
     for row in range(0, len(norms), 16):
         picks.add(faces[row : row + 16], norms[row : row + 16], nothing)
-    wanted = np.asarray(fpsset.farthest_point_sampling(faces, norms, np.ones(len(norms), bool), 3, 0.0))
+    wanted = np.asarray(fpsset.farthest_point_sampling(faces, norms, np.ones(len(norms), bool), 2, 0.0))
     np.testing.assert_array_equal(picks.faces, faces[wanted])
 
 
