@@ -47,13 +47,12 @@ class Run(NamedTuple):
 
 
 def runs(streams: int) -> list[Run]:
-    """The default on all streams, others on a part."""
-    part = min(streams, 8)
+    """By how many of the streams each is taken."""
+    part = min(streams, 16)
     kinds = [
-        ("M 256, growth 1.1", 256, 1.1, False, streams),
-        ("merged halves", 256, 1.1, True, streams),
-        ("growth 1.02", 256, 1.02, False, part),
-        ("growth 2", 256, 2.0, False, part),
+        ("default", 256, 1.1, False, streams),
+        ("merged", 256, 1.1, True, streams),
+        ("growth 2", 256, 2.0, False, streams),
         ("M 64", 64, 1.1, False, part),
     ]
     return [Run(*kind, *([] for _ in range(6))) for kind in kinds]

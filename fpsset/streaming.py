@@ -1,9 +1,9 @@
 """A set that arrives face by face and is not kept: a summary of M representatives that stand for all.
 
 Faces alike, such as the frames of a clip, share a representative however many they are (`Cover`). The
-coreset is picked among the faces as they arrive (`RunningPicks`). The attention sees each representative as
-those faces of a uniform sample (`UniformSample`) that are nearest to it, which together weigh as many faces
-as it stands for.
+coreset is picked among the faces as they arrive (`RunningPicks`). The attention sees the representatives, as
+often as there are faces of each, while they are all the different faces; beyond, it sees a uniform sample of
+the faces (`UniformSample`), in which clips have the weight that they have in the stream.
 """
 
 import os
@@ -13,7 +13,7 @@ import numpy as np
 
 from fpsset.aggregator import Aggregator
 from fpsset.blocks import attend_to
-from fpsset.cover import Cover, cosines
+from fpsset.cover import Cover
 from fpsset.data.feature_table import unit_rows
 from fpsset.data.files import read_npz
 from fpsset.errors import InputError
@@ -147,19 +147,17 @@ class StreamingAggregator:
         core = np.zeros((size, self.model.dim), np.float32)
         core[valid] = picks.norms[:, None] * picks.faces
         coreset = Coreset(valid.astype(np.int32) - 1, valid, core)
-        owners = cosines(sample.faces, cover.centers).argmax(axis=1)
-        drawn = np.bincount(owners, minlength=len(self))
-        alone = drawn == 0  # of which none was drawn: it stands for them itself
-        columns = (
-            np.concatenate([sample.faces, cover.centers[alone]]),
-            np.concatenate([sample.norms, cover.norms[alone]]),
-            np.ones(len(owners) + alone.sum(), bool),
-            np.concatenate([(cover.counts / np.maximum(drawn, 1))[owners], cover.counts[alone]]),
+        if cover.threshold == 0:  # the representatives are all the different faces
+            faces, norms, counts = cover.centers, cover.norms, cover.counts
+        else:
+            faces, norms, counts = sample.faces, sample.norms, np.ones(len(sample.norms))
+        spare = (0, 8 * self.size - len(norms))
+        part = FaceSet(
+            np.pad(faces, (spare, (0, 0))),
+            np.pad(norms, spare),
+            np.pad(np.ones(len(norms), bool), spare),
+            counts=np.pad(counts, spare).astype(np.float32),
         )
-        spare = 9 * self.size - len(columns[1])
-        filled = (np.pad(column, ((0, spare), (0, 0))[: column.ndim]) for column in columns)
-        embeddings, norms, mask, counts = filled
-        part = FaceSet(embeddings, norms, mask, counts=counts.astype(np.float32))
         return attend_to(self.model.model, self.model.variables, coreset, [part])
 
     def save(self, path: str | os.PathLike) -> None:
