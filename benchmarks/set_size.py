@@ -5,8 +5,8 @@ python benchmarks/set_size.py [--rounds 5] [--picture benchmarks/pictures/set_si
 `aggregate` has the faces in memory, `aggregate_blocks` reads blocks of 8,192 of an array file that is mapped.
 Every size runs in a process of its own, after a set of 16 faces has loaded and compiled what all need. Memory
 is the most that process had of its own (RssAnon, every millisecond) during the first call, compilation
-included, beyond what it had before; pages of the file are not its own. Time is the median of the calls after
-that. The slope is that of log time over log size, least squares over the sizes from 16,384 on, where the
+included, beyond what it had before; pages of the file are not its own. Time is the best of the calls after
+that, as other programs may run beside. The slope is that of log time over log size, least squares over the sizes from 16,384 on, where the
 constant cost of a set no longer counts.
 """
 
@@ -82,7 +82,7 @@ def measure(way: str, size: int, path: str, rounds: int) -> None:
         start = time.perf_counter()
         timed()
         times.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": float(np.median(times)), "best": min(times), "bytes": peak}))
+    print(json.dumps({"seconds": min(times), "bytes": peak}))
 
 
 def write_faces(path: pathlib.Path, count: int) -> None:

@@ -52,7 +52,7 @@ def runs(streams: int) -> list[Run]:
     kinds = [
         ("default", 256, 1.1, False, streams),
         ("merged", 256, 1.1, True, streams),
-        ("growth 2", 256, 2.0, False, streams),
+        ("growth 2", 256, 2.0, False, part),
         ("M 64", 64, 1.1, False, part),
     ]
     return [Run(*kind, *([] for _ in range(6))) for kind in kinds]
