@@ -6,8 +6,8 @@ python benchmarks/set_size.py [--rounds 5] [--picture benchmarks/pictures/set_si
 Every size runs in a process of its own, after a set of 16 faces has loaded and compiled what all need. Memory
 is the most that process had of its own (RssAnon, every millisecond) during the first call, compilation
 included, beyond what it had before; pages of the file are not its own. Time is the best of the calls after
-that, as other programs may run beside. The slope is that of log time over log size, least squares over the sizes from 16,384 on, where the
-constant cost of a set no longer counts.
+that, as other programs may run beside. The slope is that of log time over log size, least squares over the
+sizes from 16,384 on, where the constant cost of a set no longer counts.
 """
 
 import argparse
@@ -111,7 +111,8 @@ def draw(path: pathlib.Path, found: dict) -> None:
     largest = found["aggregate_blocks"]
     along = largest[max(largest)]["seconds"] * sizes / max(largest) / 2.5
     panels[0].plot(sizes, along, color="#7f7f7f", linestyle=":", label="slope 1")
-    panels[1].axhline(1024, color="#7f7f7f", linestyle=":", label="1 GiB")
+    panels[1].axhline(1024, color="#7f7f7f", linestyle=":")
+    panels[1].annotate("1 GiB", (SIZES[0], 1024), (0, 4), textcoords="offset points", color="#7f7f7f")
     for axes, label in zip(panels, ("seconds", "MiB beyond the input"), strict=True):
         axes.set_xscale("log", base=4)
         axes.set_yscale("log")
@@ -121,7 +122,7 @@ def draw(path: pathlib.Path, found: dict) -> None:
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="upper left", frameon=False)
+    panels[0].legend(loc="upper left", frameon=False)
     figure.savefig(path)
 
 
