@@ -8,6 +8,7 @@ the faces (`UniformSample`), in which clips have the weight that they have in th
 
 import os
 import pathlib
+import zlib
 
 import numpy as np
 
@@ -106,7 +107,9 @@ class StreamingAggregator:
             unit, lengths = embeddings[start : start + self.size], norms[start : start + self.size]
             self._picks.add(unit, lengths, (self._cover.centers, self._cover.norms))
             self._cover.add(unit, lengths)
-            self._sample.add(unit, lengths, np.random.default_rng(self.faces).random(len(unit)))
+            # By place and content: streams that will be merged must not draw the same places.
+            rng = np.random.default_rng([self.faces, zlib.crc32(unit[0])])
+            self._sample.add(unit, lengths, rng.random(len(unit)))
             self.faces += len(unit)
         return self
 
