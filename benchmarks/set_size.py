@@ -105,7 +105,7 @@ def draw(path: pathlib.Path, found: dict) -> None:
         color, line, marker = STYLES[way]
         sizes = list(by_size)
         for axes, column, unit in zip(panels, ("seconds", "bytes"), (1, 2**20), strict=True):
-            values = [by_size[size][column] / unit for size in sizes]
+            values = [by_size[size][column] / unit or np.nan for size in sizes]
             axes.plot(sizes, values, color=color, linestyle=line, marker=marker, markersize=4, label=way)
     sizes = np.array([FIT_FROM, SIZES[-1]])
     largest = found["aggregate_blocks"]
