@@ -1,52 +1,52 @@
 """A set that arrives face by face and is not kept: a summary of M representatives that stand for all.
 
-The summary is a cover of the faces seen (incremental k-center, the doubling algorithm of Charikar, Chekuri,
-Feder and Motwani, STOC 1997). A face within a threshold t of a representative joins it; any other becomes
-one itself. When there are more than M, t grows by the factor b until those that now lie within t of another,
-and join it, leave M. With distances |u - v| of unit embeddings:
-
-- Of M + 1 faces more than t apart two share a center in any cover by M, so the best cover by M has a radius
-  of at least t / 2.
-- A face moves by at most the threshold each time its representative joins another, so it lies within
-  t (1 + 1/b + 1/b^2 + ...) = t b / (b - 1) of the one that now stands for it.
-
-Together the radius is at most 2 b^2 / (b - 1) times the best one's: 8 for b = 2, where it is smallest. Faces
-alike, such as the frames of a clip, share a representative however many they are; how many counts in the
-attention, where it is the same as so many equal faces, but takes no room from others.
+Faces alike, such as the frames of a clip, share a representative however many they are (`Cover`). The
+coreset is picked among the faces as they arrive (`RunningPicks`). The attention sees the representatives, as
+often as there are faces of each, while they are all the different faces; beyond, it sees a uniform sample of
+the faces (`UniformSample`), in which clips have the weight that they have in the stream.
 """
 
 import os
 import pathlib
+import zlib
 
 import numpy as np
 
 from fpsset.aggregator import Aggregator
 from fpsset.blocks import attend_to
+from fpsset.cover import Cover
 from fpsset.data.feature_table import unit_rows
 from fpsset.data.files import read_npz
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet
 from fpsset.files import replacing
 from fpsset.models.face_coreset_net import Coreset
+from fpsset.running_picks import RunningPicks
+from fpsset.uniform_sample import UniformSample
 
-_ARRAYS = ("centers", "norms", "counts", "features", "norm_sums", "picks", "pick_norms")
-_FIELDS = (*_ARRAYS, "threshold", "faces", "size", "growth")
-_SPARE = 64  # runners-up kept of each pick
-_SAME = 1e-3  # faces nearer than this are one from the start: float16 rounds by as much
+_COVER = ("centers", "norms", "counts", "reach")
+_PICKS = ("faces", "norms", "scores")
+_SAMPLE = ("faces", "norms", "keys")
+_COLUMNS = (
+    *("size", "growth", "faces", "threshold", "least_radius", "model"),
+    *(f"cover_{name}" for name in _COVER),
+    *(f"pick_{name}" for name in _PICKS),
+    *(f"runner_{name}" for name in (*_PICKS, "counts")),
+    *(f"sample_{name}" for name in _SAMPLE),
+)
 
 
 class StreamingAggregator:
     """The descriptor of a stream of faces of one person, at any time, in fixed memory.
 
-    Up to M different faces it is the batch's descriptor; of more it comes near. The growth of 2 has the
-    best worst case, but typical faces are all about equally far apart, and so large a step joins most.
+    Up to M different faces, and at least K, it is the batch's descriptor; of more it comes near, or differs
+    by a pick: see `fpsset.running_picks`. Beside M representatives it holds 2 M runners-up of each pick but
+    the first and 8 M faces drawn at random: for M = 256, K = 3 and D = 512, 7.5 MB in all.
 
     Attributes:
       model: the aggregator.
       size: M.
       faces: how many have arrived.
-      threshold: t; every face lies within `growth / (growth - 1)` times it of its representative, and no
-        cover by M has a radius below `threshold / (2 growth)`.
     """
 
     def __init__(self, model: Aggregator, size: int = 256, growth: float = 1.1):
@@ -55,7 +55,8 @@ class StreamingAggregator:
         Args:
           model: whose descriptors are wanted.
           size: M >= K, the representatives at most.
-          growth: b > 1, of the threshold.
+          growth: b > 1, by which the reach of representatives grows where they are too many. The radius is
+            at most 2 b^2 / (b - 1) times the least possible: 24 for 1.1, and 8 for 2, where that is least.
 
         Raises:
           InputError: an argument is out of range.
@@ -64,19 +65,25 @@ class StreamingAggregator:
             raise InputError(
                 f"size {size}, growth {growth}: must be at least {model.model.coreset_size} and above 1"
             )
-        self.model, self.size, self.growth = model, size, growth
-        self.faces, self.threshold = 0, 0.0
-        self._centers = np.zeros((0, model.dim), np.float32)  # faces that are representatives
-        self._norms = np.zeros(0, np.float32)  # theirs
-        self._counts = np.zeros(0)  # faces each stands for
-        self._features = np.zeros((0, model.dim), np.float32)  # sums of their n u
-        self._norm_sums = np.zeros(0)  # and of their n
-        self._picks = np.zeros((0, model.dim), np.float32)  # the coreset so far, runners-up behind it
-        self._pick_norms = np.zeros(0, np.float32)
+        self.model, self.size, self.growth, self.faces = model, size, growth, 0
+        gamma = model.variables["params"]["gamma"]
+        self._picks = RunningPicks(model.model.coreset_size, 2 * size, gamma, model.dim)
+        self._cover = Cover(size, growth, model.dim)
+        self._sample = UniformSample(8 * size, model.dim)
 
     def __len__(self) -> int:
         """Representatives held."""
-        return len(self._counts)
+        return len(self._cover)
+
+    @property
+    def radius(self) -> float:
+        """Every face lies within it of its representative, in distances |u - v| of unit embeddings."""
+        return float(self._cover.reach.max(initial=0))
+
+    @property
+    def least_radius(self) -> float:
+        """No M representatives of these faces have a smaller radius; 0 while M suffice for all."""
+        return self._cover.least_radius
 
     def update(self, embeddings: np.ndarray, norms: np.ndarray) -> "StreamingAggregator":
         """Takes faces in and keeps none but representatives.
@@ -97,10 +104,13 @@ class StreamingAggregator:
             raise InputError(f"faces: are {embeddings.shape[1]} wide; the model takes {self.model.dim}")
         norms = norms * np.float32(self.model.norm_scale)
         for start in range(0, len(norms), self.size):
-            part = slice(start, start + self.size)
-            unit, lengths = embeddings[part], norms[part]
-            self._pick(unit, lengths)
-            self._add(unit, lengths, np.ones(len(unit)), lengths[:, None] * unit, lengths.astype(np.float64))
+            unit, lengths = embeddings[start : start + self.size], norms[start : start + self.size]
+            self._picks.add(unit, lengths, (self._cover.centers, self._cover.norms))
+            self._cover.add(unit, lengths)
+            # By place and content: streams that will be merged must not draw the same places.
+            rng = np.random.default_rng([self.faces, zlib.crc32(unit[0])])
+            self._sample.add(unit, lengths, rng.random(len(unit)))
+            self.faces += len(unit)
         return self
 
     def merge(self, other: "StreamingAggregator") -> "StreamingAggregator":
@@ -118,13 +128,13 @@ class StreamingAggregator:
                 f"summaries of sizes {self.size} and {other.size}, growths {self.growth} and {other.growth}: "
                 "must agree to be merged"
             )
-        self.threshold = max(self.threshold, other.threshold)
+        mine, theirs = self._cover, other._cover
         if other.faces:
-            self._pick(
-                np.concatenate([other._picks, other._centers]),
-                np.concatenate([other._pick_norms, other._norms]),
-            )
-            self._add(other._centers, other._norms, other._counts, other._features, other._norm_sums)
+            for faces in (other._picks.known(), (theirs.centers, theirs.norms)):
+                self._picks.add(*faces, (mine.centers, mine.norms))
+            mine.merge(theirs)
+            self._sample.add(other._sample.faces, other._sample.norms, other._sample.keys)
+        self.faces += other.faces
         return self
 
     def descriptor(self) -> tuple[np.ndarray, np.float32]:
@@ -135,29 +145,37 @@ class StreamingAggregator:
         """
         if not self.faces:
             raise InputError("no face has arrived; there is nothing to describe")
-        size, slots, held = self.model.model.coreset_size, self.size, len(self)
-        valid = np.arange(size) < len(self._picks)
+        size, picks, cover, sample = self.model.model.coreset_size, self._picks, self._cover, self._sample
+        valid = np.arange(size) < len(picks.norms)
         core = np.zeros((size, self.model.dim), np.float32)
-        core[valid] = self._pick_norms[:size, None] * self._picks[:size]
-        # The attention sees each representative as its faces' mean, as often as they are.
-        part = FaceSet(
-            np.zeros((slots, self.model.dim), np.float32),
-            np.zeros(slots, np.float32),
-            np.arange(slots) < held,
-            counts=np.zeros(slots, np.float32),
-        )
-        part.embeddings[:held] = self._features / np.maximum(self._norm_sums, 1e-30)[:, None]
-        part.norms[:held] = self._norm_sums / self._counts
-        part.counts[:held] = self._counts
+        core[valid] = picks.norms[:, None] * picks.faces
         coreset = Coreset(valid.astype(np.int32) - 1, valid, core)
+        if cover.threshold == 0:  # the representatives are all the different faces
+            faces, norms, counts = cover.centers, cover.norms, cover.counts
+        else:
+            faces, norms, counts = sample.faces, sample.norms, np.ones(len(sample.norms))
+        spare = (0, 8 * self.size - len(norms))
+        part = FaceSet(
+            np.pad(faces, (spare, (0, 0))),
+            np.pad(norms, spare),
+            np.pad(np.ones(len(norms), bool), spare),
+            counts=np.pad(counts, spare).astype(np.float32),
+        )
         return attend_to(self.model.model, self.model.variables, coreset, [part])
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the summary as an `.npz` of plain arrays, beside and then renamed."""
-        values = {name: getattr(self, f"_{name}") for name in _ARRAYS}
-        values |= {name: np.array(getattr(self, name)) for name in _FIELDS if name not in _ARRAYS}
+        cover, picks = self._cover, self._picks
+        values = {name: getattr(self, name) for name in ("size", "growth", "faces", "least_radius")}
+        values |= {"threshold": cover.threshold, "model": self.model.digest}
+        values |= {f"cover_{name}": getattr(cover, name) for name in _COVER}
+        values |= {f"sample_{name}": getattr(self._sample, name) for name in _SAMPLE}
+        for name in _PICKS:
+            values[f"pick_{name}"] = getattr(picks, name)
+            values[f"runner_{name}"] = np.concatenate([getattr(slot, name) for slot in picks.runners])
+        values["runner_counts"] = np.array([len(slot.norms) for slot in picks.runners])
         with replacing(pathlib.Path(path)) as beside, beside.open("wb") as file:
-            np.savez(file, **values, model=np.array(self.model.digest))
+            np.savez(file, **values)
 
     @classmethod
     def load(cls, path: str | os.PathLike, model: Aggregator) -> "StreamingAggregator":
@@ -171,8 +189,8 @@ class StreamingAggregator:
           InputError: the file is missing or malformed, or another model's.
         """
         path = pathlib.Path(path)
-        values = read_npz(path, (*_FIELDS, "model"))
-        if missing := [name for name in (*_FIELDS, "model") if name not in values]:
+        values = read_npz(path, _COLUMNS)
+        if missing := [name for name in _COLUMNS if name not in values]:
             raise InputError(f"{path}: no column '{missing[0]}'; it is no summary of fpsset")
         if str(values["model"]) != model.digest:
             raise InputError(
@@ -180,72 +198,13 @@ class StreamingAggregator:
                 "start anew from the faces"
             )
         summary = cls(model, int(values["size"]), float(values["growth"]))
-        summary.faces, summary.threshold = int(values["faces"]), float(values["threshold"])
-        for name in _ARRAYS:
-            setattr(summary, f"_{name}", values[name])
+        summary.faces, cover = int(values["faces"]), summary._cover
+        cover.add(*(values[f"cover_{name}"] for name in _COVER))
+        cover.threshold, cover.least_radius = float(values["threshold"]), float(values["least_radius"])
+        summary._sample.add(*(values[f"sample_{name}"] for name in _SAMPLE))
+        picks, ends = summary._picks, np.cumsum(values["runner_counts"])[:-1]
+        picks.faces, picks.norms, picks.scores = (values[f"pick_{name}"] for name in _PICKS)
+        parts = zip(*(np.split(values[f"runner_{name}"], ends) for name in _PICKS), strict=True)
+        for slot, part in zip(picks.runners, parts, strict=True):
+            slot.put(*part)
         return summary
-
-    def _pick(self, embeddings: np.ndarray, norms: np.ndarray) -> None:
-        """Farthest-point sampling among the picks so far, the representatives and new faces.
-
-        While the picks before it stay, a pick is the one among all faces; when one of them changes, what
-        came earlier is seen through the runners-up of each pick and the representatives.
-        """
-        unit = np.concatenate([self._picks, self._centers, embeddings])
-        norms = np.concatenate([self._pick_norms, self._norms, norms])
-        weight = norms ** np.float32(self.model.variables["params"]["gamma"])
-        picks, distance = [int(norms.argmax())], np.full(len(norms), np.inf, np.float32)
-        spare = [_largest(norms)]
-        while len(picks) < self.model.model.coreset_size:
-            apart = np.square(unit - unit[picks[-1]]).sum(axis=1) / 4
-            distance = np.minimum(distance, weight * apart)
-            farthest = int(distance.argmax())
-            if distance[farthest] <= 0:  # what is left are the picks again
-                spare = []
-                break
-            picks.append(farthest)
-            spare.append(_largest(distance))
-        rows = np.concatenate([picks, np.setdiff1d(spare, picks)]).astype(np.int64)
-        self._picks, self._pick_norms = unit[rows], norms[rows]
-
-    def _add(self, centers, norms, counts, features, norm_sums) -> None:
-        """Faces, or representatives with what they stand for, join the nearest within reach or stay apart."""
-        self.faces += int(counts.sum())
-        held = len(self)
-        for name, new in zip(_ARRAYS, (centers, norms, counts, features, norm_sums), strict=False):
-            setattr(self, f"_{name}", np.concatenate([getattr(self, f"_{name}"), new]))
-        self._join(_squared(self._centers[held:], self._centers), held)
-        while len(self) > self.size:
-            squared = _squared(self._centers, self._centers)
-            apart = squared[np.triu_indices(len(squared), 1)].min()
-            self.threshold = max(self.growth * self.threshold, float(np.sqrt(apart)))
-            self._join(squared, 0)
-
-    def _join(self, squared: np.ndarray, held: int) -> None:
-        """Rows from `held` on, whose squared distances to all are given, join an earlier one or stay."""
-        near = squared <= max(self.threshold, _SAME) ** 2
-        kept, covered = np.zeros(near.shape[1], bool), near[:, :held].any(axis=1)
-        kept[:held] = True
-        for row in range(len(near)):
-            if not covered[row]:
-                kept[held + row] = True
-                covered |= near[:, held + row]
-        places = np.flatnonzero(kept)
-        owner = np.append(np.arange(held), np.argmin(squared[:, places], axis=1))
-        for name in ("counts", "features", "norm_sums"):
-            rows = getattr(self, f"_{name}")
-            total = np.zeros((len(places), *rows.shape[1:]), rows.dtype)
-            total[:held] = rows[:held]
-            np.add.at(total, owner[held:], rows[held:])
-            setattr(self, f"_{name}", total)
-        self._centers, self._norms = self._centers[places], self._norms[places]
-
-
-def _largest(scores: np.ndarray) -> np.ndarray:
-    """Places of the `_SPARE` largest."""
-    return np.argpartition(-scores, min(_SPARE, len(scores)) - 1)[:_SPARE]
-
-
-def _squared(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Squared distances of unit rows: [n, D], [m, D] -> [n, m]."""
-    return np.maximum(2 - 2 * left @ right.T, 0)

@@ -94,8 +94,7 @@ def draw_faces(
     ) * rng.standard_normal(rows)
     norm = _CORRELATION * quality + np.sqrt(1 - _CORRELATION**2) * rng.standard_normal(rows)
     norms = np.clip(17 + 4.5 * norm, 1, 40).astype(np.float32)
-    # Fitted to the cosines by norm quintile.
-    cosine = 1 - 0.7488 / (1 + np.exp(5.287 * quality + 2.806))
+    cosine = clean_cosine(quality)
 
     drift = _directions(np.random.default_rng(dim), 1, dim)
     own = _unit(_directions(rng, len(length), dim)[media] + _directions(rng, rows, dim))
@@ -103,6 +102,11 @@ def draw_faces(
     error = _unit(error - (error * clean).sum(1, keepdims=True) * clean)
     embeddings = cosine[:, None] * clean + np.sqrt(1 - cosine**2)[:, None] * error
     return Faces(_unit(embeddings).astype(np.float32), norms, cosine.astype(np.float32))
+
+
+def clean_cosine(quality: np.ndarray) -> np.ndarray:
+    """[M] cosine of a face to its clean image, from its quality [M]; fitted to those by norm quintile."""
+    return 1 - 0.7488 / (1 + np.exp(5.287 * quality + 2.806))
 
 
 def _directions(rng, count: int, dim: int) -> np.ndarray:

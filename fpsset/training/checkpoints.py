@@ -102,10 +102,15 @@ class Checkpoints:
           batches: a fresh iterator over the same data.
 
         Raises:
-          InputError: there are checkpoints, but none that can be read.
+          InputError: there are checkpoints, but none that can be read, or of an earlier version.
         """
         damaged = []
         while (step := self.latest_step()) is not None:
+            if any((self._folder / str(step) / "data").glob("process_*")):  # of format 1
+                raise InputError(
+                    f"{self._folder / str(step)}: an earlier version of fpsset wrote it; it can be used "
+                    "(--config.mode=eval), but its run cannot go on: give another --workdir"
+                )
             try:
                 restored, position = self._read(step, state)
             except Exception as error:  # whatever damage makes Orbax raise

@@ -143,6 +143,15 @@ def test_half_written_checkpoints_are_passed_over(tmp_path):
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "3"]
 
 
+def test_one_of_an_earlier_version_is_used_but_not_resumed(tmp_path):
+    save(tmp_path, [0.1])
+    (tmp_path / "checkpoints/1/data/metadata").rename(tmp_path / "checkpoints/1/data/process_0-of-1.json")
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(InputError, match=r"checkpoints/1: an earlier version .* give another --workdir"):
+            checkpoints.restore(make_state(0), make_batches())
+    assert kept(tmp_path) == [1] and read_params(tmp_path)[1] == CARD
+
+
 @late_ends
 def test_all_damaged(tmp_path):
     save(tmp_path, [0.1])
