@@ -65,6 +65,10 @@ class StreamingAggregator:
             raise InputError(
                 f"size {size}, growth {growth}: must be at least {model.model.coreset_size} and above 1"
             )
+        if not model.dim:
+            raise InputError(
+                "the plain model keeps no stream; sum norm times unit embedding of each face instead"
+            )
         self.model, self.size, self.growth, self.faces = model, size, growth, 0
         gamma = model.variables["params"]["gamma"]
         self._picks = RunningPicks(model.model.coreset_size, 2 * size, gamma, model.dim)

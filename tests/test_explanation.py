@@ -141,7 +141,9 @@ def test_two_frames_of_a_clip_are_explained():
     assert said(embeddings, norms, media=[7, 1, 1, 2], size=2).repeats.tolist() == []
 
 
-def test_the_plain_model_takes_no_blocks():
+def test_the_plain_model_takes_no_blocks_and_no_stream():
     embeddings, norms = set_of(0.5)
     with pytest.raises(fpsset.InputError, match="takes sets as a whole"):
         fpsset.PlainAggregator().aggregate_blocks([(embeddings, norms)])
+    with pytest.raises(fpsset.InputError, match="keeps no stream"):
+        fpsset.StreamingAggregator(fpsset.PlainAggregator())
