@@ -15,11 +15,11 @@ def get_config(mode: str = "train"):
     """`:eval` evaluates the workdir's best checkpoint and trains nothing."""
     config = base_config()
     config.mode = mode
-    config.steps = 3000
-    config.eval_every = 500
-    config.optimizer.learning_rate = 5e-4
-    config.optimizer.milestones = (2400,)
+    config.steps = 1000
+    config.eval_every = 250
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.milestones = (800,)
     config.data.source = "synthetic"
-    config.data.people = 6000
+    config.data.people = 2000
     config.data.dim = 128
     return config
