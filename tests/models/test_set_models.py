@@ -100,19 +100,22 @@ def test_vmap_equals_batch_equals_loop(name):
         np.testing.assert_allclose(folded.descriptor[i // 3, i % 3], alone.descriptor, atol=1e-5)
 
 
-@given(seed=seeds, size=sizes, k=st.integers(1, 4), kind=kinds)
-@settings(max_examples=6)
-def test_training_takes_nothing_from_padding(seed, size, k, kind):
-    padded, norms, mask, _ = with_padding(*make_set(seed, size, kind, DIM), seed, 64)
-    model = make_model("fpsset", k)
-    variables = make_variables(model)
-
-    def loss(variables, embeddings, norms):
-        rngs = {"gumbel": jax.random.key(seed), "dropout": jax.random.key(seed + 1)}
+@functools.cache
+def training_gradients(model):
+    def loss(variables, embeddings, norms, mask, key):
+        rngs = {"gumbel": key, "dropout": jax.random.fold_in(key, 1)}
         out = model.apply(variables, fpsset.FaceSet(embeddings, norms, mask), train=True, rngs=rngs)
         return (out.descriptor * jnp.arange(DIM)).sum() + out.norm
 
-    grads = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(variables, padded, norms)
+    return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+
+
+@given(seed=seeds, size=sizes, k=st.sampled_from((1, 3)), kind=kinds)
+@settings(max_examples=12)
+def test_training_takes_nothing_from_padding(seed, size, k, kind):
+    padded, norms, mask, _ = with_padding(*make_set(seed, size, kind, DIM), seed, 64)
+    model = make_model("fpsset", k)
+    grads = training_gradients(model)(make_variables(model), padded, norms, mask, jax.random.key(seed))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
     assert not np.any(grads[1][~mask]) and not np.any(grads[2][~mask])
 
