@@ -57,7 +57,14 @@ class Rates:
 
 def machine() -> str:
     """Where and with what this runs."""
-    versions = (f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "torch", "numpy"))
+    installed = {
+        found.name for found in importlib.metadata.distributions()
+    }  # torch, where it is compared with
+    versions = (
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("jax", "flax", "torch", "numpy")
+        if name in installed
+    )
     device = jax.devices()[0]
     kind = device.device_kind if device.platform != "cpu" else f"{_processor()}, {os.cpu_count()} cores"
     return f"{kind}; Python {platform.python_version()}, {', '.join(versions)}; {time.strftime('%Y-%m-%d')}"
