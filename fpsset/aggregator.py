@@ -169,7 +169,8 @@ class PlainAggregator(Aggregator):
         self.model = PlainCoreset(coreset_size, gamma)
         self.variables = {"params": {"gamma": np.float32(gamma)}}
         self.dim, self.norm_scale, self.backbone = 0, 1.0, ""
-        self.train_fingerprint, self.name = "", "plain"
+        self.train_fingerprint = ""
+        self.name = f"plain: nothing learned, gamma {gamma:g}, norm-weighted mean"
 
     def aggregate_blocks(self, blocks: Blocks, return_coreset: bool = False):
         """Not of this one: raises InputError."""

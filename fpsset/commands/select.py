@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import sys
 
 import click
@@ -55,7 +56,7 @@ def select(
           --color-order bgr --mean 127.5 --std 127.5
     """
     from fpsset.advice import RULES, advise
-    from fpsset.commands.inputs import PLAIN, load_model, read_faces
+    from fpsset.commands.inputs import load_model, read_faces
     from fpsset.evaluation.protocols import require_backbone
     from fpsset.progress import StepProgress
     from fpsset.sheets.maps import place
@@ -73,7 +74,7 @@ def select(
     why = aggregator.explain(table.embeddings, table.norms, table.media, leave_one_out=few)
     found = Sheet(
         faces.title,
-        "plain: nothing learned, gamma 0.35, norm-weighted mean" if model == PLAIN else aggregator.name,
+        aggregator.name,
         why,
         advise(why, table.embeddings, faces.names),
         faces.names,
@@ -108,6 +109,4 @@ def select(
 
 def _width() -> int:
     """Columns of the terminal; 80 where there is none."""
-    import shutil
-
     return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
