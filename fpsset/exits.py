@@ -4,13 +4,13 @@ import sys
 from collections.abc import Callable
 
 from fpsset.errors import InputError, TrainingError
-from fpsset.interrupts import Interrupted, sigterm_as_interrupt
+from fpsset.interrupts import Interrupted, stops_as_interrupts
 
 
 def exit_code(command: Callable[[], None]) -> int:
     """Runs a command: 0 done, 1 training failed, 2 bad input, 130 stopped: the same command goes on."""
     try:
-        with sigterm_as_interrupt():
+        with stops_as_interrupts():
             command()
     except InputError as error:
         return _fail(error, 2)

@@ -1,6 +1,8 @@
 """Stopping a run so that it can go on."""
 
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,10 +37,27 @@ def stop_requests() -> Iterator[StopFlag]:
 
 
 @contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt inside, as SIGINT does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def stops_as_interrupts() -> Iterator[None]:
+    """SIGTERM and SIGINT raise KeyboardInterrupt inside, wherever they meet the program.
+
+    Python drops what is raised in a finalizer or in a callback of its garbage collector, where JAX has
+    one; such an interrupt is raised again a moment later.
+    """
+    sigterm, drop, later = signal.signal(signal.SIGTERM, signal.default_int_handler), sys.unraisablehook, []
+
+    def dropped(unraisable):
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            drop(unraisable)
+            return
+        to_main = threading.main_thread().ident, signal.SIGINT
+        later.append(threading.Timer(0.01, signal.pthread_kill, to_main))
+        later[-1].start()
+
+    sys.unraisablehook = dropped
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for timer in later:
+            timer.cancel()
+        sys.unraisablehook = drop
+        signal.signal(signal.SIGTERM, sigterm)
