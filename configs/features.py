@@ -3,10 +3,8 @@
 python -m fpsset.main --config configs/features.py \
     --config.data.train=train.npz --config.data.eval=eval.npz --workdir runs/mine
 
-The published recipe. 4,000 steps on 27,000 faces of 3,900 people take five minutes on 2 CPU cores and
-1.5 GB. Expect to learn whether your data suffice: with so few people, faces of a small backbone gave TAR
-at FAR 1e-3 of .920 for fpsset and .977 for media_mean (174 other people, 174 genuine pairs; 95%
-intervals .874-.954 and .948-.994).
+The default recipe: it starts at a pooling made of the training faces and trains the attention from there, at
+a low rate; docs/train.md says why. FIGURES
 """
 
 from fpsset.config import base_config

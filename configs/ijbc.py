@@ -15,12 +15,12 @@ makes, embedded by the backbone in weights/adaface. `:features` trains on webfac
 `configs/webface4m.py:cache` makes. What is missing is said at once, with where it comes from.
 """
 
-from fpsset.config import base_config
+from fpsset.config import published_config
 
 
 def get_config(mode: str = "images"):
     """`:eval` evaluates `config.weights`, or the workdir's best checkpoint, and trains nothing."""
-    config = base_config()
+    config = published_config()
     config.mode = "train" if mode in ("images", "features") else mode
     if mode == "features":
         config.data.train = "webface4m.npz"

@@ -15,10 +15,8 @@ def get_config(mode: str = "train"):
     """`:eval` evaluates the workdir's best checkpoint and trains nothing."""
     config = base_config()
     config.mode = mode
-    config.steps = 1000
-    config.eval_every = 250
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.milestones = (800,)
+    config.steps = 300
+    config.eval_every = 100
     config.data.source = "synthetic"
     config.data.people = 2000
     config.data.dim = 128

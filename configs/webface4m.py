@@ -19,7 +19,7 @@ paper counts about two passes over the images; 4,000 steps show each person 18 t
 A tenth of the people are held out, which the paper does not do: 11,112 leave it 10,000.
 """
 
-from fpsset.config import base_config, extraction_config
+from fpsset.config import extraction_config, published_config
 
 
 def get_config(mode: str = "images"):
@@ -28,26 +28,8 @@ def get_config(mode: str = "images"):
         config = extraction_config()
         config.augmented = 4
         return config
-    config = base_config()
+    config = published_config()
     config.mode = "train" if mode in ("images", "features") else mode
-    # The recipe in full, whatever the defaults become.
-    config.steps = 4000
-    config.batch_size = 40  # 20 on each of two GPUs
-    config.model.coreset_size = 3
-    config.model.num_heads = 8
-    config.model.dropout_rate = 0.1
-    config.head.name = "adaface"
-    config.head.margin = 0.8
-    config.head.h = 0.333
-    config.head.scale = 48.0
-    config.optimizer.learning_rate = 1e-4
-    config.optimizer.weight_decay = 1e-3
-    config.optimizer.gamma_learning_rate = 1e-4
-    config.optimizer.milestones = (3000,)
-    config.optimizer.decay = 0.1
-    config.optimizer.clip_norm = 1.0
-    config.data.max_size = 20
-    config.data.max_clip = 3
     config.data.norm_mean = 0.0  # norms as the backbone gives them
     config.data.eval = "IJBC"
     return config

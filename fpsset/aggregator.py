@@ -38,7 +38,7 @@ class Aggregator:
 
     def __init__(self, params: dict, card: AggregatorCard, name: str = "model"):
         """Of the parameters of a `FaceCoresetNet`; `fpsset.load` makes one from a checkpoint."""
-        self.model = FaceCoresetNet(coreset_size=card.coreset_size, num_heads=card.num_heads)
+        self.model = FaceCoresetNet(card.coreset_size, card.num_heads, quality=card.quality)
         self.variables = {"params": params}
         self.dim, self.norm_scale, self.backbone = card.dim, card.norm_scale, card.backbone
         self.train_fingerprint, self.name = card.train_fingerprint, name

@@ -54,6 +54,7 @@ class AggregatorCard:
       norm_scale: factor that brings norms, as its backbone gives them, to those it was trained with.
       backbone: digest of the backbone that gave the training embeddings; empty when not known.
       train_fingerprint: of the training faces; empty when not known.
+      quality: whether it weighs faces by a learned quality.
     """
 
     coreset_size: int
@@ -62,6 +63,7 @@ class AggregatorCard:
     norm_scale: float
     backbone: str = ""
     train_fingerprint: str = ""
+    quality: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, settings
 
 import fpsset
 from fpsset.weights import AggregatorCard
-from tests.sets import make_set
+from tests.sets import make_set, with_quality
 
 chex.set_n_cpu_devices(8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -52,5 +52,6 @@ def shared() -> pathlib.Path:
 def aggregator():
     """A model of embeddings [16], not trained, with norms that it scales."""
     sets = fpsset.pad_sets(*([part] for part in make_set(0, 4)))
-    params = jax.jit(fpsset.FaceCoresetNet(num_heads=4).init)(jax.random.key(0), sets)["params"]
-    return fpsset.Aggregator(params, AggregatorCard(coreset_size=3, num_heads=4, dim=16, norm_scale=2.0))
+    net = fpsset.FaceCoresetNet(num_heads=4, quality=True)
+    params = with_quality(jax.jit(net.init)(jax.random.key(0), sets)["params"])
+    return fpsset.Aggregator(params, AggregatorCard(3, 4, dim=16, norm_scale=2.0, quality=True))

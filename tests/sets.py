@@ -39,3 +39,9 @@ seeds = st.integers(0, 2**16)
 sizes = st.sampled_from((1, 2, 3, 5, 33, 64))
 coreset_sizes = st.sampled_from((1, 3, 5))
 kinds = st.sampled_from(KINDS)
+
+
+def with_quality(params: dict, power: float = 1.5) -> dict:
+    """Parameters of a model that weighs by quality, with a quality that is not zero."""
+    direction = np.linspace(-0.05, 0.05, len(params["quality_direction"]), dtype=np.float32)
+    return params | {"quality_direction": direction, "quality_power": np.float32(power)}

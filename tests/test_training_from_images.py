@@ -117,7 +117,8 @@ def test_the_published_recipe(mode):
     check_config(config)
     assert config.mode == ("eval" if mode == "eval" else "train")
     assert (config.model.coreset_size, config.model.num_heads, config.model.dropout_rate) == (3, 8, 0.1)
-    assert config.head.to_dict() == {"name": "adaface", "margin": 0.8, "scale": 48.0, "h": 0.333}
+    head = {"name": "adaface", "margin": 0.8, "scale": 48.0, "h": 0.333, "start": "random", "trained": True}
+    assert config.head.to_dict() == head and (config.model.quality, config.model.start) == (False, "random")
     optimizer = config.optimizer
     assert (optimizer.learning_rate, optimizer.weight_decay, optimizer.decay) == (1e-4, 1e-3, 0.1)
     assert (optimizer.gamma_learning_rate, optimizer.clip_norm, len(optimizer.milestones)) == (1e-4, 1.0, 1)

@@ -11,6 +11,7 @@ from fpsset.face_set import FaceSet
 from fpsset.models.descriptor import SetDescriptor
 from fpsset.ops.attention import (
     AttentionParams,
+    Block,
     Dropout,
     Pooled,
     attention_weights,
@@ -19,6 +20,7 @@ from fpsset.ops.attention import (
 )
 from fpsset.ops.masking import count_valid, normalize, safe_length, zero_padding
 from fpsset.ops.norm_encoding import normalized_norm_encoding
+from fpsset.ops.quality import face_quality, quality_shares
 from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling, take_faces
 
 _EPSILON = 1e-5
@@ -79,6 +81,8 @@ class FaceCoresetNet(nn.Module):
       num_heads: heads of both attentions; divides D.
       dropout_rate: of attention weights and of each branch.
       gamma_init: start of the learned exponent of the norm in the metric.
+      quality: weigh faces by a learned quality, in the attention to the set and where the picks are averaged;
+        without, as published, the picks count alike.
       dtype: of matrix products with parameters, float32 or bfloat16; parameters and all else are float32.
     """
 
@@ -86,6 +90,7 @@ class FaceCoresetNet(nn.Module):
     num_heads: int = 8
     dropout_rate: float = 0.1
     gamma_init: float = 0.01
+    quality: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -129,19 +134,26 @@ class FaceCoresetNet(nn.Module):
             if noise is None:
                 shape = (*mask.shape[:-1], self.coreset_size, mask.shape[-1])
                 noise = jax.random.gumbel(self.make_rng("gumbel"), shape)
-            coreset = _draw(face_set, noise, gamma, temperature, score_scale)
+            coreset = self.draw_coreset(face_set, noise, gamma, temperature, score_scale)
         elif earlier is not None:
             coreset = earlier.coreset
         else:
-            coreset = pick_coreset(face_set, self.coreset_size, gamma, axis_name)
+            coreset = self.pick_coreset(face_set, gamma, axis_name)
         indices, valid, core = coreset
 
         def encode(lengths):
             return normalized_norm_encoding(lengths, scale, bias, _EPSILON)
 
+        if self.quality:
+            direction = self.param("quality_direction", init.zeros, (dim,))
+            power = self.param("quality_power", init.zeros, ())
+
+        def quality(faces, norms):
+            return face_quality(faces, norms, direction, power) if self.quality else None
+
         def keys_values(embeddings, norms):
             faces = _features(embeddings, norms)
-            return faces + encode(norms), faces
+            return Block(faces + encode(norms), faces, quality(faces, norms))
 
         def layer_norm(name):
             return nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False, name=name)
@@ -170,11 +182,20 @@ class FaceCoresetNet(nn.Module):
             earlier=None if earlier is None else earlier.pooled,
         )
         refined = layer_norm("output_norm")(core + drop(seen))
-        total = jnp.sum(zero_padding(core + refined, valid), axis=-2)
-        mean = total / jnp.maximum(count_valid(valid), 1).astype(jnp.float32)[..., None]
+        weights = quality(core, safe_length(core)) if self.quality else jnp.zeros(valid.shape)
+        shares = quality_shares(weights, valid)
+        mean = jnp.sum(shares[..., None] * zero_padding(core + refined, valid), axis=-2)
         descriptor, norm = normalize(mean)
         kept = None if earlier is None else pooled
         return SetDescriptor(descriptor, norm, indices, valid, core, kept)
+
+    def pick_coreset(self, face_set: FaceSet, gamma: jax.Array, axis_name: str | None) -> Coreset:
+        """The coreset for inference; a subclass may pick by something else."""
+        return pick_coreset(face_set, self.coreset_size, gamma, axis_name)
+
+    def draw_coreset(self, face_set: FaceSet, noise: jax.Array, gamma, temperature, score_scale) -> Coreset:
+        """The coreset for training."""
+        return _draw(face_set, noise, gamma, temperature, score_scale)
 
 
 def pick_coreset(

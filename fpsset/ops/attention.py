@@ -50,6 +50,14 @@ class Pooled(NamedTuple):
     values: jax.Array  # [*B, R, D] sum of exp(l - m) times values, after dropout
 
 
+class Block(NamedTuple):
+    """Some faces of each set, as the queries meet them; float32."""
+
+    keys: jax.Array  # [*B, n, D] before any projection
+    values: jax.Array  # [*B, n, D] before any projection
+    quality: jax.Array | None = None  # [*B, n] added to a face's logits, whichever the query
+
+
 class Dropout(NamedTuple):
     """Drops attention weights: each is 0 with probability `rate`, else 1 / (1 - rate) times itself."""
 
@@ -96,7 +104,7 @@ def set_attention(
     queries: jax.Array,
     memory: tuple[jax.Array, ...],
     mask: jax.Array,
-    keys_values: Callable[..., tuple[jax.Array, jax.Array]],
+    keys_values: Callable[..., "Block"],
     params: AttentionParams,
     dropout: Dropout | None = None,
     block_size: int | None = None,
@@ -109,8 +117,7 @@ def set_attention(
       queries: [*B, K, D].
       memory: arrays [*B, N, ...] that keys and values are made of.
       mask: [*B, N] bool, True where a slot is real; or float32, the number of equal faces it stands for.
-      keys_values: a block of each array of `memory`, its padding 0, to float32 keys [*B, n, D] and
-        values [*B, n, D], before any projection.
+      keys_values: a block of each array of `memory`, its padding 0, to what is attended to.
       params: the projections.
       dropout: of the weights, for training.
       block_size: n, slots of a set seen at a time; by the batch's size when None.
@@ -183,7 +190,7 @@ def attention_weights(
     queries: jax.Array,
     memory: tuple[jax.Array, ...],
     mask: jax.Array,
-    keys_values: Callable[..., tuple[jax.Array, jax.Array]],
+    keys_values: Callable[..., "Block"],
     params: AttentionParams,
 ) -> jax.Array:
     """The weights that `set_attention` sums values by, for looking at them.
@@ -198,11 +205,16 @@ def attention_weights(
     Returns:
       [*B, H, K, N] float32 rows that sum to 1, 0 on padding; rows of zeros for a set without a real slot.
     """
-    keys, _ = keys_values(*[zero_padding(array, mask) for array in memory])
-    logits = jnp.einsum("...rc,...nc->...rn", absorb(queries, params), keys)
+    logits = _logits(absorb(queries, params), keys_values(*[zero_padding(array, mask) for array in memory]))
     weights = jax.nn.softmax(jnp.where(mask[..., None, :], logits, _NEVER), axis=-1) * mask[..., None, :]
     heads, count = len(params.query_bias), queries.shape[-2]
     return weights.reshape(*mask.shape[:-1], heads, count, mask.shape[-1])
+
+
+def _logits(absorbed: jax.Array, block: Block) -> jax.Array:
+    """[*B, R, D] absorbed queries -> [*B, R, n]."""
+    logits = jnp.einsum("...rc,...nc->...rn", absorbed, block.keys)
+    return logits if block.quality is None else logits + block.quality[..., None, :]
 
 
 def _unstack(array: jax.Array, axis: int) -> list[jax.Array]:
@@ -220,7 +232,7 @@ def pool(
     absorbed: jax.Array,
     memory: tuple[jax.Array, ...],
     mask: jax.Array,
-    keys_values: Callable[..., tuple[jax.Array, jax.Array]],
+    keys_values: Callable[..., "Block"],
     dropout: Dropout | None = None,
     block_size: int | None = None,
 ) -> Pooled:
@@ -241,29 +253,28 @@ def pool(
     # These take the symbolic sizes of an export too.
     block_size = jax.core.min_dim(block_size, slots)
 
-    def add(carry, block):
+    def add(carry, number):
         largest, total, mass, pooled = carry
         # The last block ends with the set; what the one before has seen is masked.
-        first = jnp.minimum(block * block_size, slots - block_size)
+        first = jnp.minimum(number * block_size, slots - block_size)
         count = _cut(mask, first, block_size, len(batch)).astype(jnp.float32)
-        fresh = first + jnp.arange(block_size) >= block * block_size
+        fresh = first + jnp.arange(block_size) >= number * block_size
         count = count * _lift(fresh, count)
         real = count > 0
-        keys, values = keys_values(
+        block = keys_values(
             *[zero_padding(_cut(array, first, block_size, len(batch)), real) for array in memory]
         )
-        logits = jnp.einsum("...rc,...nc->...rn", absorbed, keys)
-        logits = jnp.where(real[..., None, :], logits, _NEVER)
+        logits = jnp.where(real[..., None, :], _logits(absorbed, block), _NEVER)
         # The maximum cancels, so no gradient need pass through it.
         new = jnp.maximum(largest, jax.lax.stop_gradient(jnp.max(logits, axis=-1)))
         weights = jnp.exp(logits - new[..., None]) * count[..., None, :]
-        kept = weights if dropout is None else dropout(weights, block)
+        kept = weights if dropout is None else dropout(weights, number)
         older = jnp.exp(largest - new)
         return Pooled(
             new,
             total * older + jnp.sum(weights, axis=-1),
             mass * older + jnp.sum(kept, axis=-1),
-            pooled * older[..., None] + jnp.einsum("...rn,...nc->...rc", kept, values),
+            pooled * older[..., None] + jnp.einsum("...rn,...nc->...rc", kept, block.values),
         ), None
 
     blocks = jnp.arange(-(-slots // block_size))

@@ -92,6 +92,12 @@ def put_batch(rows: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), rows)
 
 
+def everywhere(arrays: Any, mesh: Mesh) -> Any:
+    """Arrays that are split over the devices, whole, as NumPy arrays of every process."""
+    whole = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))(arrays)
+    return jax.device_get(local_copy(whole))
+
+
 def local_copy(tree: Any) -> Any:
     """Arrays that are on every device, as this process's first one has them."""
     return jax.tree.map(lambda array: array.addressable_data(0), tree)

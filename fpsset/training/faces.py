@@ -24,6 +24,7 @@ class TrainingFaces:
       batches: endless and resumable, of the rows that this process has.
       to_sets: (an item of `batches` on the mesh, steps done before it) -> TrainingBatch. Nothing in it is
         trained.
+      sample: () -> faces of the people to train on, whose subjects are sorted as the labels; norms are scaled.
       held_out: faces of people that no batch shows, with scaled norms.
       people: C, whose positions are the labels.
       dim: D, the width of the embeddings.
@@ -36,6 +37,7 @@ class TrainingFaces:
     mesh: Mesh
     batches: grain.DatasetIterator
     to_sets: Callable[[Any, int], TrainingBatch]
+    sample: Callable[[], FeatureTable]
     held_out: FeatureTable
     people: int
     dim: int
@@ -70,6 +72,7 @@ def faces_of_table(config: ConfigDict, table: FeatureTable, mesh: Mesh) -> Train
             process_rows(config.batch_size, mesh),
         ),
         to_sets=lambda batch, _: batch,
+        sample=lambda: seen,
         held_out=held_out,
         people=people,
         dim=table.dim,

@@ -17,13 +17,15 @@ from fpsset.data.image_pipeline import ImageSource, image_batches, read_crop
 from fpsset.embedding import embed
 from fpsset.errors import InputError
 from fpsset.models.iresnet import IMAGE_SIZE
-from fpsset.parallel.mesh import process_rows
+from fpsset.parallel.mesh import everywhere, process_rows, put_batch
 from fpsset.progress import StepProgress
 from fpsset.training.clips import clips_to_sets
 from fpsset.training.faces import TrainingFaces, norm_scale
+from fpsset.training.state import stream_key
 from fpsset.weights import BackboneCard
 
 _SHOWN = 10  # unreadable images that are named
+_SAMPLE_SEED = 1 << 31  # of draws that are apart from those of training
 
 
 def faces_of_images(
@@ -57,30 +59,33 @@ def faces_of_images(
     seen = rows[~out]
     people = len(np.unique(source.subject[seen]))
     parts = (source.fingerprint(), card.digest, str(dtype))
-    to_sets = functools.partial(
+    root = jax.random.key(config.seed)
+    embed_batch = functools.partial(
         clips_to_sets,
         jax.device_put(variables, NamedSharding(mesh, P())),
-        root=jax.random.key(config.seed),
         norm_scale=scale,
         card=card,
         dtype=dtype,
         at_once=config.backbone.batch_size,
         mesh=mesh,
     )
+
+    def batches(seed: int, rows: np.ndarray) -> grain.DatasetIterator:
+        data = config.data
+        sizes = data.max_size, data.max_clip, IMAGE_SIZE, data.threads
+        return image_batches(source, seen, config.batch_size, seed, *sizes, rows)
+
+    def sample() -> FeatureTable:
+        # Drawn apart from the batches to train on, in the same way.
+        drawn = batches((config.seed + _SAMPLE_SEED) % 2**32, ours)
+        embed_sample = functools.partial(embed_batch, root=stream_key(root, "sample"))
+        return _one_pass(drawn, embed_sample, people, config, mesh)
+
     return TrainingFaces(
         mesh=mesh,
-        batches=image_batches(
-            source,
-            seen,
-            config.batch_size,
-            config.seed,
-            config.data.max_size,
-            config.data.max_clip,
-            IMAGE_SIZE,
-            config.data.threads,
-            ours,
-        ),
-        to_sets=to_sets,
+        batches=batches(config.seed, ours),
+        to_sets=functools.partial(embed_batch, root=root),
+        sample=sample,
         held_out=plain.with_norm_scale(scale),
         people=people,
         dim=plain.dim,
@@ -89,6 +94,23 @@ def faces_of_images(
         fingerprint=hashlib.sha256(repr(parts).encode()).hexdigest()[:16],
         summary=f"{len(seen)} images of {people} people",
     )
+
+
+def _one_pass(
+    batches: grain.DatasetIterator, embed_batch, people: int, config: ConfigDict, mesh: Mesh
+) -> FeatureTable:
+    """A template of every person, as training draws them; each clip is a medium."""
+    parts, count = [], -(-people // config.batch_size)
+    with StepProgress(count, 0, config.batch_size, "faces to start from", "templates") as progress:
+        for number in range(count):
+            drawn = put_batch(next(batches), mesh)
+            sets, labels = embed_batch(drawn, number)
+            clip = drawn.clip + config.data.max_size * (number * config.batch_size + np.arange(len(labels)))[:, None]
+            parts.append(everywhere((sets.embeddings, sets.norms, sets.mask, labels, clip), mesh))
+            progress.advance("")
+    embeddings, norms, mask, labels, clip = map(np.concatenate, zip(*parts, strict=True))
+    subject = np.broadcast_to(labels[:, None], mask.shape)
+    return FeatureTable(embeddings[mask], norms[mask], subject[mask], clip[mask], name="the training images")
 
 
 def _readable(source: ImageSource, config: ConfigDict) -> np.ndarray:

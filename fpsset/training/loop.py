@@ -9,6 +9,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, templates
@@ -27,20 +28,31 @@ from fpsset.training.checkpoints import Checkpoints
 from fpsset.training.faces import TrainingFaces
 from fpsset.training.optimizer import make_optimizer
 from fpsset.training.profiling import StepTrace
+from fpsset.training.start import Start, start_from_faces
 from fpsset.training.state import init_state
 from fpsset.training.step import geometric, make_train_step
 from fpsset.training.tensorboard import Board
 from fpsset.training.workdir import MetricsLog, claim_workdir
 from fpsset.weights import AggregatorCard
 
+_START = Start()
 
-def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> None:
+
+def train(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    faces: TrainingFaces,
+    model: nn.Module | None = None,
+    start: Start = _START,
+) -> None:
     """Trains up to `config.steps`, from the newest checkpoint in `workdir` if it holds one.
 
     Args:
       config: checked configuration.
       workdir: gets metrics.jsonl, and where `config.checkpoints` is empty checkpoints/ and config.json.
       faces: of the people to train on and to validate with.
+      model: a set model with the interface of FaceCoresetNet, to compare; by `config.model` when None.
+      start: of `config.model.start` 'faces'.
 
     Raises:
       InputError: unusable data, or a workdir that belongs to another configuration.
@@ -48,9 +60,9 @@ def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> No
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     mesh = faces.mesh
-    model = _model(config, faces.dim)
+    model = _model(config, faces.dim) if model is None else model
     head = _head(config, faces.people, padded_classes(faces.people, mesh))
-    optimizer = make_optimizer(config.optimizer)
+    optimizer = make_optimizer(config.optimizer, config.head.trained)
     root = jax.random.key(config.seed)
     step_once = make_train_step(
         model,
@@ -60,6 +72,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> No
         score_scale=geometric(*config.model.score_scale, config.steps),
         temperature=geometric(*config.model.temperature, config.steps),
         mesh=mesh,
+        head_trained=config.head.trained,
     )
     state = sharded_init(lambda: init_state(model, head, optimizer, root, faces.dim), mesh)
     card = AggregatorCard(
@@ -69,6 +82,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> No
         norm_scale=faces.norm_scale,
         backbone=faces.backbone,
         train_fingerprint=faces.fingerprint,
+        quality=config.model.quality,
     )
     validate, metric = _validation(model, faces.held_out, config)
 
@@ -76,6 +90,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> No
     hosts.first_alone(lambda: claim_workdir(kept, config, faces.fingerprint))
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(kept))
+        if checkpoints.latest_step() is None:
+            state = start_from_faces(state, model, faces, config, start)
         state = checkpoints.restore(state, faces.batches)
         done = int(state.step)
         if done >= config.steps:
@@ -135,6 +151,8 @@ def _model(config: ConfigDict, dim: int) -> FaceCoresetNet:
         config.model.coreset_size,
         config.model.num_heads,
         config.model.dropout_rate,
+        config.model.gamma,
+        config.model.quality,
         dtype=jnp.dtype(config.model.dtype),
     )
 

@@ -1,14 +1,17 @@
 """AdamW as the method trains: gamma apart and without decay, rates that drop at milestones."""
 
+import functools
+
 import jax
 import optax
 
 
-def make_optimizer(config) -> optax.GradientTransformation:
+def make_optimizer(config, head_trained: bool = True) -> optax.GradientTransformation:
     """The optimizer of `{'aggregator': ..., 'head': ...}`.
 
     Args:
       config: `config.optimizer`.
+      head_trained: whether the head's kernel moves.
 
     Returns:
       Clipping by the global norm, then AdamW; its gamma has a rate of its own and no decay. With
@@ -25,8 +28,9 @@ def make_optimizer(config) -> optax.GradientTransformation:
             {
                 "rest": optax.adamw(rate(config.learning_rate), weight_decay=config.weight_decay),
                 "gamma": optax.adamw(rate(config.gamma_learning_rate), weight_decay=0.0),
+                "fixed": optax.set_to_zero(),
             },
-            _groups,
+            functools.partial(_groups, head_trained=head_trained),
         ),
     )
     if config.accumulate == 1:
@@ -34,8 +38,10 @@ def make_optimizer(config) -> optax.GradientTransformation:
     return optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
 
 
-def _groups(params):
+def _groups(params, head_trained: bool):
     def group(path, _):
+        if path[0].key == "head" and not head_trained:
+            return "fixed"
         return "gamma" if path[-1].key == "gamma" else "rest"
 
     return jax.tree_util.tree_map_with_path(group, params)

@@ -33,6 +33,7 @@ def make_train_step(
     score_scale: Callable[[jax.Array], jax.Array],
     temperature: Callable[[jax.Array], jax.Array],
     mesh: Mesh | AbstractMesh | None = None,
+    head_trained: bool = True,
 ) -> Callable[[TrainState, TrainingBatch], tuple[TrainState, Metrics]]:
     """Builds the jitted step. It donates the state given to it.
 
@@ -45,6 +46,7 @@ def make_train_step(
       temperature: schedule of the softmax's temperature there.
       mesh: of devices that share batches and classes, of `parallel.mesh`; None for one device. The
         numbers do not depend on it.
+      head_trained: whether the head gets gradients; those of the kernel are as much work as its logits.
 
     Returns:
       (state, batch) -> (state after it, float32 scalars from before it: loss, accuracy of the logits
@@ -52,6 +54,8 @@ def make_train_step(
     """
 
     def loss_of(params, state: TrainState, batch: TrainingBatch):
+        if not head_trained:
+            params = params | {"head": jax.lax.stop_gradient(params["head"])}
         out = model.apply(
             {"params": params["aggregator"]},
             batch.face_set,
@@ -76,7 +80,9 @@ def make_train_step(
         grads, (stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params, state, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics |= {"grad_norm": optax.tree.norm(grads), "gamma": state.params["aggregator"]["gamma"]}
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        if "gamma" in state.params["aggregator"]:
+            metrics["gamma"] = state.params["aggregator"]["gamma"]
         return TrainState(state.step + 1, params, stats, opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)

@@ -11,22 +11,27 @@ from hypothesis import strategies as st
 
 import fpsset
 from fpsset.models.pooling import baselines
-from tests.sets import coreset_sizes, kinds, make_set, seeds, sizes, with_padding
+from tests.sets import coreset_sizes, kinds, make_set, seeds, sizes, with_padding, with_quality
 
 DIM = 16
-MODELS = ("fpsset", "mean", "norm_weighted", "media_mean", "fps")
+MODELS = ("fpsset", "quality", "mean", "norm_weighted", "media_mean", "fps")
 
 
 @functools.cache
 def make_model(name, k=3):
     if name == "fpsset":
         return fpsset.FaceCoresetNet(coreset_size=k, num_heads=4)
+    if name == "quality":
+        return fpsset.FaceCoresetNet(coreset_size=k, num_heads=4, quality=True)
     return baselines(k)[name]
 
 
 @functools.cache
 def make_variables(model):
-    return jax.jit(model.init)(jax.random.key(1), fpsset.FaceSet(*_full(*make_set(0, 4, dim=DIM))))
+    variables = jax.jit(model.init)(jax.random.key(1), fpsset.FaceSet(*_full(*make_set(0, 4, dim=DIM))))
+    if getattr(model, "quality", False):
+        variables = {"params": with_quality(variables["params"])}
+    return variables
 
 
 @functools.cache
@@ -59,7 +64,7 @@ def test_masked_equals_removed(name, seed, size, k, kind):
     np.testing.assert_allclose(masked.norm, removed.norm, rtol=1e-4, atol=1e-5)
     length = np.linalg.norm(masked.descriptor)
     assert length == pytest.approx(1, abs=1e-5) or (length == 0 and not norms.any())
-    if name == "fpsset":
+    if name in ("fpsset", "quality"):
         picks = np.asarray(removed.coreset_indices)
         assert masked.coreset_indices.tolist() == np.where(picks >= 0, places[picks], -1).tolist()
         np.testing.assert_array_equal(masked.coreset_mask, np.arange(k) < size)

@@ -12,6 +12,7 @@ from jax.test_util import check_grads
 
 from fpsset.ops.attention import (
     AttentionParams,
+    Block,
     Dropout,
     attention_weights,
     self_attention,
@@ -24,7 +25,11 @@ DIM = HEADS * DEPTH
 
 
 def plain(keys, values):
-    return keys, values
+    return Block(keys, values)
+
+
+def weighed(keys, values, quality):
+    return Block(keys, values, quality)
 
 
 @functools.partial(jax.jit, static_argnames="block_size")
@@ -193,7 +198,7 @@ def test_bfloat16_stays_near_float32():
     params, mask = make_params(1), np.ones(40, bool)
     half = [jnp.asarray(x, jnp.bfloat16) for x in (k, v)]
     out, _ = set_attention(
-        q, half, mask, lambda k, v: (k.astype(jnp.float32), v.astype(jnp.float32)), params, block_size=16
+        q, half, mask, lambda k, v: Block(k.astype(jnp.float32), v.astype(jnp.float32)), params, block_size=16
     )
     assert out.dtype == jnp.float32
     np.testing.assert_allclose(out, attend(q, k, v, mask, params), atol=0.02)
@@ -212,3 +217,24 @@ def test_weights_are_those_that_values_are_summed_by():
     projected = np.einsum("nc,chd->hnd", values[:6], params.value) + params.value_bias[:, None]
     expected = np.einsum("hkd,hdc->kc", weights[..., :6] @ projected, params.out) + params.out_bias
     np.testing.assert_allclose(expected, attend(queries, keys, values, mask, params), atol=2e-5)
+
+
+@pytest.mark.parametrize("block_size", [3, 16])
+def test_a_face_of_quality_log_2_counts_as_two(block_size):
+    """And one on a padded slot counts nothing, NaN or not."""
+    params, (queries, keys, values) = make_params(6), make_inputs(6, 3, 10)
+    mask, quality = np.arange(10) < 7, np.zeros(10, np.float32)
+    quality[2], quality[8] = np.log(2), np.nan
+    attend_weighed = jax.jit(set_attention, static_argnums=3, static_argnames="block_size")
+    memory = keys, values, quality
+    seen = attend_weighed(queries, memory, mask, weighed, params, block_size=block_size)[0]
+    twice = [np.concatenate([x[:7], x[2:3]]) for x in (keys, values)]
+    np.testing.assert_allclose(seen, textbook(queries, *twice, params), atol=2e-5)
+    weights = np.asarray(
+        jax.jit(attention_weights, static_argnums=3)(queries, memory, mask, weighed, params)
+    )
+    alike = np.asarray(
+        jax.jit(attention_weights, static_argnums=3)(queries, (keys, values), mask, plain, params)
+    )
+    odds = alike * np.where(np.arange(10) == 2, 2, 1)
+    np.testing.assert_allclose(weights, odds / odds.sum(-1, keepdims=True), atol=1e-6)

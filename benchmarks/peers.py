@@ -1,0 +1,156 @@
+"""What the set model is compared with: poolings at their best, other picks, and heads written from papers."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpsset.face_set import FaceSet
+from fpsset.models.descriptor import SetDescriptor
+from fpsset.models.face_coreset_net import Coreset, FaceCoresetNet
+from fpsset.models.pooling import CoresetMean, Pooling, media_mean
+from fpsset.ops.masking import normalize, zero_padding
+from fpsset.ops.norm_encoding import encode_norms
+
+
+@dataclasses.dataclass(frozen=True)
+class NormPower:
+    """Weights n^p, of all faces or of a medium's mean first."""
+
+    power: float
+    media: bool = False
+
+    def __call__(self, face_set: FaceSet) -> jax.Array:
+        """Coefficients [*B, N]."""
+        weights = zero_padding(face_set.norms, face_set.mask) ** self.power
+        if not self.media:
+            return zero_padding(weights, face_set.mask)
+        return media_mean(face_set.replace(norms=weights))
+
+
+@dataclasses.dataclass(frozen=True)
+class TopNorms:
+    """The mean n u of the q faces of the largest norm."""
+
+    count: int
+
+    def __call__(self, face_set: FaceSet) -> jax.Array:
+        """Coefficients [*B, N]."""
+        norms = jnp.where(face_set.mask, face_set.norms, -1.0)
+        rank = jnp.argsort(jnp.argsort(-norms, axis=-1), axis=-1)
+        return zero_padding(face_set.norms, face_set.mask & (rank < self.count))
+
+
+def poolings() -> dict[str, dict[str, Pooling]]:
+    """Each way to pool with its settings, of which the best is to be chosen."""
+    powers, sizes = (1, 2, 3, 5, 8, 12, 16), (1, 2, 3, 5, 8)
+    return {
+        "mean": {"": Pooling(NormPower(0))},
+        "norm^p": {f"p {p}": Pooling(NormPower(p)) for p in powers},
+        "media, norm^p": {f"p {p}": Pooling(NormPower(p, media=True)) for p in powers},
+        "top q norms": {f"q {q}": Pooling(TopNorms(q)) for q in sizes},
+        "FPS": {f"K {k}": Pooling(CoresetMean(k, 0.0)) for k in sizes},
+        "quality FPS": {
+            f"K {k}, gamma {g}": Pooling(CoresetMean(k, g)) for k in sizes for g in (0.35, 1.0, 2.0)
+        },
+    }
+
+
+def noise_of(embeddings: jax.Array, norms: jax.Array) -> jax.Array:
+    """As good as random, but of a face alone: the same in any order of a set."""
+    return jnp.mod(jnp.abs(embeddings.sum(-1)) * 1e4 + norms * 1e3, 1.0)
+
+
+def norm_of(embeddings: jax.Array, norms: jax.Array) -> jax.Array:
+    """The norm."""
+    del embeddings
+    return norms
+
+
+class PicksByScore(FaceCoresetNet):
+    """FaceCoresetNet whose picks are the faces of the largest scores, whatever their distances.
+
+    Attributes:
+      score: embeddings [*B, N, D], norms [*B, N] -> [*B, N].
+    """
+
+    score: Callable = norm_of
+
+    def pick_coreset(self, face_set, gamma, axis_name) -> Coreset:
+        """The same picks for inference and training."""
+        del gamma, axis_name
+        mask = face_set.mask
+        faces, norms = zero_padding(face_set.embeddings, mask), zero_padding(face_set.norms, mask)
+        size = min(self.coreset_size, mask.shape[-1])
+        order = jax.lax.top_k(jnp.where(mask, self.score(faces, norms), -jnp.inf), size)[1]
+        order = jnp.pad(order, [(0, 0)] * (order.ndim - 1) + [(0, self.coreset_size - size)])
+        valid = jnp.arange(self.coreset_size) < mask.sum(-1, keepdims=True)
+        core = jnp.take_along_axis(faces * norms[..., None], order[..., None], axis=-2)
+        return Coreset(jnp.where(valid, order, -1).astype(jnp.int32), valid, zero_padding(core, valid))
+
+    def draw_coreset(self, face_set, noise, gamma, temperature, score_scale) -> Coreset:
+        """See `pick_coreset`."""
+        del noise, temperature, score_scale
+        return self.pick_coreset(face_set, gamma, None)
+
+
+class _Peer(nn.Module):
+    dtype: jnp.dtype = jnp.float32  # the loop asks for float32, which they are
+
+    @nn.compact
+    def __call__(self, face_set: FaceSet, *, train: bool = False, **_) -> SetDescriptor:
+        """As FaceCoresetNet; schedules of its sampling are not used."""
+        faces = zero_padding(face_set.embeddings * face_set.norms[..., None], face_set.mask)
+        return SetDescriptor(*normalize(self.pool(faces, face_set)))
+
+
+def _softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
+    return jax.nn.softmax(jnp.where(mask, logits, -1e30), axis=-1) * mask
+
+
+class Nan(_Peer):
+    """Neural aggregation network (CVPR 2017): two attention blocks, the second's query made by the first."""
+
+    def pool(self, faces, face_set):
+        """[*B, N, D] features -> [*B, D]."""
+        dim, mask = faces.shape[-1], face_set.mask
+        scaled = faces / jnp.sqrt(dim)
+        query = self.param("query", nn.initializers.zeros, (dim,))
+        first = jnp.einsum("...n,...nd->...d", _softmax(scaled @ query, mask), faces)
+        query = jnp.tanh(nn.Dense(dim, kernel_init=nn.initializers.zeros, name="transfer")(first))
+        weights = _softmax(jnp.einsum("...nd,...d->...n", scaled, query), mask)
+        return jnp.einsum("...n,...nd->...d", weights, faces)
+
+
+class CafaceLike(_Peer):
+    """Cluster and aggregate (NeurIPS 2022), without its intermediate feature maps.
+
+    A face's style is its norm's encoding and a projection of its feature; learned centres share out the
+    faces by style, each cluster's features are averaged, and a small network weighs the clusters, channel by
+    channel.
+
+    Attributes:
+      clusters: M.
+      style: channels of the style.
+    """
+
+    clusters: int = 4
+    style: int = 64
+
+    def pool(self, faces, face_set):
+        """[*B, N, D] features -> [*B, D]."""
+        mask, norms = face_set.mask, zero_padding(face_set.norms, face_set.mask)
+        style = jnp.concatenate([nn.Dense(self.style)(faces), encode_norms(norms, self.style)], axis=-1)
+        keys = nn.LayerNorm()(nn.Dense(self.style)(nn.gelu(nn.Dense(self.style)(style))))
+        centers = self.param("centers", nn.initializers.normal(1.0), (self.clusters, self.style))
+        shares = jax.nn.softmax(keys @ centers.T / jnp.sqrt(self.style), axis=-1)
+        shares = zero_padding(shares, mask)
+        mass = shares.sum(-2)
+        clusters = jnp.einsum("...nm,...nd->...md", shares, faces) / jnp.maximum(mass, 1e-6)[..., None]
+        styles = jnp.einsum("...nm,...ns->...ms", shares, keys) / jnp.maximum(mass, 1e-6)[..., None]
+        mixed = nn.gelu(nn.Dense(self.style)(styles.reshape(*styles.shape[:-2], -1)))
+        logits = nn.Dense(self.clusters * faces.shape[-1], kernel_init=nn.initializers.zeros)(mixed)
+        logits = logits.reshape(*clusters.shape) + jnp.log(jnp.maximum(mass, 1e-6))[..., None]
+        return jnp.sum(jax.nn.softmax(logits, axis=-2) * clusters, axis=-2)
