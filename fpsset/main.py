@@ -33,7 +33,7 @@ def run(config, workdir: pathlib.Path) -> None:
     """
     from fpsset.data.missing import require_files
     from fpsset.data.sources import evaluation_data
-    from fpsset.evaluation.protocols import evaluate, make_protocol, require_backbone, require_model
+    from fpsset.evaluation.protocols import evaluate, make_protocol, require_backbone
     from fpsset.evaluation.report import Provenance, write_report
     from fpsset.loading import load, load_training_faces
     from fpsset.training.loop import train
@@ -50,7 +50,8 @@ def run(config, workdir: pathlib.Path) -> None:
         require_backbone(protocol, faces.dim, faces.backbone)
         train(config, workdir, faces)
     aggregator = load(config.weights or config.checkpoints or workdir)
-    require_model(aggregator, config.model)
+    for field in ("coreset_size", "num_heads", "quality"):  # the report says what was evaluated
+        config.model[field] = getattr(aggregator.model, field)
     found = evaluate(
         aggregator,
         protocol,

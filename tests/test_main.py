@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -188,11 +189,14 @@ def test_the_same_command_again_and_eval_only_evaluate(straight):
             workdir.parent / "elsewhere",
             f"--config.weights={workdir}",
             *SMALL,
+            "--config.model.num_heads=8",  # the checkpoint knows
             config="quickstart.py:eval",
         ),
     ]
     for process in processes:
         assert finish(process)[0] == out
+    words = re.sub("<[^>]*>", " ", (elsewhere / "report/index.html").read_text()).split()
+    assert words[words.index("model.num_heads") + 1] == "4"
     assert (workdir / "metrics.jsonl").read_text() == before
     assert not (elsewhere / "checkpoints").exists()
 
@@ -215,10 +219,6 @@ BAD_WORKDIR = {
     ),
     "eval_width": ([":eval", "--config.data.dim=64"], "embeddings are 64 wide but the model takes 32"),
     "eval_nothing": ([":eval", "--workdir={folder}/empty"], "empty: no such folder"),
-    "eval_coreset": (
-        [":eval", "--config.model.coreset_size=5"],
-        "trained with model.coreset_size 3, not 5",
-    ),
     "mode": ([":evaluate"], "config.mode is 'evaluate'"),
 }
 

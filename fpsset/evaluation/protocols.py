@@ -219,17 +219,6 @@ def require_backbone(protocol: Protocol | FeatureTable, dim: int, backbone: str)
         )
 
 
-def require_model(aggregator: Aggregator, wanted) -> None:
-    """Raises InputError unless the checkpoint's architecture is that of `wanted`, a `config.model`."""
-    for field in ("coreset_size", "num_heads"):
-        held = getattr(aggregator.model, field)
-        if held != wanted[field]:
-            raise InputError(
-                f"{aggregator.name}: was trained with model.{field} {held}, not {wanted[field]}; "
-                f"give --config.model.{field}={held}, or another workdir"
-            )
-
-
 def verification_metrics(
     scores: np.ndarray,
     pairs: Pairs,
