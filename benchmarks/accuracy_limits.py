@@ -98,7 +98,9 @@ def draw(path: pathlib.Path, people: np.ndarray, lines: dict, fifths: dict) -> N
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--train", required=True, type=pathlib.Path)
     parser.add_argument("--picture", required=True, type=pathlib.Path)
     parser.add_argument("--repeats", type=int, default=3)
@@ -125,8 +127,12 @@ def main() -> None:
             at["oracle"].append(max(figure(oracle(one, held, s), one).tar[0] for s in SHARPNESS))
             fifths[one.name]["start"].append(by_quality(found[-1][place], one))
             fifths[one.name]["rival"].append(by_quality(best, one))
-    lines = {name: {kind: np.mean(values, axis=0) for kind, values in at.items()} for name, at in tars.items()}
-    bins = {name: {kind: np.mean(values, axis=0) for kind, values in at.items()} for name, at in fifths.items()}
+    lines = {
+        name: {kind: np.mean(values, axis=0) for kind, values in at.items()} for name, at in tars.items()
+    }
+    bins = {
+        name: {kind: np.mean(values, axis=0) for kind, values in at.items()} for name, at in fifths.items()
+    }
     columns = ["TAR@1e-3", *[f"{count:,} people" for count in people], "best n^p", "oracle"]
     rows = [
         [name, *[f"{tar:.4f}" for tar in at["start"]], f"{at['rival']:.4f}", f"{at['oracle']:.4f}"]

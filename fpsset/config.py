@@ -1,4 +1,4 @@
-"""The fields of a run's configuration, their defaults (the best recipe's, see docs/train.md) and their limits."""
+"""The fields of a run's configuration, their defaults (for why, see docs/train.md) and their limits."""
 
 import math
 import pathlib

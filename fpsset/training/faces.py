@@ -24,7 +24,7 @@ class TrainingFaces:
       batches: endless and resumable, of the rows that this process has.
       to_sets: (an item of `batches` on the mesh, steps done before it) -> TrainingBatch. Nothing in it is
         trained.
-      sample: () -> faces of the people to train on, whose subjects are sorted as the labels; norms are scaled.
+      sample: () -> faces of the people to train on, norms scaled; their subjects sort as the labels.
       held_out: faces of people that no batch shows, with scaled norms.
       people: C, whose positions are the labels.
       dim: D, the width of the embeddings.

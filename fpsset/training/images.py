@@ -105,7 +105,10 @@ def _one_pass(
         for number in range(count):
             drawn = put_batch(next(batches), mesh)
             sets, labels = embed_batch(drawn, number)
-            clip = drawn.clip + config.data.max_size * (number * config.batch_size + np.arange(len(labels)))[:, None]
+            clip = (
+                drawn.clip
+                + config.data.max_size * (number * config.batch_size + np.arange(len(labels)))[:, None]
+            )
             parts.append(everywhere((sets.embeddings, sets.norms, sets.mask, labels, clip), mesh))
             progress.advance("")
     embeddings, norms, mask, labels, clip = map(np.concatenate, zip(*parts, strict=True))

@@ -144,7 +144,10 @@ def neighbourhood(table: FeatureTable) -> Neighbourhood:
         )
     weighted = table.embeddings * table.norms[:, None] ** 3
     others = (_sums(weighted, person)[person] - _sums(weighted, medium)[medium])[known]
-    faces, center = table.take(known), others / np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1e-12)
+    faces, center = (
+        table.take(known),
+        others / np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1e-12),
+    )
     return Neighbourhood(faces, center, np.einsum("md,md->m", faces.embeddings, center))
 
 
@@ -156,7 +159,11 @@ def quality_of(near: Neighbourhood, start: Start) -> tuple[np.ndarray, np.float3
     """
     faces, dim = near.faces, near.faces.dim
     logs = np.log(faces.norms.astype(np.float64))
-    columns = [faces.embeddings * faces.norms[:, None], (logs - logs.mean())[:, None], np.ones((len(logs), 1))]
+    columns = [
+        faces.embeddings * faces.norms[:, None],
+        (logs - logs.mean())[:, None],
+        np.ones((len(logs), 1)),
+    ]
     x = np.concatenate(columns, axis=1).astype(np.float32)
     # Norms that are all alike say nothing: their power is then zero.
     penalty = np.array([start.ridge * np.mean(np.square(faces.norms))] * dim + [1e-6 * len(logs), 0.0])

@@ -230,9 +230,7 @@ def test_a_face_of_quality_log_2_counts_as_two(block_size):
     seen = attend_weighed(queries, memory, mask, weighed, params, block_size=block_size)[0]
     twice = [np.concatenate([x[:7], x[2:3]]) for x in (keys, values)]
     np.testing.assert_allclose(seen, textbook(queries, *twice, params), atol=2e-5)
-    weights = np.asarray(
-        jax.jit(attention_weights, static_argnums=3)(queries, memory, mask, weighed, params)
-    )
+    weights = np.asarray(jax.jit(attention_weights, static_argnums=3)(queries, memory, mask, weighed, params))
     alike = np.asarray(
         jax.jit(attention_weights, static_argnums=3)(queries, (keys, values), mask, plain, params)
     )

@@ -15,7 +15,9 @@ def test_closed_form():
 
 def test_a_norm_of_zero_is_finite_and_so_is_its_gradient():
     norms = np.float32([0, 3])
-    value, grad = jax.value_and_grad(lambda n: face_quality(np.zeros((2, 4)), n, np.ones(4), 3.0).sum())(norms)
+    value, grad = jax.value_and_grad(lambda n: face_quality(np.zeros((2, 4)), n, np.ones(4), 3.0).sum())(
+        norms
+    )
     assert np.isfinite(value)
     np.testing.assert_allclose(grad, [0, 1])
 

@@ -128,12 +128,17 @@ def test_held_out_people_are_embedded_as_they_are_and_never_trained_on(variables
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_the_faces_to_start_from_show_each_person_once(variables, devices):
-    faces = faces_of_images(config_for(), make_source(7, 2), CARD, variables, data_mesh(jax.devices()[:devices]))
+    faces = faces_of_images(
+        config_for(), make_source(7, 2), CARD, variables, data_mesh(jax.devices()[:devices])
+    )
     table = faces.sample()
     assert np.unique(table.subject).tolist() == list(range(faces.people)) == [0, 1, 2, 3]
     assert len(table) == len(table.norms) == len(table.media) <= 4 * 3 and (table.norms > 0).all()
     np.testing.assert_allclose(np.linalg.norm(table.embeddings, axis=1), 1, rtol=1e-5)
-    owners = {(medium, subject) for medium, subject in zip(table.media.tolist(), table.subject.tolist(), strict=True)}
+    owners = {
+        (medium, subject)
+        for medium, subject in zip(table.media.tolist(), table.subject.tolist(), strict=True)
+    }
     assert len(owners) == len(np.unique(table.media))
     np.testing.assert_array_equal(faces.sample().media, table.media)
 

@@ -15,7 +15,14 @@ from fpsset.ops.quality import face_quality
 from fpsset.parallel.mesh import data_mesh, padded_classes, sharded_init
 from fpsset.training.faces import faces_of_table
 from fpsset.training.optimizer import make_optimizer
-from fpsset.training.start import Start, neighbourhood, quality_of, start_from_faces, starting_params, whitening_of
+from fpsset.training.start import (
+    Start,
+    neighbourhood,
+    quality_of,
+    start_from_faces,
+    starting_params,
+    whitening_of,
+)
 from fpsset.training.state import init_state
 from tests.sets import make_set
 
@@ -30,7 +37,9 @@ def table():
 
 @pytest.fixture(scope="module")
 def fresh():
-    return jax.jit(NET.init)(jax.random.key(0), fpsset.pad_sets(*([part] for part in make_set(0, 4))))["params"]
+    return jax.jit(NET.init)(jax.random.key(0), fpsset.pad_sets(*([part] for part in make_set(0, 4))))[
+        "params"
+    ]
 
 
 def test_the_model_it_makes_is_the_pooling_it_says(table, fresh):
@@ -87,7 +96,7 @@ def test_a_face_meets_the_media_that_are_not_its_own():
     np.testing.assert_allclose(near.cosine, [0, 0.5**0.5, 8 / 65**0.5], atol=1e-6)
     near = neighbourhood(dataclasses.replace(table, seed=np.array([0, 1, 1, 2])))
     np.testing.assert_allclose(near.center, np.stack([y, x, x]), atol=1e-6)
-    with pytest.raises(InputError, match="no person has two media.*model.start=random"):
+    with pytest.raises(InputError, match=r"no person has two media.*model\.start=random"):
         neighbourhood(table.take(np.array([0, 3])))
 
 
