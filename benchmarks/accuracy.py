@@ -7,9 +7,9 @@ python benchmarks/accuracy.py --train train.npz --workdir runs/accuracy \\
 The first command compares recipes, for choosing: each of three splits holds out another fifth of the
 people. Their faces make the protocols: `sets`, a person's media in two templates; `clips`, a template of
 each seed's frames; where the file has a column `degraded`, `poor`, these without the frames that are not;
-`large`, as `sets`, of people with six media and more and of such frames alone; `crowded`, two templates of
-up to three media and a dozen near-copies of one more, drawn between its frames. The second trains on all
-people of the file, with three seeds, and reports on files.
+`large`, as `sets`, of people with six media and more and of such frames alone; `crowded`, of such frames
+too, two templates of up to three media and a dozen near-copies of one more, drawn between its frames. The
+second trains on all people of the file, with three seeds, and reports on files.
 
 Figures are means over splits or seeds. Poolings have the settings that do best on a quarter of the people
 trained on; the rival is the one of them that does best on the very protocol. Intervals, 95%, are of the
@@ -145,6 +145,8 @@ def crowded(table: FeatureTable, rng: np.random.Generator) -> FeatureTable:
             embeddings += [table.embeddings[few], mixed.astype(np.float32)]
             norms += [table.norms[few], (share @ table.norms[frames]).astype(np.float32)]
             template += [2 * subject + half] * (len(few) + 12)
+    if not rows:
+        return table.take(np.zeros(0, np.int64))
     kept = table.take(np.concatenate(rows))
     return dataclasses.replace(
         kept,
@@ -165,16 +167,16 @@ def study(held: FeatureTable, degraded: set[int], resamples: int) -> list[Templa
     rng = np.random.default_rng(0)
     of_clips = clips(held, rng)
     made = {"sets": dataclasses.replace(held, template=None), "clips": of_clips}
-    poor = np.array(sorted(degraded), np.int64)
+    poor = held
     if degraded:
-        made["poor"] = of_clips.take(np.isin(of_clips.paths, poor))
-        held_poor = held.take(np.isin(held.paths, poor))
+        rows = np.array(sorted(degraded), np.int64)
+        made["poor"] = of_clips.take(np.isin(of_clips.paths, rows))
+        poor = held.take(np.isin(held.paths, rows))
     people, count = np.unique(held.subject[np.unique(held.media, return_index=True)[1]], return_counts=True)
-    many = (held_poor if degraded else held).subject
-    large = (held_poor if degraded else held).take(np.isin(many, people[count >= MANY]))
+    large = poor.take(np.isin(poor.subject, people[count >= MANY]))
     made["large"] = dataclasses.replace(large, template=None)
-    made["crowded"] = crowded(held, rng)
-    return [protocol(part, name, resamples) for name, part in made.items()]
+    made["crowded"] = crowded(poor, rng)
+    return [protocol(part, name, resamples) for name, part in made.items() if len(set(part.subject)) > 1]
 
 
 def make_model(recipe: Recipe, config) -> nn.Module:
