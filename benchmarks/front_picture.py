@@ -37,7 +37,8 @@ def find_set(model: fpsset.Aggregator):
         if len(rows) == _FACES and (lengths == 1).sum() >= 3:
             media = table.media[rows]
             why = model.explain(table.embeddings[rows], table.norms[rows], media, leave_one_out=False)
-            if len(np.unique(media[why.picks])) == len(why.picks):
+            seen = clean[rows[why.picks]].min() > 0.7  # a blurred pick would need explaining
+            if seen and len(np.unique(media[why.picks])) == len(why.picks):
                 return table, clean, rows, person, first
     raise SystemExit("no such person; change the seed")
 
@@ -114,7 +115,7 @@ def main() -> None:
         y = 0.92 + 1.1 * k
         show(pick, 6.25, y, 0.86, 3, colors[pick])
         badge(6.32, y + 0.07, k)
-        line = "largest norm" if k == 0 else f"distance {why.distances[k]:.2f}"
+        line = "largest norm" if k == 0 else f"distance {why.distances[k]:.3g}"
         count = len(why.members(k))
         write(7.26, y + 0.18, f"{line}\nnearest to {count} face{'s' * (count > 1)}", linespacing=1.5)
 

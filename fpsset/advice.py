@@ -110,7 +110,7 @@ def advise(
         twin = next(p for p in why.picks[:k] if why.media[p] == why.media[why.picks[k]])
         lines.append(
             f"Picks {list(why.picks).index(twin) + 1} and {k + 1} come from one clip: {names[why.picks[k]]} "
-            f"lay farther from the picks before it ({why.distances[k]:.2f}) than any face of the media "
+            f"lay farther from the picks before it ({why.distances[k]:.3g}) than any face of the media "
             "not yet picked."
         )
     if len(why) == 2 and len(strangers):

@@ -36,7 +36,7 @@ def base_config() -> ConfigDict:
     config.model.coreset_size = 3
     config.model.num_heads = 1
     config.model.dropout_rate = 0.1
-    config.model.gamma = 0.35  # where the learned exponent of the norm in the metric starts
+    config.model.gamma = 2.0  # where the learned exponent of the norm in the metric starts
     config.model.quality = True  # weigh faces and picks by a learned quality
     config.model.start = "faces"  # a pooling that works, made of the training faces; or 'random'
     config.model.dtype = "float32"  # or 'bfloat16', of matrix products in training; the state is float32

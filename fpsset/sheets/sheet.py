@@ -50,7 +50,7 @@ class Sheet:
         if k == 0:
             return "best quality: the largest norm"
         before = "pick 1" if k == 1 else f"picks 1 to {k}"
-        return f"farthest from {before}: distance {self.why.distances[k]:.3f}"
+        return f"farthest from {before}: distance {self.why.distances[k]:.3g}"
 
 
 def _count(count: int, noun: str) -> str:

@@ -25,7 +25,7 @@ def as_text(sheet: Sheet, width: int, every_face: bool = False) -> str:
     console.print(f"model: {sheet.model}\n")
     picks = _table("pick", "face", "norm", "adds", "faces", "attention", "change")
     for k, pick in enumerate(why.picks):
-        adds = "best norm" if k == 0 else f"{why.distances[k]:.3f}"
+        adds = "best norm" if k == 0 else f"{why.distances[k]:.3g}"
         attention = f"{why.attention[pick]:.1%}"
         numbers = (f"{why.norms[pick]:.3g}", adds, f"{len(why.members(k))}", attention)
         picks.add_row(f"{k + 1}", Text(sheet.names[pick]), *numbers, _change(sheet, pick))
