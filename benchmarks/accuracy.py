@@ -77,9 +77,10 @@ _PEER = {"steps": 2000, "optimizer.milestones": (1500,), "optimizer.learning_rat
 RECIPES = {
     "best": Recipe(),
     "start alone": Recipe({"steps": 1}),
-    "random picks": Recipe(model=PicksByScore, attributes={"score": noise_of}),
-    "top-norm picks": Recipe(model=PicksByScore, attributes={"score": norm_of}),
-    "K 1": Recipe({"model.coreset_size": 1}),
+    # These three have no use for gamma.
+    "random picks": Recipe(_PAPER, model=PicksByScore, attributes={"score": noise_of}),
+    "top-norm picks": Recipe(_PAPER, model=PicksByScore, attributes={"score": norm_of}),
+    "K 1": Recipe(_PAPER | {"model.coreset_size": 1}),
     "gamma .35": Recipe(_PAPER),
     ".35, no quality": Recipe(_PAPER, start=Start(sharpness=0.0)),
     ".35, no likeness": Recipe(_PAPER, start=Start(likeness=0.0)),
@@ -269,8 +270,9 @@ def mean_of(figures: list[Figure]) -> Figure:
 def show(found: dict[str, dict[str, Figure]], rivals: list[str], protocols: list[list[Templates]]) -> None:
     """A table a protocol: {method: {protocol: figure}}."""
     for place, one in enumerate(protocols[0]):
-        pairs = sum(int(split[place].pairs.same.sum()) for split in protocols)
-        people = sum(len(np.unique(split[place].subjects)) for split in protocols)
+        splits = {id(split): split for split in protocols}.values()  # seeds have the same
+        pairs = sum(int(split[place].pairs.same.sum()) for split in splits)
+        people = sum(len(np.unique(split[place].subjects)) for split in splits)
         table = Table(title=f"{one.name}: {pairs:,} genuine pairs of {people:,} people", title_justify="left")
         table.add_column("")
         for far in FARS:
