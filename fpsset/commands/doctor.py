@@ -70,19 +70,13 @@ def _check(places, weights: str, images: str, sizes: dict[str, int]) -> None:
     for name, value in sizes.items():
         if value < 1:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
-    if sizes["dim"] % _heads():
-        raise InputError(f"--dim is {sizes['dim']}; it must be a multiple of the model's {_heads()} heads")
+    if sizes["dim"] % 2:
+        raise InputError(f"--dim is {sizes['dim']}; it must be even")
     if bool(weights) != bool(images):
         raise InputError("--weights and --images go together: the colour order is checked on images")
     for place in places:
         if not place.is_dir():
             raise InputError(f"{place}: no such folder; --data names one to look for data in")
-
-
-def _heads() -> int:
-    from fpsset.config import base_config
-
-    return base_config().model.num_heads
 
 
 def _versions() -> dict:
@@ -119,7 +113,7 @@ def _devices() -> list[dict]:
 def _memory(sizes: dict[str, int]) -> dict:
     from fpsset.commands.footprint import Sizes, footprints
 
-    needs = footprints(Sizes(num_heads=_heads(), **sizes))
+    needs = footprints(Sizes(**sizes))
     return {"sizes": sizes} | {name: f._asdict() | {"total": f.total} for name, f in needs.items()}
 
 

@@ -20,13 +20,12 @@ from fpsset.training.step import geometric, make_train_step
 class Sizes(NamedTuple):
     """Of the programs whose memory is asked for."""
 
-    dim: int  # D, a multiple of `num_heads`
+    dim: int  # D, even
     people: int  # classes of the head
     batch_size: int  # templates a training step
     set_size: int  # faces a template
     faces: int  # padded faces aggregated at once
     coreset_size: int
-    num_heads: int
 
 
 class Footprint(NamedTuple):
@@ -43,7 +42,7 @@ class Footprint(NamedTuple):
 
 
 def footprints(sizes: Sizes) -> dict[str, Footprint]:
-    """Compiles a training step and an aggregation for the default device; runs neither.
+    """Compiles a training step and an aggregation of the default recipe for the default device; runs neither.
 
     Args:
       sizes: of both.
@@ -52,12 +51,12 @@ def footprints(sizes: Sizes) -> dict[str, Footprint]:
       {'training': ..., 'aggregation': ...}.
     """
     config = base_config()
-    model = FaceCoresetNet(sizes.coreset_size, sizes.num_heads)
+    model = FaceCoresetNet(sizes.coreset_size, config.model.num_heads, quality=config.model.quality)
     head = HEADS["adaface"](num_classes=sizes.people)
-    optimizer, root = make_optimizer(config.optimizer), jax.random.key(0)
+    optimizer, root = make_optimizer(config.optimizer, config.head.trained), jax.random.key(0)
     state = jax.eval_shape(lambda: init_state(model, head, optimizer, root, sizes.dim))
     constant = geometric(1.0, 1.0, 1)
-    step = make_train_step(model, head, optimizer, root, constant, constant)
+    step = make_train_step(model, head, optimizer, root, constant, constant, head_trained=config.head.trained)
     labels = jax.ShapeDtypeStruct((sizes.batch_size,), jnp.int32)
     batch = TrainingBatch(_sets(sizes.batch_size, sizes), labels)
     variables = {"params": state.params["aggregator"]}
