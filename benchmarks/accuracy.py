@@ -249,7 +249,7 @@ def pooled(models: dict[str, nn.Module], one: Templates) -> dict[str, np.ndarray
     return {name: out.vectors for name, out in describe(models, {}, one.sets).items()}
 
 
-def best_settings(fits: list[list[Templates]]) -> dict[str, tuple[str, nn.Module]]:
+def best_settings(fits: list[list[Templates]]) -> dict[str, nn.Module]:
     """Each pooling's setting with the highest sum of TARs on the people trained on."""
     chosen = {}
     for kind, settings in poolings().items():

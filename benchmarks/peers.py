@@ -24,10 +24,8 @@ class NormPower:
 
     def __call__(self, face_set: FaceSet) -> jax.Array:
         """Coefficients [*B, N]."""
-        weights = zero_padding(face_set.norms, face_set.mask) ** self.power
-        if not self.media:
-            return zero_padding(weights, face_set.mask)
-        return media_mean(face_set.replace(norms=weights))
+        weights = zero_padding(face_set.norms**self.power, face_set.mask)
+        return media_mean(face_set.replace(norms=weights)) if self.media else weights
 
 
 @dataclasses.dataclass(frozen=True)

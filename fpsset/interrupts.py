@@ -44,9 +44,10 @@ def stops_as_interrupts() -> Iterator[None]:
     one; such an interrupt is raised again a moment later.
     """
     sigterm, drop, later = signal.signal(signal.SIGTERM, signal.default_int_handler), sys.unraisablehook, []
+    done = False
 
     def dropped(unraisable):
-        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        if done or not issubclass(unraisable.exc_type, KeyboardInterrupt):
             drop(unraisable)
             return
         to_main = threading.main_thread().ident, signal.SIGINT
@@ -57,7 +58,9 @@ def stops_as_interrupts() -> Iterator[None]:
     try:
         yield
     finally:
+        done = True
         for timer in later:
             timer.cancel()
-        sys.unraisablehook = drop
+        if sys.unraisablehook is dropped:  # else one that was set inside stays, and calls this one
+            sys.unraisablehook = drop
         signal.signal(signal.SIGTERM, sigterm)

@@ -35,14 +35,34 @@ def test_a_stop_that_python_drops_is_asked_for_again(number, capfd):
     assert sys.unraisablehook is hook
 
 
+def test_a_hook_that_is_set_inside_stays():
+    """As that against late ends of checkpoints, which has work to do when the command is over."""
+    before, seen, passed_on = sys.unraisablehook, [], []
+    sys.unraisablehook = lambda error: passed_on.append(error.exc_type)
+
+    def command():
+        inner = sys.unraisablehook
+        sys.unraisablehook = lambda error: (seen.append(error.exc_type), inner(error))
+
+    try:
+        assert exit_code(command) == 0
+        gc.callbacks.append(interrupting)
+        gc.collect()
+        assert seen == passed_on == [KeyboardInterrupt]  # not asked for again: nothing is left to stop
+        time.sleep(0.05)
+    finally:
+        sys.unraisablehook = before
+
+
+def interrupting(phase, info):
+    gc.callbacks.remove(interrupting)
+    raise KeyboardInterrupt
+
+
 def test_a_command_that_ends_before_is_done():
     def command():
-        gc.callbacks.append(collecting)
+        gc.callbacks.append(interrupting)
         gc.collect()
-
-    def collecting(phase, info):
-        gc.callbacks.remove(collecting)
-        raise KeyboardInterrupt
 
     assert exit_code(command) == 0
     time.sleep(0.05)  # nothing comes after it

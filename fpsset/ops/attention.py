@@ -104,7 +104,7 @@ def set_attention(
     queries: jax.Array,
     memory: tuple[jax.Array, ...],
     mask: jax.Array,
-    keys_values: Callable[..., "Block"],
+    keys_values: Callable[..., Block],
     params: AttentionParams,
     dropout: Dropout | None = None,
     block_size: int | None = None,
@@ -190,7 +190,7 @@ def attention_weights(
     queries: jax.Array,
     memory: tuple[jax.Array, ...],
     mask: jax.Array,
-    keys_values: Callable[..., "Block"],
+    keys_values: Callable[..., Block],
     params: AttentionParams,
 ) -> jax.Array:
     """The weights that `set_attention` sums values by, for looking at them.
@@ -232,7 +232,7 @@ def pool(
     absorbed: jax.Array,
     memory: tuple[jax.Array, ...],
     mask: jax.Array,
-    keys_values: Callable[..., "Block"],
+    keys_values: Callable[..., Block],
     dropout: Dropout | None = None,
     block_size: int | None = None,
 ) -> Pooled:
