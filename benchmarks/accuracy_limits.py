@@ -14,7 +14,8 @@ import pathlib
 
 import jax
 import numpy as np
-from accuracy import FARS, Templates, degraded_rows, figure, study
+from accuracy import FARS, figure
+from accuracy_protocols import Templates, degraded_rows, study
 from matplotlib.figure import Figure as Canvas
 from peers import NormPower
 from timing import show

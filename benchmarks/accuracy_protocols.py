@@ -1,0 +1,104 @@
+"""What recipes are compared on: templates of people held out of a training file."""
+
+import dataclasses
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from fpsset.data.feature_table import FeatureTable, templates
+from fpsset.evaluation.intervals import SubjectDraws
+from fpsset.evaluation.verification import Pairs, all_pairs
+from fpsset.evaluation.verification_draws import VerificationDraws
+from fpsset.face_set import RaggedSets
+
+MOST = 6  # templates of one person in a protocol of clips
+MANY = 6  # media of a person with many
+
+
+class Templates(NamedTuple):
+    """A protocol."""
+
+    name: str
+    subjects: np.ndarray
+    sets: RaggedSets
+    rows: np.ndarray | None  # [M] of the file, of each face of the sets, where `paths` tells
+    pairs: Pairs
+    draws: VerificationDraws
+
+
+def protocol(table: FeatureTable, name: str, resamples: int) -> Templates:
+    """All pairs of a table's templates."""
+    _, subjects, sets = templates(table)
+    pairs = all_pairs(subjects)
+    return Templates(
+        name, subjects, sets, table.paths, pairs, VerificationDraws(pairs, SubjectDraws(subjects, resamples))
+    )
+
+
+def clips(table: FeatureTable, rng: np.random.Generator) -> FeatureTable:
+    """A template of each seed with several frames, at most MOST of a person."""
+    seeds, first, count = np.unique(table.seed, return_index=True, return_counts=True)
+    several = rng.permutation(np.flatnonzero(count > 1))
+    person = table.subject[first[several]]
+    order = np.argsort(person, kind="stable")
+    place = np.arange(len(order)) - np.searchsorted(person[order], person[order])
+    chosen = seeds[several[order][place < MOST]]
+    kept = table.take(np.isin(table.seed, chosen))
+    return dataclasses.replace(kept, template=kept.seed)
+
+
+def crowded(table: FeatureTable, rng: np.random.Generator) -> FeatureTable:
+    """Two templates of a person: up to three media each, and one more a dozen times over."""
+    rows, embeddings, norms, template = [], [], [], []
+    for subject in np.unique(table.subject):
+        mine = np.flatnonzero(table.subject == subject)
+        seeds, count = np.unique(table.seed[mine], return_counts=True)
+        several = rng.permutation(seeds[count > 1])[:2]
+        rest = rng.permutation(np.setdiff1d(seeds, several))
+        if len(several) < 2 or len(rest) < 2:
+            continue
+        for half in range(2):
+            few = mine[np.isin(table.seed[mine], rest[half::2][:3])]
+            frames = mine[table.seed[mine] == several[half]]
+            share = rng.dirichlet([0.3] + [1.0] * (len(frames) - 1), 12)
+            mixed = share @ (table.embeddings[frames] * table.norms[frames, None])
+            mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
+            mixed += 0.25 * rng.standard_normal(mixed.shape) / mixed.shape[1] ** 0.5
+            mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
+            rows += [few, np.full(12, frames[0])]
+            embeddings += [table.embeddings[few], mixed.astype(np.float32)]
+            norms += [table.norms[few], (share @ table.norms[frames]).astype(np.float32)]
+            template += [2 * subject + half] * (len(few) + 12)
+    if not rows:
+        return table.take(np.zeros(0, np.int64))
+    kept = table.take(np.concatenate(rows))
+    return dataclasses.replace(
+        kept,
+        embeddings=np.concatenate(embeddings),
+        norms=np.concatenate(norms),
+        template=np.array(template, np.int64),
+    )
+
+
+def degraded_rows(path: pathlib.Path) -> set[int]:
+    """Rows of a feature file that its column `degraded` names; none without the column."""
+    with np.load(path) as columns:
+        return set(np.flatnonzero(columns["degraded"]).tolist()) if "degraded" in columns else set()
+
+
+def study(held: FeatureTable, degraded: set[int], resamples: int) -> list[Templates]:
+    """The protocols of held-out people; rows of `degraded` are told by `paths`."""
+    rng = np.random.default_rng(0)
+    of_clips = clips(held, rng)
+    made = {"sets": dataclasses.replace(held, template=None), "clips": of_clips}
+    poor = held
+    if degraded:
+        rows = np.array(sorted(degraded), np.int64)
+        made["poor"] = of_clips.take(np.isin(of_clips.paths, rows))
+        poor = held.take(np.isin(held.paths, rows))
+    people, count = np.unique(held.subject[np.unique(held.media, return_index=True)[1]], return_counts=True)
+    large = poor.take(np.isin(poor.subject, people[count >= MANY]))
+    made["large"] = dataclasses.replace(large, template=None)
+    made["crowded"] = crowded(poor, rng)
+    return [protocol(part, name, resamples) for name, part in made.items() if len(set(part.subject)) > 1]
