@@ -13,7 +13,8 @@ second trains on all people of the file, with three seeds, and reports on files.
 
 Figures are means over splits or seeds. Poolings have the settings that do best on a quarter of the people
 trained on; the rival is the one of them that does best on the very protocol. Intervals, 95%, are of the
-difference to it, on the same draws of the subjects. A run that was stopped goes on by the same command.
+difference to it, or to a recipe with --rival, on the same draws of the subjects. A run that was stopped goes
+on by the same command.
 """
 
 import argparse
@@ -22,11 +23,13 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from accuracy_protocols import Templates, degraded_rows, protocol, study
+from degradation import degraded_in_features
 from flax import linen as nn
 from ml_collections import ConfigDict
-from peers import CafaceLike, Nan, PicksByScore, noise_of, norm_of, poolings
+from peers import CafaceLike, GrowingCoreset, Nan, PicksByScore, noise_of, norm_of, poolings
 from rich.console import Console
 from rich.table import Table
 
@@ -42,6 +45,7 @@ from fpsset.parallel.mesh import data_mesh
 from fpsset.progress import StepProgress
 from fpsset.training.faces import faces_of_table
 from fpsset.training.loop import train
+from fpsset.training.set_model import make_set_model
 from fpsset.training.start import Start
 from fpsset.training.trained import read_params
 
@@ -58,6 +62,10 @@ class Recipe:
       base: makes that.
       start: of the pooling to start from.
       model: in place of FaceCoresetNet; its attributes of the same names are set by the configuration.
+      attributes: of the model beside those.
+      standardised: bring the norms to a mean of 20 and a deviation of 5, AdaFace's; else to the mean alone.
+      degraded: degrade faces in training, in feature space.
+      runs: from the one start, whose weights are averaged.
     """
 
     fields: dict = dataclasses.field(default_factory=dict)
@@ -65,27 +73,48 @@ class Recipe:
     start: Start = _START
     model: type[nn.Module] = FaceCoresetNet
     attributes: dict = dataclasses.field(default_factory=dict)
+    standardised: bool = False
+    degraded: bool = False
+    runs: int = 1
 
 
-# Parts are left out at the exponent of the norm that the paper's training arrives at.
-_PAPER = {"model.gamma": 0.35}
 # With 4,000 people the published rate and length leave a peer near its start.
 _PEER = {"steps": 2000, "optimizer.milestones": (1500,), "optimizer.learning_rate": 1e-3}
+# Training moves little from the start, so that parts of it are left out of the start alone.
+_START_ALONE = {"steps": 1}
+
+
+def _picks(count: int) -> dict:
+    return _START_ALONE | {"model.coreset_size": count}
+
+
 RECIPES = {
     "best": Recipe(),
-    "start alone": Recipe({"steps": 1}),
-    # These three have no use for gamma.
-    "random picks": Recipe(_PAPER, model=PicksByScore, attributes={"score": noise_of}),
-    "top-norm picks": Recipe(_PAPER, model=PicksByScore, attributes={"score": norm_of}),
-    "K 1": Recipe(_PAPER | {"model.coreset_size": 1}),
-    "gamma .35": Recipe(_PAPER),
-    ".35, no quality": Recipe(_PAPER, start=Start(sharpness=0.0)),
-    ".35, no likeness": Recipe(_PAPER, start=Start(likeness=0.0)),
-    ".35, no whitening": Recipe(_PAPER, start=Start(shrinkage=1.0)),
-    ".35, random start": Recipe(_PAPER | {"model.start": "random", "optimizer.learning_rate": 1e-4}),
-    ".35, classes trained": Recipe(_PAPER | {"head.trained": True}),
-    ".35, margin .8": Recipe(_PAPER | {"head.margin": 0.8}),
-    ".35, scores x 30": Recipe(_PAPER | {"model.score_scale": (1.0, 30.0)}),
+    "random picks": Recipe(model=PicksByScore, attributes={"score": noise_of}),
+    "top-norm picks": Recipe(model=PicksByScore, attributes={"score": norm_of}),
+    "random start": Recipe({"model.start": "random", "optimizer.learning_rate": 1e-4}),
+    "classes trained": Recipe({"head.trained": True}),
+    "margin .8": Recipe({"head.margin": 0.8}),
+    "scores x 30": Recipe({"model.score_scale": (1.0, 30.0)}),
+    "gamma faster": Recipe({"optimizer.gamma_learning_rate": 1e-2}),
+    "rate 3e-4": Recipe({"optimizer.learning_rate": 3e-4}),
+    "4,000 steps": Recipe({"steps": 4000}),
+    "weights averaged": Recipe(runs=3),
+    "faces degraded": Recipe(degraded=True),
+    "norms standard": Recipe(standardised=True),
+    "start alone": Recipe(_START_ALONE),
+    "start, media not told": Recipe(_START_ALONE | {"model.by_media": False}),
+    "start, no quality": Recipe(_START_ALONE, start=Start(sharpness=0.0)),
+    "start, no likeness": Recipe(_START_ALONE, start=Start(likeness=0.0)),
+    "start, no whitening": Recipe(_START_ALONE, start=Start(shrinkage=1.0)),
+    "start, whole set x 1": Recipe(_START_ALONE, start=Start(seen=1.0)),
+    "start, gamma .35": Recipe(_START_ALONE | {"model.gamma": 0.35}),
+    "start, K 1": Recipe(_picks(1)),
+    "start, K 2": Recipe(_picks(2)),
+    "start, K 5": Recipe(_picks(5)),
+    "start, K 8": Recipe(_picks(8)),
+    "start, K 16": Recipe(_picks(16)),
+    "start, K sqrt N": Recipe(_picks(16), model=GrowingCoreset),
     "NAN": Recipe(_PEER, published_config, model=Nan),
     "CAFace-like": Recipe(_PEER, published_config, model=CafaceLike),
     "faithful": Recipe(base=published_config),
@@ -96,41 +125,61 @@ def make_model(recipe: Recipe, config) -> nn.Module:
     """The set model of a recipe."""
     if not issubclass(recipe.model, FaceCoresetNet):
         return recipe.model()
-    model = config.model
-    return recipe.model(
-        model.coreset_size,
-        model.num_heads,
-        model.dropout_rate,
-        model.gamma,
-        model.quality,
-        **recipe.attributes,
-    )
+    return make_set_model(config.model, recipe.model, **recipe.attributes)
 
 
-def descriptors(name: str, fit: FeatureTable, protocols: list[Templates], folder: pathlib.Path, seed: int):
+def standard(norms: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Norms by the mean and the deviation of others: [M] float32, at least a twentieth of the mean."""
+    return np.maximum(20 + 5 * (norms - of.mean()) / of.std(), 1).astype(np.float32)
+
+
+def make_config(recipe: Recipe, fit: FeatureTable, seed: int) -> ConfigDict:
+    """The configuration of a recipe."""
+    config = recipe.base()
+    config.data.train = config.data.eval = fit.name
+    config.seed = seed
+    for field, value in recipe.fields.items():
+        part = config
+        for key in field.split(".")[:-1]:
+            part = part[key]
+        part[field.split(".")[-1]] = value
+    config.eval_every = min(config.steps, 500)
+    check_config(config)
+    return config
+
+
+def descriptors(
+    recipe: Recipe,
+    fit: FeatureTable,
+    degraded: set[int],
+    protocols: list[Templates],
+    folder: pathlib.Path,
+    seed: int,
+) -> dict[str, np.ndarray]:
     """Trains a recipe unless its descriptors are there: {protocol: [T, D]}."""
     kept = folder / "descriptors.npz"
     there = set(np.load(kept).files) if kept.exists() else set()
     if there != {one.name for one in protocols}:
-        recipe = RECIPES[name]
-        config = recipe.base()
-        config.data.train = config.data.eval = fit.name
-        config.seed = seed
-        for field, value in recipe.fields.items():
-            part = config
-            for key in field.split(".")[:-1]:
-                part = part[key]
-            part[field.split(".")[-1]] = value
-        config.eval_every = min(config.steps, 500)
-        check_config(config)
-        faces, model = faces_of_table(config, fit, data_mesh()), make_model(recipe, config)
-        folder.mkdir(parents=True, exist_ok=True)
-        train(config, folder, faces, model, recipe.start)
-        variables = {name: {"params": read_params(folder)[0]}}
+        norms = standard(fit.norms, fit.norms) if recipe.standardised else fit.norms
+        seen = dataclasses.replace(fit, norms=norms)
+        runs = []
+        for run in range(recipe.runs):
+            config = make_config(recipe, fit, seed + 100 * run)
+            faces, model = faces_of_table(config, seen, data_mesh()), make_model(recipe, config)
+            if recipe.degraded:
+                faces = degraded_in_features(faces, seen, degraded, config.seed)
+            place = folder / str(run) if recipe.runs > 1 else folder
+            place.mkdir(parents=True, exist_ok=True)
+            train(config, place, faces, model, recipe.start)
+            runs.append(read_params(place)[0])
+        params = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *runs)
         found = {}
         for one in protocols:
-            sets = one.sets._replace(norms=one.sets.norms * np.float32(faces.norm_scale))
-            found[one.name] = describe({name: model}, variables, sets)[name].vectors
+            sets = one.sets
+            if recipe.standardised:
+                sets = sets._replace(norms=standard(sets.norms, fit.norms))
+            sets = sets._replace(norms=sets.norms * np.float32(faces.norm_scale))
+            found[one.name] = describe({"model": model}, {"model": {"params": params}}, sets)["model"].vectors
         with kept.with_suffix(".part").open("wb") as file:
             np.savez(file, **found)
         kept.with_suffix(".part").replace(kept)
@@ -176,8 +225,10 @@ def mean_of(figures: list[Figure]) -> Figure:
     return Figure(*(np.mean(parts, axis=0) for parts in zip(*figures, strict=True)))
 
 
-def show(found: dict[str, dict[str, Figure]], rivals: list[str], protocols: list[list[Templates]]) -> None:
-    """A table a protocol: {method: {protocol: figure}}."""
+def show(
+    found: dict[str, dict[str, Figure]], plain: list[str], protocols: list[list[Templates]], rivals: list[str]
+) -> None:
+    """A table a protocol: {method: {protocol: figure}}; each is compared with the best of the rivals."""
     for place, one in enumerate(protocols[0]):
         splits = {id(split): split for split in protocols}.values()  # seeds have the same
         pairs = sum(int(split[place].pairs.same.sum()) for split in splits)
@@ -199,7 +250,7 @@ def show(found: dict[str, dict[str, Figure]], rivals: list[str], protocols: list
                 low, high = interval(mine.draws[f] - other.draws[f])
                 rival = "the rival" if name == best[f] else ""
                 cells.append(rival or f"{mine.tar[f] - other.tar[f]:+.4f} ({low:+.4f}, {high:+.4f})")
-            table.add_row(name, *cells, end_section=name == rivals[-1])
+            table.add_row(name, *cells, end_section=name == plain[-1])
         Console(width=120).print(table)
 
 
@@ -212,6 +263,7 @@ def main() -> None:
     parser.add_argument("--workdir", required=True, type=pathlib.Path)
     parser.add_argument("--evaluate", nargs="+", type=pathlib.Path, default=[])
     parser.add_argument("--only", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--rival", choices=list(RECIPES), help="of --only, in place of the best pooling")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--resamples", type=int, default=500)
     arguments = parser.parse_args()
@@ -251,13 +303,13 @@ def main() -> None:
             StepProgress.say(f"{name}, {repeat + 1} of {arguments.repeats}")
             plain_name = "".join(letter if letter.isalnum() else "_" for letter in name)
             folder = arguments.workdir / kind / plain_name / str(repeat)
-            vectors = descriptors(name, fit, made, folder, repeat)
+            vectors = descriptors(RECIPES[name], fit, degraded, made, folder, repeat)
             repeats.append([figure(vectors[one.name], one) for one in made])
         found[name] = {
             one.name: mean_of([figures[place] for figures in repeats])
             for place, one in enumerate(protocols[0])
         }
-    show(found, list(plain), protocols)
+    show(found, list(plain), protocols, [arguments.rival] if arguments.rival else list(plain))
 
 
 if __name__ == "__main__":

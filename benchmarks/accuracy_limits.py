@@ -27,8 +27,8 @@ from fpsset.descriptors import describe
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import operating_points
 from fpsset.face_set import FaceSet
-from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.pooling import Pooling
+from fpsset.training.set_model import make_set_model
 from fpsset.training.start import Start, neighbourhood, starting_params
 
 SHARES = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -41,7 +41,7 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#7f7f7f"
 def start_vectors(fit: FeatureTable, protocols: list[Templates]) -> list[np.ndarray]:
     """Descriptors by the pooling made of some people."""
     fields = base_config().model
-    net = FaceCoresetNet(fields.coreset_size, fields.num_heads, gamma_init=fields.gamma, quality=True)
+    net = make_set_model(fields)
     one = FaceSet(np.ones((1, 1, fit.dim)), np.ones((1, 1)), np.ones((1, 1), bool))
     params = starting_params(jax.jit(net.init)(jax.random.key(0), one)["params"], fit, Start())
     variables = {"start": {"params": params}}

@@ -94,6 +94,23 @@ class PicksByScore(FaceCoresetNet):
         return self.pick_coreset(face_set, gamma, None)
 
 
+class GrowingCoreset(FaceCoresetNet):
+    """FaceCoresetNet that picks more faces of larger sets: sqrt(N), and K at the most."""
+
+    def pick_coreset(self, face_set, gamma, axis_name) -> Coreset:
+        """Picks for inference."""
+        return self._fewer(super().pick_coreset(face_set, gamma, axis_name), face_set)
+
+    def draw_coreset(self, face_set, *args) -> Coreset:
+        """Picks for training."""
+        return self._fewer(super().draw_coreset(face_set, *args), face_set)
+
+    def _fewer(self, coreset: Coreset, face_set: FaceSet) -> Coreset:
+        wanted = jnp.ceil(jnp.sqrt(face_set.mask.sum(-1, keepdims=True)))
+        valid = coreset.mask & (jnp.arange(self.coreset_size) < wanted)
+        return Coreset(jnp.where(valid, coreset.indices, -1), valid, zero_padding(coreset.features, valid))
+
+
 class _Peer(nn.Module):
     dtype: jnp.dtype = jnp.float32  # the loop asks for float32, which they are
 

@@ -38,7 +38,9 @@ class Aggregator:
 
     def __init__(self, params: dict, card: AggregatorCard, name: str = "model"):
         """Of the parameters of a `FaceCoresetNet`; `fpsset.load` makes one from a checkpoint."""
-        self.model = FaceCoresetNet(card.coreset_size, card.num_heads, quality=card.quality)
+        self.model = FaceCoresetNet(
+            card.coreset_size, card.num_heads, quality=card.quality, by_media=card.by_media
+        )
         self.variables = {"params": params}
         self.dim, self.norm_scale, self.backbone = card.dim, card.norm_scale, card.backbone
         self.train_fingerprint, self.name = card.train_fingerprint, name
@@ -49,7 +51,12 @@ class Aggregator:
         return digest([self.variables, self.model.coreset_size, self.norm_scale])
 
     def aggregate(
-        self, embeddings: np.ndarray, norms: np.ndarray, set_ids: np.ndarray, return_coreset: bool = False
+        self,
+        embeddings: np.ndarray,
+        norms: np.ndarray,
+        set_ids: np.ndarray,
+        return_coreset: bool = False,
+        media: np.ndarray | None = None,
     ):
         """One descriptor for each unique set id, ids sorted as by `np.unique`.
 
@@ -60,6 +67,8 @@ class Aggregator:
           norms: [M], >= 0, as the backbone gave them.
           set_ids: [M] integers or strings, the set of each row.
           return_coreset: also return which rows were chosen.
+          media: optional [M] integers or strings, the still or video that each face comes from. By the
+            default recipe the frames of one video then weigh as one face; without, each weighs by itself.
 
         Returns:
           (descriptors [S, D] float32 unit, norms [S] float32), and with `return_coreset` a third
@@ -73,7 +82,7 @@ class Aggregator:
         embeddings, norms = self._checked(embeddings, norms)
         if set_ids.shape != norms.shape:
             raise InputError(f"set_ids must be [{len(norms)}], one a row; they are {list(set_ids.shape)}")
-        _, sets = group_rows(embeddings, norms, set_ids)
+        _, sets = group_rows(embeddings, norms, set_ids, _checked_media(media, len(norms)))
         models, variables = {"fpsset": self.model}, {"fpsset": self.variables}
         out = describe(models, variables, self.scaled(sets), split_from=_SPLIT_FROM)["fpsset"]
         if return_coreset:
@@ -116,15 +125,14 @@ class Aggregator:
         Args:
           embeddings: [N, D] float, N >= 1; brought to unit length.
           norms: [N], >= 0, as the backbone gave them.
-          media: optional [N] int, which medium each face comes from.
+          media: optional [N], as of `aggregate`.
           leave_one_out: also run the model without each face, which costs N sets of N faces.
 
         Raises:
           InputError: as of `aggregate`.
         """
         embeddings, norms = self._checked(embeddings, norms)
-        if media is not None and np.shape(media) != norms.shape:
-            raise InputError(f"media must be [{len(norms)}], one a row; they are {list(np.shape(media))}")
+        _checked_media(media, len(norms))
         return explain(self.model, self.variables, embeddings, norms, media, self.norm_scale, leave_one_out)
 
     def _checked(self, embeddings: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,6 +163,15 @@ class Aggregator:
           InputError: the file is missing or malformed, or another model's.
         """
         return read_gallery(path, self.digest)
+
+
+def _checked_media(media: np.ndarray | None, rows: int) -> np.ndarray | None:
+    if media is None:
+        return None
+    media = np.asarray(media)
+    if media.shape != (rows,):
+        raise InputError(f"media must be [{rows}], one a row; they are {list(media.shape)}")
+    return np.unique(media, return_inverse=True)[1]
 
 
 class PlainAggregator(Aggregator):

@@ -38,6 +38,7 @@ def base_config() -> ConfigDict:
     config.model.dropout_rate = 0.1
     config.model.gamma = 2.0  # where the learned exponent of the norm in the metric starts
     config.model.quality = True  # weigh faces and picks by a learned quality
+    config.model.by_media = True  # a medium's faces weigh as one in the attention, where media are told
     config.model.start = "faces"  # a pooling that works, made of the training faces; or 'random'
     config.model.dtype = "float32"  # or 'bfloat16', of matrix products in training; the state is float32
     # Start and end of a geometric schedule over the run: what the scores are multiplied by before
@@ -108,6 +109,7 @@ def published_config() -> ConfigDict:
     config.model.num_heads = 8
     config.model.gamma = 0.01
     config.model.quality = False
+    config.model.by_media = False
     config.model.start = "random"
     config.head.margin = 0.8
     config.head.start = "random"

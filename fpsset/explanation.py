@@ -38,7 +38,7 @@ class Explanation:
       agreement: [N] float32, cosine of each face to the norm-weighted mean of all others; NaN for N = 1.
       change: [N] float32, 1 - cosine of the descriptors with and without each face; NaN for N = 1. None
         where it was not asked for.
-      media: [N] int, the medium of each face; None where not known.
+      media: [N] the medium of each face, as given; None where not known.
     """
 
     descriptor: np.ndarray
@@ -93,7 +93,7 @@ def explain(
       variables: of the model; their 'gamma' is the metric's.
       embeddings: [N, D] float32 unit rows, N >= 1.
       norms: [N] float32, >= 0, as the backbone gave them.
-      media: optional [N] int.
+      media: optional [N] integers or strings.
       norm_scale: factor of norms before the model sees them.
       leave_one_out: also run the model without each face.
     """
@@ -104,12 +104,14 @@ def explain(
     leave_one_out_masks = whole & ~np.eye(slots, dtype=bool)[: count if leave_one_out and count > 1 else 0]
     masks = np.concatenate([whole[None], leave_one_out_masks])
     at_once = min(bucket_size(len(masks)) if len(masks) > 1 else 1, max(1, _FACES_AT_ONCE // slots))
-    run = _runner(model)
+    same = np.zeros(slots, np.int32) if media is None else np.unique(media, return_inverse=True)[1]
+    same = np.pad(same.astype(np.int32), (0, slots - len(same)))
+    run = _runner(model, media is not None)
     descriptors = []
     for start in range(0, len(masks), at_once):
         batch = masks[start : start + at_once]
         spare = np.zeros((at_once - len(batch), slots), bool)
-        out = jax.device_get(run(variables, *padded, np.concatenate([batch, spare])))
+        out = jax.device_get(run(variables, *padded, same, np.concatenate([batch, spare])))
         descriptors.append(out[0][: len(batch)])
         if start == 0:
             norm, picks, by_pick = (value[0] for value in out[1:])
@@ -146,14 +148,19 @@ def explain(
 
 
 @functools.lru_cache(maxsize=16)
-def _runner(model: nn.Module):
+def _runner(model: nn.Module, by_media: bool):
     """Jitted: one set under B masks -> descriptors [B, D], norms [B], picks [B, K], attention [B, K, N]."""
 
-    def run(variables, embeddings, norms, masks):
+    @jax.vmap
+    def frames(mask, media):
+        return jnp.zeros(mask.shape, jnp.float32).at[media].add(mask)[media]
+
+    def run(variables, embeddings, norms, media, masks):
         def tile(array):
             return jnp.broadcast_to(array[None], (len(masks), *array.shape))
 
-        sets = FaceSet(tile(embeddings), tile(norms), masks)
+        known = frames(masks, tile(media)) if by_media else None
+        sets = FaceSet(tile(embeddings), tile(norms), masks, known)
         out, kept = model.apply(variables, sets, mutable=["intermediates"])
         (weights,) = kept["intermediates"]["attention"]
         return out.descriptor, out.norm, out.coreset_indices, jnp.mean(weights, axis=-3)

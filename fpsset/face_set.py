@@ -18,8 +18,8 @@ class FaceSet:
       embeddings: [*B, N, D] unit rows, float32, bfloat16 or float16.
       norms: [*B, N] lengths of the embeddings before normalisation, >= 0: the quality signal.
       mask: [*B, N] bool, True where a slot holds a face. Padded slots may hold anything.
-      media: optional [*B, N] int32, which medium (still or video) of the set a face comes from,
-        in [0, N). Only pooling by media reads it.
+      frames: optional [*B, N] float32 >= 1, how many faces of the set are of the same medium, still or video,
+        as this one; not known when None. Pooling by media and FaceCoresetNet with `by_media` read it.
       counts: optional [*B, N] float32 >= 0, how many faces alike a slot stands for in the set attention
         of FaceCoresetNet, which alone reads it; 1 each when None.
     """
@@ -27,7 +27,7 @@ class FaceSet:
     embeddings: jax.Array
     norms: jax.Array
     mask: jax.Array
-    media: jax.Array | None = None
+    frames: jax.Array | None = None
     counts: jax.Array | None = None
 
 
@@ -43,7 +43,7 @@ def pad_sets(
       embeddings_list: B arrays [N_b, D], unit rows; sets may be empty, but not all of them.
       norms_list: B arrays [N_b].
       size: slots per set; the largest set's size when None.
-      media_list: B integer arrays [N_b] of media ids (any integers; they are renumbered per set).
+      media_list: B integer arrays [N_b] of media ids, any integers.
 
     Returns:
       FaceSet of NumPy arrays: float32 embeddings [B, size, D], norms [B, size], mask [B, size].
@@ -104,10 +104,8 @@ class RaggedSets(NamedTuple):
         embeddings = np.asarray(self.embeddings[rows], np.float32)
         embeddings[~mask] = 0
         norms = np.where(mask, self.norms[rows], 0).astype(np.float32)
-        media = None
-        if self.media is not None:
-            media = _renumber(np.where(mask, self.media[rows], np.iinfo(np.int64).max))
-        return FaceSet(embeddings, norms, mask, media)
+        frames = None if self.media is None else frames_of(self.media[rows], mask)
+        return FaceSet(embeddings, norms, mask, frames)
 
 
 def group_rows(
@@ -197,12 +195,17 @@ def bucketed(sets: RaggedSets, faces_per_batch: int = 16384) -> Iterator[tuple[n
             yield which, sets.pad(which, bucket.count, bucket.size)
 
 
-def _renumber(media: np.ndarray) -> np.ndarray:
-    """Media ids [B, N] -> per-row ranks in [0, N), int32."""
-    order = np.argsort(media, axis=1, kind="stable")
-    ordered = np.take_along_axis(media, order, axis=1)
-    rank = np.zeros(media.shape, np.int32)
-    rank[:, 1:] = np.cumsum(ordered[:, 1:] != ordered[:, :-1], axis=1)
-    result = np.empty_like(rank)
-    np.put_along_axis(result, order, rank, axis=1)
-    return result
+def frames_of(media: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """How many real slots of its set have the same medium as each: [B, N] ids, [B, N] bool -> [B, N] float32.
+
+    1 on padding.
+    """
+    sets = np.broadcast_to(np.arange(len(mask))[:, None], mask.shape)[mask]
+    order = np.lexsort((media[mask], sets))
+    pairs = np.stack([sets, media[mask]])[:, order]
+    new = np.flatnonzero((pairs[:, 1:] != pairs[:, :-1]).any(axis=0)) + 1
+    lengths = np.diff(np.concatenate([[0], new, [len(order)]]))
+    frames, counted = np.ones(mask.shape, np.float32), np.empty(len(order), np.float32)
+    counted[order] = np.repeat(lengths, lengths)
+    frames[mask] = counted
+    return frames

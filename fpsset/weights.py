@@ -55,6 +55,7 @@ class AggregatorCard:
       backbone: digest of the backbone that gave the training embeddings; empty when not known.
       train_fingerprint: of the training faces; empty when not known.
       quality: whether it weighs faces by a learned quality.
+      by_media: whether a medium's faces weigh as one.
     """
 
     coreset_size: int
@@ -64,6 +65,7 @@ class AggregatorCard:
     backbone: str = ""
     train_fingerprint: str = ""
     quality: bool = False
+    by_media: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,11 @@ import os
 import pathlib
 import tempfile
 
+from tests.compiling import FLAGS
+
 os.environ.setdefault("MPLBACKEND", "agg")
 # On a busy machine devices wait for each other for longer than XLA lets them.
-os.environ["XLA_FLAGS"] = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_collective_call_terminate_timeout_seconds=600"
 
 # Workers and the processes that tests start inherit these: a program is compiled once for all of them.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

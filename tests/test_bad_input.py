@@ -14,6 +14,7 @@ import pytest
 
 from fpsset.data.files import write_features
 from fpsset.data.synthetic import make_synthetic
+from tests.compiling import FLAGS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FORKS = """
@@ -134,7 +135,7 @@ def failures(tmp_path_factory):
         check=True,
         capture_output=True,
         timeout=300,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
     )
     outcomes = {
         name: [(said / f"{name}.{end}").read_text() for end in ("out", "err", "code")] for name in lines

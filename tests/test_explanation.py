@@ -15,11 +15,11 @@ from tests.sets import make_set
 
 @pytest.fixture(scope="module")
 def trained():
-    net = fpsset.FaceCoresetNet(num_heads=2, gamma_init=0.4)
+    net = fpsset.FaceCoresetNet(num_heads=2, gamma_init=0.4, by_media=True)
     embeddings, norms = make_set(0, 4)
     sets = fpsset.FaceSet(embeddings[None], norms[None], np.ones((1, 4), bool))
     params = net.init(jax.random.key(0), sets)["params"]
-    return fpsset.Aggregator(params, AggregatorCard(3, 2, 16, norm_scale=2.0))
+    return fpsset.Aggregator(params, AggregatorCard(3, 2, 16, norm_scale=2.0, by_media=True))
 
 
 MODELS = ("trained", "plain")
@@ -32,9 +32,9 @@ def model(request):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_it_tells_what_the_model_does(model, size):
-    embeddings, norms = make_set(5, size)
-    why = model.explain(embeddings, norms)
-    descriptors, lengths, chosen = model.aggregate(embeddings, norms, np.zeros(size, int), True)
+    (embeddings, norms), media = make_set(5, size), np.arange(size) // 2
+    why = model.explain(embeddings, norms, media)
+    descriptors, lengths, chosen = model.aggregate(embeddings, norms, np.zeros(size, int), True, media)
     np.testing.assert_allclose(why.descriptor, descriptors[0], atol=1e-6)
     np.testing.assert_allclose(why.norm, lengths[0], rtol=1e-5)
     np.testing.assert_array_equal(why.picks, chosen[0][chosen[0] >= 0])
@@ -47,8 +47,16 @@ def test_it_tells_what_the_model_does(model, size):
         return
     for face in range(size):
         rest = np.delete(np.arange(size), face)
-        without, _ = model.aggregate(embeddings[rest], norms[rest], np.zeros(len(rest), int))
+        without, _ = model.aggregate(embeddings[rest], norms[rest], media[rest] * 0, media=media[rest])
         np.testing.assert_allclose(why.change[face], 1 - without[0] @ descriptors[0], atol=1e-6)
+
+
+def test_frames_of_one_video_share_the_attention_of_one(trained):
+    (embeddings, norms), shown = make_set(5, 5), np.array([0, 1, 2, 3, 4, 4, 4])
+    once = trained.explain(embeddings, norms).attention_by_pick
+    thrice = trained.explain(embeddings[shown], norms[shown], media=shown).attention_by_pick
+    np.testing.assert_allclose(thrice[:, :4], once[:, :4], rtol=1e-4)
+    np.testing.assert_allclose(thrice[:, 4:], once[:, 4:].repeat(3, axis=1) / 3, rtol=1e-4)
 
 
 def test_distances_are_of_the_metric(model):

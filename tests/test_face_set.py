@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fpsset
-from fpsset.face_set import bucket_size, bucketed, group_rows
+from fpsset.face_set import bucket_size, bucketed, frames_of, group_rows
 from tests.sets import make_set, seeds
 
 
@@ -17,15 +17,26 @@ def test_pad_sets():
     assert sets.mask.sum(1).tolist() == [2, 5]
     np.testing.assert_array_equal(sets.embeddings[0, :2], first[0])
     np.testing.assert_array_equal(sets.norms[1, :5], second[1])
-    assert sets.media is None
+    assert sets.frames is None
     assert fpsset.pad_sets([first[0], second[0]], [first[1], second[1]]).mask.shape == (2, 5)
 
 
-def test_media_are_renumbered_per_set():
+def test_frames_of_a_medium_are_counted_in_each_set():
     (first, norms), (second, more) = make_set(0, 3), make_set(1, 2)
     sets = fpsset.pad_sets([first, second], [norms, more], media_list=[[70, 7, 70], [9, 8]])
-    assert sets.media[0].tolist() == [1, 0, 1]
-    assert sets.media[1, :2].tolist() == [1, 0]
+    assert sets.frames.tolist() == [[2, 1, 2], [1, 1, 1]]
+    assert sets.frames.dtype == np.float32
+
+
+@given(seed=seeds)
+def test_frames_of(seed):
+    rng = np.random.default_rng(seed)
+    media, mask = rng.integers(-3, 4, (5, 9)), rng.random((5, 9)) < 0.7
+    mask[0] = False
+    counted = np.ones(mask.shape)
+    for row, slot in np.argwhere(mask):
+        counted[row, slot] = (mask[row] & (media[row] == media[row, slot])).sum()
+    np.testing.assert_array_equal(frames_of(media, mask), counted)
 
 
 @pytest.mark.parametrize(

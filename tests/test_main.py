@@ -17,6 +17,7 @@ import pytest
 import fpsset
 from fpsset.data.synthetic import make_synthetic
 from fpsset.training.tensorboard import tag_of
+from tests.compiling import FLAGS
 from tests.training.test_tensorboard import scalars
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -50,7 +51,7 @@ def start(*arguments, config="quickstart.py") -> subprocess.Popen:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
     )
 
 

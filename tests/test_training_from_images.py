@@ -16,6 +16,7 @@ import pytest
 
 from fpsset.config import check_config, check_extraction_config
 from fpsset.models.iresnet import IResNetConfig
+from tests.compiling import FLAGS
 from tests.extraction.images import write_people
 from tests.torch_files import random_variables, save, state_dict
 
@@ -42,7 +43,7 @@ def start(config: str, *arguments) -> subprocess.Popen:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
     )
 
 

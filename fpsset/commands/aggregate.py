@@ -42,7 +42,7 @@ def aggregate(
     ids = set_ids(table, by)
     loaded = load_model(model)
     require_backbone(table, loaded.dim, loaded.backbone)
-    descriptors, norms = loaded.aggregate(table.embeddings, table.norms, ids)
+    descriptors, norms = loaded.aggregate(table.embeddings, table.norms, ids, media=table.media)
     loaded.save_gallery(target, np.unique(ids), descriptors, norms)
     said = {
         "out": str(target),

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from fpsset.config import base_config
 from fpsset.data.pipeline import TrainingBatch
 from fpsset.face_set import FaceSet
-from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.margin_heads import HEADS
 from fpsset.training.optimizer import make_optimizer
+from fpsset.training.set_model import make_set_model
 from fpsset.training.state import init_state
 from fpsset.training.step import geometric, make_train_step
 
@@ -51,7 +51,8 @@ def footprints(sizes: Sizes) -> dict[str, Footprint]:
       {'training': ..., 'aggregation': ...}.
     """
     config = base_config()
-    model = FaceCoresetNet(sizes.coreset_size, config.model.num_heads, quality=config.model.quality)
+    config.model.coreset_size = sizes.coreset_size
+    model = make_set_model(config.model)
     head = HEADS["adaface"](num_classes=sizes.people)
     optimizer, root = make_optimizer(config.optimizer, config.head.trained), jax.random.key(0)
     state = jax.eval_shape(lambda: init_state(model, head, optimizer, root, sizes.dim))

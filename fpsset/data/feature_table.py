@@ -52,6 +52,11 @@ class FeatureTable:
         """D, the width of the embeddings."""
         return self.embeddings.shape[1]
 
+    @property
+    def sources(self) -> np.ndarray:
+        """[M] int64, what frames that are alike come from: the seed, or without that column the medium."""
+        return self.media if self.seed is None else self.seed
+
     def take(self, rows: np.ndarray) -> "FeatureTable":
         """The table of the given rows (indices or a bool mask)."""
         columns = {c: getattr(self, c) for c in (*REQUIRED, *OPTIONAL)}

@@ -8,6 +8,7 @@ import numpy as np
 from fpsset.data.image_files import UnreadableImage, decode_crop
 from fpsset.data.template_sampling import TemplateSampler
 from fpsset.errors import InputError
+from fpsset.face_set import frames_of
 
 
 class ImageSource(Protocol):
@@ -40,6 +41,7 @@ class ImageBatch(NamedTuple):
 
     images: np.ndarray  # [B, N, size, size, 3] uint8, RGB, one a clip; zeros beyond a template's clips
     clip: np.ndarray  # [B, N] int32, which of them a frame is made of
+    frames: np.ndarray  # [B, N] float32, how many of the template's are made of the same image
     mask: np.ndarray  # [B, N] bool
     labels: np.ndarray  # [B] int32
 
@@ -76,12 +78,14 @@ def image_batches(
     sampler = TemplateSampler(_Frames.of(source.subject[usable], max_clip), max_size, max_clip)
 
     def draw(people: np.ndarray, rng: np.random.Generator) -> ImageBatch:
-        frames, clip, mask = (array[rows] for array in sampler.draw_clips(people, rng))
+        drawn, clip, mask = (array[rows] for array in sampler.draw_clips(people, rng))
+        image = drawn // max_clip
         images = np.zeros((*mask.shape, size, size, 3), np.uint8)
         template, first = np.nonzero(mask & (np.diff(clip, axis=1, prepend=-1) > 0))
         for b, n in zip(template, first, strict=True):
-            images[b, clip[b, n]] = _required(source, usable[frames[b, n] // max_clip], size)
-        return ImageBatch(images, clip.astype(np.int32), mask, people[rows].astype(np.int32))
+            images[b, clip[b, n]] = _required(source, usable[image[b, n]], size)
+        frames = frames_of(image, mask)
+        return ImageBatch(images, clip.astype(np.int32), frames, mask, people[rows].astype(np.int32))
 
     dataset = (
         grain.MapDataset.range(len(sampler.people))
@@ -98,13 +102,12 @@ class _Frames(NamedTuple):
     """The columns that template sampling reads, of images that can become `max_clip` frames each."""
 
     subject: np.ndarray
-    media: np.ndarray
-    seed: np.ndarray
+    sources: np.ndarray
 
     @classmethod
     def of(cls, subject: np.ndarray, max_clip: int) -> "_Frames":
         image = np.arange(len(subject)).repeat(max_clip)
-        return cls(subject.repeat(max_clip), image, image)
+        return cls(subject.repeat(max_clip), image)
 
 
 def read_crop(source: ImageSource, row: int, size: int) -> np.ndarray:

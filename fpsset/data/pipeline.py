@@ -7,7 +7,7 @@ import numpy as np
 
 from fpsset.data.feature_table import FeatureTable
 from fpsset.data.template_sampling import TemplateSampler
-from fpsset.face_set import FaceSet
+from fpsset.face_set import FaceSet, frames_of
 
 _ALL = slice(None)
 
@@ -46,7 +46,8 @@ def training_batches(
     def draw(people: np.ndarray, rng: np.random.Generator) -> TrainingBatch:
         faces, mask = (array[rows] for array in sampler.draw(people, rng))
         # Padding repeats row 0: the mask keeps it out, and a gather beats a gather and a fill.
-        face_set = FaceSet(table.embeddings[faces], table.norms[faces], mask)
+        frames = frames_of(table.sources[faces], mask)
+        face_set = FaceSet(table.embeddings[faces], table.norms[faces], mask, frames)
         return TrainingBatch(face_set, people[rows].astype(np.int32))
 
     people = grain.MapDataset.range(len(sampler.people)).seed(seed).shuffle()

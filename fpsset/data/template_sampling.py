@@ -19,9 +19,8 @@ class TemplateSampler:
     def __init__(self, table: FeatureTable, max_size: int = 20, max_clip: int = 3):
         """Indexes the table: people -> seeds -> rows."""
         self.max_size, self.max_clip = max_size, max_clip
-        group = table.media if table.seed is None else table.seed
-        self._rows = np.lexsort((group, table.subject))
-        keys = np.stack([table.subject, group], 1)[self._rows]
+        self._rows = np.lexsort((table.sources, table.subject))
+        keys = np.stack([table.subject, table.sources], 1)[self._rows]
         new_seed = np.concatenate([[True], (keys[1:] != keys[:-1]).any(1)])
         self._seed_start = np.flatnonzero(new_seed)
         self._seed_frames = np.diff(np.append(self._seed_start, len(keys)))

@@ -18,7 +18,7 @@ from fpsset.ops.attention import (
     self_attention,
     set_attention,
 )
-from fpsset.ops.masking import count_valid, normalize, safe_length, zero_padding
+from fpsset.ops.masking import count_valid, media_shares, normalize, safe_length, zero_padding
 from fpsset.ops.norm_encoding import normalized_norm_encoding
 from fpsset.ops.quality import face_quality, quality_shares
 from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling, take_faces
@@ -83,6 +83,7 @@ class FaceCoresetNet(nn.Module):
       gamma_init: start of the learned exponent of the norm in the metric.
       quality: weigh faces by a learned quality, in the attention to the set and where the picks are averaged;
         without, as published, the picks count alike.
+      by_media: let a medium's faces weigh as one in the attention to the set, where a set tells its media.
       dtype: of matrix products with parameters, float32 or bfloat16; parameters and all else are float32.
     """
 
@@ -91,6 +92,7 @@ class FaceCoresetNet(nn.Module):
     dropout_rate: float = 0.1
     gamma_init: float = 0.01
     quality: bool = False
+    by_media: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -176,7 +178,7 @@ class FaceCoresetNet(nn.Module):
             set_attention,
             query,
             (embeddings, norms),
-            mask if face_set.counts is None else zero_padding(face_set.counts, mask),
+            self.weigh(face_set),
             keys_values,
             axis_name=axis_name,
             earlier=None if earlier is None else earlier.pooled,
@@ -188,6 +190,15 @@ class FaceCoresetNet(nn.Module):
         descriptor, norm = normalize(mean)
         kept = None if earlier is None else pooled
         return SetDescriptor(descriptor, norm, indices, valid, core, kept)
+
+    def weigh(self, face_set: FaceSet) -> jax.Array:
+        """How many faces each slot counts as in the attention to the set: the mask, or [*B, N] float32."""
+        mask, weight = face_set.mask, face_set.mask
+        if face_set.counts is not None:
+            weight = zero_padding(face_set.counts, mask)
+        if self.by_media and face_set.frames is not None:
+            weight = weight * media_shares(face_set.frames, mask)
+        return weight
 
     def pick_coreset(self, face_set: FaceSet, gamma: jax.Array, axis_name: str | None) -> Coreset:
         """The coreset for inference; a subclass may pick by something else."""

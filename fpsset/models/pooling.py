@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from fpsset.face_set import FaceSet
 from fpsset.models.descriptor import SetDescriptor
-from fpsset.ops.masking import count_valid, normalize, zero_padding
+from fpsset.ops.masking import count_valid, media_shares, normalize, zero_padding
 from fpsset.ops.sampling import farthest_point_sampling
 
 Coefficients = Callable[[FaceSet], jax.Array]
@@ -34,23 +34,13 @@ def norm_weighted(face_set: FaceSet) -> jax.Array:
 def media_mean(face_set: FaceSet) -> jax.Array:
     """The mean over media of each medium's mean n_i u_i, as the IJB protocols pool.
 
-    Without `face_set.media` every face is its own medium.
+    Where `face_set.frames` is None every face is its own medium.
     """
-    if face_set.media is None:
+    if face_set.frames is None:
         return norm_weighted(face_set)
-    mask = face_set.mask
-    media = zero_padding(face_set.media, mask)
-    members = _count_media(media.reshape(-1, media.shape[-1]), mask.reshape(-1, mask.shape[-1]))
-    members = members.reshape(mask.shape)
-    faces = jnp.maximum(jnp.take_along_axis(members, media, axis=-1), 1.0)
-    count = jnp.maximum(jnp.sum(members > 0, axis=-1), 1)[..., None]
-    return zero_padding(face_set.norms, mask).astype(jnp.float32) / faces / count
-
-
-@jax.vmap
-def _count_media(media: jax.Array, mask: jax.Array) -> jax.Array:
-    """Faces of each medium: [B, N] ids in [0, N), [B, N] bool -> [B, N] float32, per id."""
-    return jnp.zeros(media.shape, jnp.float32).at[media].add(mask.astype(jnp.float32))
+    shares = media_shares(face_set.frames, face_set.mask)
+    media = jnp.sum(shares, axis=-1, keepdims=True)
+    return zero_padding(face_set.norms, face_set.mask).astype(jnp.float32) * shares / jnp.maximum(media, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -116,7 +116,7 @@ def set_attention(
     Args:
       queries: [*B, K, D].
       memory: arrays [*B, N, ...] that keys and values are made of.
-      mask: [*B, N] bool, True where a slot is real; or float32, the number of equal faces it stands for.
+      mask: [*B, N] bool, True where a slot is real; or float32, how many equal faces it counts as.
       keys_values: a block of each array of `memory`, its padding 0, to what is attended to.
       params: the projections.
       dropout: of the weights, for training.
@@ -198,15 +198,18 @@ def attention_weights(
     Args:
       queries: [*B, K, D].
       memory: arrays [*B, N, ...], all used at once: [*B, N, D] is held.
-      mask: [*B, N] bool.
-      keys_values: as of `set_attention`.
+      mask: [*B, N] bool or float32, as of `set_attention`.
+      keys_values: as there.
       params: the projections.
 
     Returns:
       [*B, H, K, N] float32 rows that sum to 1, 0 on padding; rows of zeros for a set without a real slot.
     """
-    logits = _logits(absorb(queries, params), keys_values(*[zero_padding(array, mask) for array in memory]))
-    weights = jax.nn.softmax(jnp.where(mask[..., None, :], logits, _NEVER), axis=-1) * mask[..., None, :]
+    count = mask.astype(jnp.float32)
+    real = count > 0
+    logits = _logits(absorb(queries, params), keys_values(*[zero_padding(array, real) for array in memory]))
+    logits = logits + jnp.log(jnp.where(real, count, 1.0))[..., None, :]
+    weights = jax.nn.softmax(jnp.where(real[..., None, :], logits, _NEVER), axis=-1) * real[..., None, :]
     heads, count = len(params.query_bias), queries.shape[-2]
     return weights.reshape(*mask.shape[:-1], heads, count, mask.shape[-1])
 

@@ -40,6 +40,16 @@ def project(subscripts: str, values: jax.Array, kernel: jax.Array) -> jax.Array:
     return product.astype(jnp.float32)
 
 
+def media_shares(frames: jax.Array, mask: jax.Array) -> jax.Array:
+    """What a face counts where each medium counts as one: 1 / its frames, 0 on padding; [*B, N] float32.
+
+    Args:
+      frames: [*B, N] float32 >= 1, faces of the set of the same medium; padding may hold anything.
+      mask: [*B, N] bool.
+    """
+    return zero_padding(1 / jnp.where(mask, frames, 1.0).astype(jnp.float32), mask)
+
+
 def count_valid(mask: jax.Array) -> jax.Array:
     """Number of real slots: [*B, N] bool -> [*B] int32."""
     return jnp.sum(mask, axis=-1, dtype=jnp.int32)

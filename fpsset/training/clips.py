@@ -89,4 +89,4 @@ def _embed_clips(
     # The last group's frames may be padding: they were computed, and are wiped here.
     mask = jnp.asarray(batch.mask)
     embeddings, norms = embeddings.reshape(*mask.shape, dim), norms.reshape(mask.shape)
-    return FaceSet(zero_padding(embeddings, mask), zero_padding(norms, mask), mask)
+    return FaceSet(zero_padding(embeddings, mask), zero_padding(norms, mask), mask, batch.frames)

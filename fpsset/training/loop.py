@@ -28,6 +28,7 @@ from fpsset.training.checkpoints import Checkpoints
 from fpsset.training.faces import TrainingFaces
 from fpsset.training.optimizer import make_optimizer
 from fpsset.training.profiling import StepTrace
+from fpsset.training.set_model import make_set_model
 from fpsset.training.start import Start, start_from_faces
 from fpsset.training.state import init_state
 from fpsset.training.step import geometric, make_train_step
@@ -83,6 +84,7 @@ def train(
         backbone=faces.backbone,
         train_fingerprint=faces.fingerprint,
         quality=config.model.quality,
+        by_media=config.model.by_media,
     )
     validate, metric = _validation(model, faces.held_out, config)
 
@@ -147,14 +149,7 @@ def _model(config: ConfigDict, dim: int) -> FaceCoresetNet:
             f"config.model.num_heads is {config.model.num_heads}, but embeddings of width {dim} must be even "
             "and split over it evenly"
         )
-    return FaceCoresetNet(
-        config.model.coreset_size,
-        config.model.num_heads,
-        config.model.dropout_rate,
-        config.model.gamma,
-        config.model.quality,
-        dtype=jnp.dtype(config.model.dtype),
-    )
+    return make_set_model(config.model)
 
 
 def _head(config: ConfigDict, classes: int, columns: int):

@@ -133,8 +133,7 @@ def neighbourhood(table: FeatureTable) -> Neighbourhood:
       InputError: no person has two media.
     """
     person = np.unique(table.subject, return_inverse=True)[1]
-    group = table.media if table.seed is None else table.seed
-    medium = np.unique(np.stack([person, group]), axis=1, return_inverse=True)[1].reshape(-1)
+    medium = np.unique(np.stack([person, table.sources]), axis=1, return_inverse=True)[1].reshape(-1)
     media = np.bincount(person[np.unique(medium, return_index=True)[1]])
     known = (media[person] > 1) & (table.norms > 0)
     if not known.any():
@@ -186,7 +185,7 @@ def whitening_of(near: Neighbourhood, shrinkage: float) -> np.ndarray:
 
 def class_centers(model: FaceCoresetNet, params: dict, table: FeatureTable) -> np.ndarray:
     """The descriptor of all faces of each person: [D, C] float32 unit columns, people by rising subject."""
-    _, sets = group_rows(table.embeddings, table.norms, table.subject)
+    _, sets = group_rows(table.embeddings, table.norms, table.subject, table.sources)
     model = model.clone(dtype=jnp.float32)
     found = describe({"fpsset": model}, {"fpsset": {"params": params}}, sets)["fpsset"]
     return np.ascontiguousarray(found.vectors.T)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fpsset.evaluation.scoring import product_blocks
+from tests.compiling import FLAGS
 
 SCRIPT = """
 import json, jax, numpy as np
@@ -47,7 +48,7 @@ print(json.dumps([jax.device_count(), printed]))
 def test_one_device_and_eight_print_the_same():
     found = []
     for devices in (1, 8):
-        environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        environment = {**os.environ, "XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count={devices}"}
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, check=True
         )

@@ -22,7 +22,7 @@ def make_model(name, k=3):
     if name == "fpsset":
         return fpsset.FaceCoresetNet(coreset_size=k, num_heads=4)
     if name == "quality":
-        return fpsset.FaceCoresetNet(coreset_size=k, num_heads=4, quality=True)
+        return fpsset.FaceCoresetNet(coreset_size=k, num_heads=4, quality=True, by_media=True)
     return baselines(k)[name]
 
 
@@ -44,7 +44,11 @@ def _full(embeddings, norms):
 
 
 def _media(seed, size):
-    return np.random.default_rng(seed).integers(0, size, size).astype(np.int32)
+    return np.random.default_rng(seed).integers(0, size, size)
+
+
+def _frames(media):
+    return np.unique_counts(media).counts[np.unique_inverse(media).inverse_indices].astype(np.float32)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -53,13 +57,13 @@ def _media(seed, size):
 def test_masked_equals_removed(name, seed, size, k, kind):
     embeddings, norms = make_set(seed, size, kind, DIM)
     padded, padded_norms, mask, places = with_padding(embeddings, norms, seed, 64)
-    media, padded_media = _media(seed, size), np.full(64, 63, np.int32)
-    padded_media[places] = media
+    frames, padded_frames = _frames(_media(seed, size)), np.full(64, np.nan, np.float32)
+    padded_frames[places] = frames
     model = make_model(name, k)
     variables = make_variables(model)
     apply = apply_of(model)
-    removed = apply(variables, fpsset.FaceSet(*_full(embeddings, norms), media))
-    masked = apply(variables, fpsset.FaceSet(padded, padded_norms, mask, padded_media))
+    removed = apply(variables, fpsset.FaceSet(*_full(embeddings, norms), frames))
+    masked = apply(variables, fpsset.FaceSet(padded, padded_norms, mask, padded_frames))
     np.testing.assert_allclose(masked.descriptor, removed.descriptor, atol=1e-5)
     np.testing.assert_allclose(masked.norm, removed.norm, rtol=1e-4, atol=1e-5)
     length = np.linalg.norm(masked.descriptor)
@@ -77,12 +81,12 @@ def test_masked_equals_removed(name, seed, size, k, kind):
 @settings(max_examples=6)
 def test_order_does_not_matter(name, seed, size):
     embeddings, norms = make_set(seed, size, dim=DIM)
-    media, order = _media(seed, size), np.random.default_rng(seed).permutation(size)
+    frames, order = _frames(_media(seed, size)), np.random.default_rng(seed).permutation(size)
     model = make_model(name)
     variables = make_variables(model)
     apply = apply_of(model)
-    straight = apply(variables, fpsset.FaceSet(*_full(embeddings, norms), media))
-    shuffled = apply(variables, fpsset.FaceSet(*_full(embeddings[order], norms[order]), media[order]))
+    straight = apply(variables, fpsset.FaceSet(*_full(embeddings, norms), frames))
+    shuffled = apply(variables, fpsset.FaceSet(*_full(embeddings[order], norms[order]), frames[order]))
     np.testing.assert_allclose(shuffled.descriptor, straight.descriptor, atol=1e-5)
 
 
@@ -90,7 +94,7 @@ def test_order_does_not_matter(name, seed, size):
 def test_vmap_equals_batch_equals_loop(name):
     sets = [with_padding(*make_set(i, 1 + 2 * i, dim=DIM), i, 12)[:3] for i in range(6)]
     batch = fpsset.FaceSet(
-        *map(np.stack, zip(*sets, strict=True)), np.stack([_media(i, 12) for i in range(6)])
+        *map(np.stack, zip(*sets, strict=True)), np.stack([_frames(_media(i, 12)) for i in range(6)])
     )
     model = make_model(name)
     variables = make_variables(model)
@@ -103,6 +107,26 @@ def test_vmap_equals_batch_equals_loop(name):
         np.testing.assert_allclose(together.descriptor[i], alone.descriptor, atol=1e-5)
         np.testing.assert_allclose(mapped.descriptor[i], alone.descriptor, atol=1e-5)
         np.testing.assert_allclose(folded.descriptor[i // 3, i % 3], alone.descriptor, atol=1e-5)
+
+
+@given(seed=seeds, size=st.sampled_from((3, 5)))
+@settings(max_examples=6)
+def test_a_frame_that_repeats_weighs_as_one(seed, size):
+    """Told that they are of one medium; otherwise a face of it weighs as many."""
+    embeddings, norms = make_set(seed, size, dim=DIM)
+    again = np.random.default_rng(seed).integers(0, size, 33 - size)
+    media = np.concatenate([np.arange(size), again])
+    model = make_model("quality")
+    once, told, not_told = (
+        apply_of(model)(make_variables(model), sets)
+        for sets in (
+            fpsset.FaceSet(*_full(embeddings, norms)),
+            fpsset.FaceSet(*_full(embeddings[media], norms[media]), _frames(media)),
+            fpsset.FaceSet(*_full(embeddings[media], norms[media])),
+        )
+    )
+    np.testing.assert_allclose(told.descriptor, once.descriptor, atol=1e-5)
+    assert np.abs(not_told.descriptor - once.descriptor).max() > 5e-5
 
 
 @functools.cache
@@ -179,7 +203,8 @@ def test_pooling_formulas(seed, size):
     picks = np.asarray(fpsset.farthest_point_sampling(*_full(embeddings, norms), size=3, gamma=0.35))
     expected["fps"] = features[picks[picks >= 0]].mean(0)
     for name, vector in expected.items():
-        out = apply_of(make_model(name))({}, fpsset.FaceSet(*_full(embeddings, norms), media))
+        face_set = fpsset.FaceSet(*_full(embeddings, norms), _frames(media))
+        out = apply_of(make_model(name))({}, face_set)
         np.testing.assert_allclose(out.norm, np.linalg.norm(vector), rtol=1e-4)
         np.testing.assert_allclose(out.descriptor, vector / np.linalg.norm(vector), atol=1e-5)
 

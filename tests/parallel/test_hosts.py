@@ -18,6 +18,7 @@ import pytest
 from fpsset.errors import InputError
 from fpsset.parallel import hosts
 from fpsset.parallel.mesh import data_mesh
+from tests.compiling import FLAGS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 80
@@ -57,7 +58,12 @@ def launch_two(workdir: pathlib.Path) -> subprocess.Popen:
     command = [ROOT / "launch/local_processes.sh", "2", sys.executable, "-m", "fpsset.main", *SMALL]
     command += [f"--workdir={workdir}", f"--config.compilation_cache={workdir.parent}/programs"]
     patient = " ".join(f"--xla_cpu_collective_{name}_seconds=600" for name in PATIENCE)
-    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": patient, "JAX_NUM_CPU_DEVICES": "2", "GRACE": "1"}
+    environment = {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{FLAGS} {patient}",
+        "JAX_NUM_CPU_DEVICES": "2",
+        "GRACE": "1",
+    }
     with (workdir.parent / f"{workdir.name}.err").open("w") as stderr:
         return subprocess.Popen(
             command,
