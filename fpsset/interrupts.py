@@ -50,7 +50,7 @@ def stops_as_interrupts() -> Iterator[None]:
         if done or not issubclass(unraisable.exc_type, KeyboardInterrupt):
             drop(unraisable)
             return
-        to_main = threading.main_thread().ident, signal.SIGINT
+        to_main = threading.main_thread().ident, signal.SIGTERM  # shells may have jobs ignore the other
         later.append(threading.Timer(0.01, signal.pthread_kill, to_main))
         later[-1].start()
 

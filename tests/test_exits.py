@@ -10,9 +10,25 @@ import pytest
 from fpsset.exits import exit_code
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_that_python_drops_is_asked_for_again(number, capfd):
+@pytest.fixture
+def sigint():
+    """Sets what SIGINT does: shells have jobs in the background ignore it."""
+    before = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "handler"),
+    [
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_IGN),
+    ],
+)
+def test_a_stop_that_python_drops_is_asked_for_again(number, handler, sigint, capfd):
     """In a callback of the garbage collector, as JAX has one, an exception goes nowhere."""
+    sigint(handler)
     hook, met = sys.unraisablehook, []
 
     def collecting(phase, info):
