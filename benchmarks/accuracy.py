@@ -14,11 +14,13 @@ second trains on all people of the file, with three seeds, and reports on files.
 Figures are means over splits or seeds. Poolings have the settings that do best on a quarter of the people
 trained on; the rival is the one of them that does best on the very protocol. Intervals, 95%, are of the
 difference to it, or to a recipe with --rival, on the same draws of the subjects. A run that was stopped goes
-on by the same command.
+on by the same command; what another version of a recipe left in the workdir is refused.
 """
 
 import argparse
 import dataclasses
+import hashlib
+import json
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -65,7 +67,7 @@ class Recipe:
       attributes: of the model beside those.
       standardised: bring the norms to a mean of 20 and a deviation of 5, AdaFace's; else to the mean alone.
       degraded: degrade faces in training, in feature space.
-      runs: from the one start, whose weights are averaged.
+      runs: of other seeds, whose weights are averaged; they start at nearly the same.
     """
 
     fields: dict = dataclasses.field(default_factory=dict)
@@ -148,6 +150,16 @@ def make_config(recipe: Recipe, fit: FeatureTable, seed: int) -> ConfigDict:
     return config
 
 
+def name_of(recipe: Recipe, config: ConfigDict, fit: FeatureTable) -> str:
+    """A short hash of all that a recipe's descriptors depend on, the protocols and the code apart."""
+    fields = config.to_dict()
+    fields["data"] |= {"train": fit.fingerprint(), "eval": ""}
+    parts = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    parts |= {"fields": fields, "base": "", "start": dataclasses.asdict(recipe.start)}
+    told = json.dumps(parts, sort_keys=True, default=lambda value: value.__name__)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
 def descriptors(
     recipe: Recipe,
     fit: FeatureTable,
@@ -157,9 +169,11 @@ def descriptors(
     seed: int,
 ) -> dict[str, np.ndarray]:
     """Trains a recipe unless its descriptors are there: {protocol: [T, D]}."""
-    kept = folder / "descriptors.npz"
-    there = set(np.load(kept).files) if kept.exists() else set()
-    if there != {one.name for one in protocols}:
+    kept, name = folder / "descriptors.npz", name_of(recipe, make_config(recipe, fit, seed), fit)
+    there = dict(np.load(kept)) if kept.exists() else {}
+    if there and str(there.pop("recipe", "")) != name:
+        raise SystemExit(f"{kept}: is of another recipe or other faces; give another --workdir")
+    if set(there) != {one.name for one in protocols}:
         norms = standard(fit.norms, fit.norms) if recipe.standardised else fit.norms
         seen = dataclasses.replace(fit, norms=norms)
         runs = []
@@ -181,9 +195,10 @@ def descriptors(
             sets = sets._replace(norms=sets.norms * np.float32(faces.norm_scale))
             found[one.name] = describe({"model": model}, {"model": {"params": params}}, sets)["model"].vectors
         with kept.with_suffix(".part").open("wb") as file:
-            np.savez(file, **found)
+            np.savez(file, recipe=name, **found)
         kept.with_suffix(".part").replace(kept)
-    return dict(np.load(kept))
+        return found
+    return there
 
 
 class Figure(NamedTuple):
@@ -268,9 +283,13 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=500)
     arguments = parser.parse_args()
 
+    if arguments.rival and arguments.rival not in arguments.only:
+        parser.error(f"--rival {arguments.rival} is not among --only")
     table = read_features(arguments.train)
     table = dataclasses.replace(table, paths=np.arange(len(table)), name=str(arguments.train))
     degraded = degraded_rows(arguments.train)
+    if not degraded:
+        arguments.only = [name for name in arguments.only if not RECIPES[name].degraded]
     fits, protocols, settings = [], [], []
     for repeat in range(arguments.repeats):
         if arguments.evaluate:

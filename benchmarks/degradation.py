@@ -30,7 +30,8 @@ def degraded_in_features(
     def degrade(batch: TrainingBatch, step: jax.Array) -> TrainingBatch:
         chosen, drawn = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))
         sets = batch.face_set
-        cosine, across, ratio = (turn[_draw(drawn, sets.mask.shape, len(turns[0]))] for turn in turns)
+        which = jax.random.randint(drawn, sets.mask.shape, 0, len(turns[0]))
+        cosine, across, ratio = (turn[which] for turn in turns)
         u = sets.embeddings
         across = across - jnp.sum(across * u, axis=-1, keepdims=True) * u
         turned, _ = normalize(cosine[..., None] * u + across)
@@ -42,10 +43,6 @@ def degraded_in_features(
         return batch._replace(face_set=made)
 
     return dataclasses.replace(faces, to_sets=degrade)
-
-
-def _draw(key: jax.Array, shape: tuple[int, ...], count: int) -> jax.Array:
-    return jax.random.randint(key, shape, 0, count)
 
 
 def _turns(fit: FeatureTable, poor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -53,7 +53,7 @@ def main() -> None:
     table, clean, rows, person, first = find_set(model)
     why = model.explain(table.embeddings[rows], table.norms[rows], table.media[rows])
     others = table.take(~first)
-    gallery, _ = model.aggregate(others.embeddings, others.norms, others.subject)
+    gallery, _ = model.aggregate(others.embeddings, others.norms, others.subject, media=others.media)
     cosines = gallery @ why.descriptor
     ids = np.unique(others.subject)
     mate, next_best = cosines[ids == person][0], cosines[ids != person].max()

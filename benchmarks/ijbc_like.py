@@ -21,7 +21,7 @@ from timing import Rates, medians, milliseconds, show
 import fpsset
 from fpsset.data.simulated_ijb import long_tailed_sizes
 from fpsset.descriptors import describe
-from fpsset.face_set import RaggedSets, bucketed, buckets
+from fpsset.face_set import RaggedSets, batches, buckets
 
 
 def main() -> None:
@@ -49,8 +49,8 @@ def main() -> None:
 
     def plain_jax():
         found = np.empty((args.templates, 512), np.float32)
-        for which, batch in bucketed(sets):
-            found[which] = textbook(variables["params"], batch)[0][: len(which)]
+        for which, count, size in batches(sizes):
+            found[which] = textbook(variables["params"], sets.pad(which, count, size))[0][: len(which)]
         return found
 
     def one_at_a_time():

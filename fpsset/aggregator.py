@@ -31,6 +31,7 @@ class Aggregator:
       variables: its variables.
       dim: D, the width of embeddings it takes; 0 for any.
       norm_scale: factor applied to norms before the model sees them.
+      by_media: whether frames of one medium weigh as one face, where media are told.
       backbone: digest of the backbone that its embeddings come from; empty when not known.
       train_fingerprint: of the faces it was trained on; empty when not known.
       name: where the model comes from, for messages.
@@ -48,7 +49,8 @@ class Aggregator:
     @functools.cached_property
     def digest(self) -> str:
         """Names the model: equal ones give descriptors that can be compared."""
-        return digest([self.variables, self.model.coreset_size, self.norm_scale])
+        parts = [self.variables, self.model.coreset_size, self.norm_scale]
+        return digest([*parts, 1.0] if self.by_media else parts)
 
     def aggregate(
         self,
@@ -82,7 +84,10 @@ class Aggregator:
         embeddings, norms = self._checked(embeddings, norms)
         if set_ids.shape != norms.shape:
             raise InputError(f"set_ids must be [{len(norms)}], one a row; they are {list(set_ids.shape)}")
-        _, sets = group_rows(embeddings, norms, set_ids, _checked_media(media, len(norms)))
+        _check_media(media, len(norms))
+        if media is not None:
+            media = np.unique(media, return_inverse=True)[1]
+        _, sets = group_rows(embeddings, norms, set_ids, media)
         models, variables = {"fpsset": self.model}, {"fpsset": self.variables}
         out = describe(models, variables, self.scaled(sets), split_from=_SPLIT_FROM)["fpsset"]
         if return_coreset:
@@ -93,6 +98,7 @@ class Aggregator:
         """The descriptor of one set that need not fit in memory: K + 1 times through its blocks.
 
         The first time reads the norms alone, the last for the attention; memory does not grow with the set.
+        It is not told media: the descriptor is that of `aggregate` without them.
 
             faces, norms = np.load("faces.npy", mmap_mode="r"), np.load("norms.npy")
             parts = [slice(start, start + 8192) for start in range(0, len(norms), 8192)]
@@ -132,7 +138,7 @@ class Aggregator:
           InputError: as of `aggregate`.
         """
         embeddings, norms = self._checked(embeddings, norms)
-        _checked_media(media, len(norms))
+        _check_media(media, len(norms))
         return explain(self.model, self.variables, embeddings, norms, media, self.norm_scale, leave_one_out)
 
     def _checked(self, embeddings: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,6 +146,11 @@ class Aggregator:
         if self.dim and embeddings.ndim == 2 and embeddings.shape[1] != self.dim:
             raise InputError(f"embeddings are {embeddings.shape[1]} wide; the model takes {self.dim}")
         return unit_rows(embeddings, norms, "input")
+
+    @property
+    def by_media(self) -> bool:
+        """Of the model."""
+        return getattr(self.model, "by_media", False)
 
     def scaled(self, sets: RaggedSets) -> RaggedSets:
         """The sets with norms as the model wants them."""
@@ -165,13 +176,9 @@ class Aggregator:
         return read_gallery(path, self.digest)
 
 
-def _checked_media(media: np.ndarray | None, rows: int) -> np.ndarray | None:
-    if media is None:
-        return None
-    media = np.asarray(media)
-    if media.shape != (rows,):
-        raise InputError(f"media must be [{rows}], one a row; they are {list(media.shape)}")
-    return np.unique(media, return_inverse=True)[1]
+def _check_media(media: np.ndarray | None, rows: int) -> None:
+    if media is not None and np.shape(media) != (rows,):
+        raise InputError(f"media must be [{rows}], one a row; they are {list(np.shape(media))}")
 
 
 class PlainAggregator(Aggregator):

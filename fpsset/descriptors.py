@@ -1,16 +1,21 @@
 """Descriptors of ragged sets by several models at once, in few compilations."""
 
 import functools
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from flax import linen as nn
 
-from fpsset.face_set import FaceSet, RaggedSets, bucketed
+from fpsset.face_set import Batch, FaceSet, RaggedSets, batches
 from fpsset.parallel import set_axis
 from fpsset.progress import tracked
+
+# Batches under way: while one is padded, copied or between operations, the device has another.
+_AT_ONCE = 2
 
 
 class Descriptors(NamedTuple):
@@ -49,12 +54,28 @@ def describe(
     run = _runner(tuple(models.items()))
     mesh = set_axis.device_mesh() if split_from is not None and jax.local_device_count() > 1 else None
     variables = {name: variables.get(name, {}) for name in models}
+    planned = batches(sets.sizes(), faces_per_batch)
     count = len(sets.starts) - 1
     collected: dict[str, dict[str, np.ndarray]] = {name: {} for name in models}
+    shapes = {batch[1:]: _Shape() for batch in planned}
+    order = threading.Lock()  # in which programs of several devices start must be the same on all of them
+    storing = threading.Lock()
+
+    def compute(batch: Batch) -> Batch:
+        padded = sets.pad(*batch)
+        if mesh is not None and batch.size >= split_from:
+            with order:
+                outputs = _runner(tuple(models.items()), mesh)(variables, set_axis.split(padded, mesh))
+        else:
+            outputs = shapes[batch[1:]].call(run, variables, padded)
+        outputs = jax.device_get(outputs)
+        with storing:
+            store(batch.which, batch.size, outputs)
+        return batch
 
     def store(which: np.ndarray, size: int, outputs) -> None:
         rows = sets.slots(which, size)[0]
-        for name, out in jax.device_get(outputs).items():
+        for name, out in outputs.items():
             fields = {"vectors": out.descriptor, "norms": out.norm}
             if out.coreset_indices is not None:
                 picks = out.coreset_indices[: len(which)]
@@ -63,21 +84,31 @@ def describe(
                 column = collected[name].setdefault(field, np.empty((count, *value.shape[1:]), value.dtype))
                 column[which] = value[: len(which)]
 
-    pending = None  # a batch is fetched when the next one is under way
-    batches = bucketed(sets, faces_per_batch)
-    if show:
-        batches = tracked(batches, count, "aggregating", "templates", lambda batch: len(batch[0]))
-    for which, batch in batches:
-        if mesh is not None and batch.mask.shape[1] >= split_from:
-            outputs = _runner(tuple(models.items()), mesh)(variables, set_axis.split(batch, mesh))
-        else:
-            outputs = run(variables, batch)
-        if pending is not None:
-            store(*pending)
-        pending = which, batch.mask.shape[1], outputs
-    if pending is not None:
-        store(*pending)
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        done = pool.map(compute, planned)
+        if show:
+            done = tracked(done, count, "aggregating", "templates", lambda batch: len(batch.which))
+        for _ in done:
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
     return {name: Descriptors(f["vectors"], f["norms"], f.get("coreset")) for name, f in collected.items()}
+
+
+class _Shape:
+    """Batches of one shape: whoever comes first compiles, others wait for that."""
+
+    def __init__(self):
+        self._lock, self._compiled = threading.Lock(), False
+
+    def call(self, function, *args):
+        if self._compiled:
+            return function(*args)
+        with self._lock:
+            outputs = function(*args)
+            self._compiled = True
+        return outputs
 
 
 @functools.lru_cache(maxsize=16)

@@ -104,8 +104,9 @@ def explain(
     leave_one_out_masks = whole & ~np.eye(slots, dtype=bool)[: count if leave_one_out and count > 1 else 0]
     masks = np.concatenate([whole[None], leave_one_out_masks])
     at_once = min(bucket_size(len(masks)) if len(masks) > 1 else 1, max(1, _FACES_AT_ONCE // slots))
-    same = np.zeros(slots, np.int32) if media is None else np.unique(media, return_inverse=True)[1]
-    same = np.pad(same.astype(np.int32), (0, slots - len(same)))
+    same = np.zeros(slots, np.int32)
+    if media is not None:
+        same[:count] = np.unique(media, return_inverse=True)[1]
     run = _runner(model, media is not None)
     descriptors = []
     for start in range(0, len(masks), at_once):

@@ -1,6 +1,6 @@
 """FaceSet: sets of faces of different sizes as padded arrays with a mask."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,7 +19,8 @@ class FaceSet:
       norms: [*B, N] lengths of the embeddings before normalisation, >= 0: the quality signal.
       mask: [*B, N] bool, True where a slot holds a face. Padded slots may hold anything.
       frames: optional [*B, N] float32 >= 1, how many faces of the set are of the same medium, still or video,
-        as this one; not known when None. Pooling by media and FaceCoresetNet with `by_media` read it.
+        as this one; not known when None. Pooling by media and FaceCoresetNet with `by_media` read it. Counted
+        anew where faces are taken out.
       counts: optional [*B, N] float32 >= 0, how many faces alike a slot stands for in the set attention
         of FaceCoresetNet, which alone reads it; 1 each when None.
     """
@@ -176,36 +177,53 @@ def buckets(sizes: np.ndarray, faces_per_batch: int = 16384) -> list[Bucket]:
     return found
 
 
-def bucketed(sets: RaggedSets, faces_per_batch: int = 16384) -> Iterator[tuple[np.ndarray, FaceSet]]:
-    """Yields every set once, in batches of few shapes.
+class Batch(NamedTuple):
+    """Some sets that are computed together; arguments of `RaggedSets.pad`."""
+
+    which: np.ndarray  # [b] int64, the sets
+    count: int  # with empty ones behind them
+    size: int  # slots of each
+
+
+def batches(sizes: np.ndarray, faces_per_batch: int = 16384) -> list[Batch]:
+    """Every set once, in batches of few shapes, those of a shape one after the other.
 
     Args:
-      sets: T sets.
+      sizes: [T] int, faces per set.
       faces_per_batch: as of `buckets`.
-
-    Yields:
-      ([b] indices of the sets in this batch, FaceSet [B, N] whose first b sets are those).
 
     Raises:
       InputError: a set is empty.
     """
-    for bucket in buckets(sets.sizes(), faces_per_batch):
-        for start in range(0, len(bucket.members), bucket.count):
-            which = bucket.members[start : start + bucket.count]
-            yield which, sets.pad(which, bucket.count, bucket.size)
+    return [
+        Batch(bucket.members[start : start + bucket.count], bucket.count, bucket.size)
+        for bucket in buckets(sizes, faces_per_batch)
+        for start in range(0, len(bucket.members), bucket.count)
+    ]
 
 
 def frames_of(media: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """How many real slots of its set have the same medium as each: [B, N] ids, [B, N] bool -> [B, N] float32.
+    """How many real slots of its set have the same medium as each, 1 on padding.
 
-    1 on padding.
+    Args:
+      media: [B, N] integers or strings; padding may hold anything.
+      mask: [B, N] bool.
+
+    Returns:
+      [B, N] float32.
     """
-    sets = np.broadcast_to(np.arange(len(mask))[:, None], mask.shape)[mask]
-    order = np.lexsort((media[mask], sets))
-    pairs = np.stack([sets, media[mask]])[:, order]
-    new = np.flatnonzero((pairs[:, 1:] != pairs[:, :-1]).any(axis=0)) + 1
-    lengths = np.diff(np.concatenate([[0], new, [len(order)]]))
-    frames, counted = np.ones(mask.shape, np.float32), np.empty(len(order), np.float32)
-    counted[order] = np.repeat(lengths, lengths)
-    frames[mask] = counted
+    sets = np.broadcast_to(np.arange(len(mask))[:, None], mask.shape)
+    frames = np.ones(mask.shape, np.float32)
+    frames[mask] = count_alike(sets[mask], media[mask])
     return frames
+
+
+def count_alike(sets: np.ndarray, media: np.ndarray) -> np.ndarray:
+    """How many rows have the same set and medium as each: [M], [M] -> [M] int64."""
+    order = np.lexsort((media, sets))
+    sets, media = sets[order], media[order]
+    new = np.concatenate([[True], (sets[1:] != sets[:-1]) | (media[1:] != media[:-1])])[: len(order)]
+    run = np.cumsum(new) - 1
+    counts = np.empty(len(order), np.int64)
+    counts[order] = np.bincount(run)[run]
+    return counts

@@ -39,9 +39,10 @@ _COLUMNS = (
 class StreamingAggregator:
     """The descriptor of a stream of faces of one person, at any time, in fixed memory.
 
-    Up to M different faces, and at least K, it is the batch's descriptor; of more it comes near, or differs
-    by a pick: see `fpsset.running_picks`. Beside M representatives it holds 2 M runners-up of each pick but
-    the first and 8 M faces drawn at random: for M = 256, K = 3 and D = 512, 7.5 MB in all.
+    Up to M different faces, and at least K, it is the batch's descriptor, which is not told media; of more it
+    comes near, or differs by a pick: see `fpsset.running_picks`. Beside M representatives it holds 2 M
+    runners-up of each pick but the first and 8 M faces drawn at random: 7.5 MB in all for M = 256, K = 3 and
+    D = 512.
 
     Attributes:
       model: the aggregator.

@@ -59,6 +59,11 @@ def test_frames_of_one_video_share_the_attention_of_one(trained):
     np.testing.assert_allclose(thrice[:, 4:], once[:, 4:].repeat(3, axis=1) / 3, rtol=1e-4)
 
 
+def test_the_digest_tells_whether_media_count(trained):
+    card = AggregatorCard(3, 2, 16, norm_scale=2.0)
+    assert fpsset.Aggregator(trained.variables["params"], card).digest != trained.digest
+
+
 def test_distances_are_of_the_metric(model):
     """By the definition: n^gamma (1 - cos) / 2 to the nearest pick before, and the largest left."""
     embeddings, norms = make_set(9, 12)

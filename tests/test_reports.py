@@ -38,7 +38,7 @@ def make_faces():
 
 
 def save_model(folder, seed: int, **trained):
-    card = AggregatorCard(coreset_size=3, num_heads=2, dim=DIM, norm_scale=1.0, **trained)
+    card = AggregatorCard(3, num_heads=2, dim=DIM, norm_scale=1.0, by_media=True, **trained)
     sets = pad_sets([np.eye(DIM, dtype=np.float32)[:4]], [np.ones(4, np.float32)])
     params = FaceCoresetNet(coreset_size=3, num_heads=2).init(jax.random.key(seed), sets)["params"]
     params = jax.tree.map(np.asarray, params)
@@ -199,6 +199,7 @@ def calibrated(house):
         table.embeddings[protocol.sets.rows],
         table.norms[protocol.sets.rows],
         np.repeat(np.arange(48), protocol.sets.sizes()),
+        media=table.media[protocol.sets.rows],
     )
     for name, template in (("a", 0), ("b", 1), ("c", 4)):
         rows = protocol.sets.rows[slice(*protocol.sets.starts[template : template + 2])]

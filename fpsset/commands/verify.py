@@ -46,6 +46,7 @@ def verify(
         np.concatenate([table_a.embeddings, table_b.embeddings]),
         np.concatenate([table_a.norms, table_b.norms]),
         np.repeat([0, 1], [len(table_a), len(table_b)]),
+        media=np.concatenate([table_a.media, table_b.media]),
     )
     if "warning" in kept:
         click.echo(f"warning: {kept['warning']}", err=True)

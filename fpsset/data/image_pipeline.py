@@ -8,7 +8,6 @@ import numpy as np
 from fpsset.data.image_files import UnreadableImage, decode_crop
 from fpsset.data.template_sampling import TemplateSampler
 from fpsset.errors import InputError
-from fpsset.face_set import frames_of
 
 
 class ImageSource(Protocol):
@@ -41,7 +40,7 @@ class ImageBatch(NamedTuple):
 
     images: np.ndarray  # [B, N, size, size, 3] uint8, RGB, one a clip; zeros beyond a template's clips
     clip: np.ndarray  # [B, N] int32, which of them a frame is made of
-    frames: np.ndarray  # [B, N] float32, how many of the template's are made of the same image
+    medium: np.ndarray  # [B, N] int32 in [0, N), the first frame of the template that is of the same medium
     mask: np.ndarray  # [B, N] bool
     labels: np.ndarray  # [B] int32
 
@@ -84,8 +83,10 @@ def image_batches(
         template, first = np.nonzero(mask & (np.diff(clip, axis=1, prepend=-1) > 0))
         for b, n in zip(template, first, strict=True):
             images[b, clip[b, n]] = _required(source, usable[image[b, n]], size)
-        frames = frames_of(image, mask)
-        return ImageBatch(images, clip.astype(np.int32), frames, mask, people[rows].astype(np.int32))
+        media = source.media[usable[image]]
+        medium = (media[:, :, None] == media[:, None, :]).argmax(-1)
+        numbers = clip.astype(np.int32), medium.astype(np.int32)
+        return ImageBatch(images, *numbers, mask, people[rows].astype(np.int32))
 
     dataset = (
         grain.MapDataset.range(len(sampler.people))

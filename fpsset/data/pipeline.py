@@ -46,7 +46,7 @@ def training_batches(
     def draw(people: np.ndarray, rng: np.random.Generator) -> TrainingBatch:
         faces, mask = (array[rows] for array in sampler.draw(people, rng))
         # Padding repeats row 0: the mask keeps it out, and a gather beats a gather and a fill.
-        frames = frames_of(table.sources[faces], mask)
+        frames = frames_of(table.media[faces], mask)
         face_set = FaceSet(table.embeddings[faces], table.norms[faces], mask, frames)
         return TrainingBatch(face_set, people[rows].astype(np.int32))
 

@@ -5,7 +5,7 @@ import numpy as np
 from fpsset.evaluation.intervals import SubjectDraws, with_intervals
 from fpsset.evaluation.tables import Metrics
 from fpsset.evaluation.verification import Pairs
-from fpsset.face_set import RaggedSets
+from fpsset.face_set import RaggedSets, count_alike
 
 DISCARDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 _CURVE = np.linspace(0, 0.3, 31)
@@ -101,9 +101,5 @@ def _video_frames(sets: RaggedSets) -> np.ndarray:
     if sets.media is None:
         return np.zeros(count, np.int64)
     owner = np.repeat(np.arange(count), sets.sizes())
-    order = np.lexsort((sets.media[sets.rows], owner))
-    ordered = np.stack([owner[order], sets.media[sets.rows][order]])
-    new = np.concatenate([[True], (ordered[:, 1:] != ordered[:, :-1]).any(0)])
-    run = np.cumsum(new) - 1
-    faces = np.bincount(run)
-    return np.bincount(ordered[0][new], np.where(faces > 1, faces, 0), count).astype(np.int64)
+    several = count_alike(owner, sets.media[sets.rows]) > 1
+    return np.bincount(owner[several], minlength=count)

@@ -27,7 +27,8 @@ def export_aggregator(
 
     The file holds a function (embeddings [B, N, D] float32 unit rows, norms [B, N] float32 as the
     backbone gave them, mask [B, N] bool) -> {'descriptor': [B, D], 'norm': [B], 'coreset_indices':
-    [B, K] int32}, B and N symbolic. `jax.export.deserialize(bytes).call` runs it, with JAX alone.
+    [B, K] int32}, B and N symbolic. `jax.export.deserialize(bytes).call` runs it, with JAX alone. It is not
+    told media: every face weighs by itself.
 
     Args:
       path: the file; written beside and then renamed.

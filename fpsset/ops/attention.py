@@ -205,10 +205,10 @@ def attention_weights(
     Returns:
       [*B, H, K, N] float32 rows that sum to 1, 0 on padding; rows of zeros for a set without a real slot.
     """
-    count = mask.astype(jnp.float32)
-    real = count > 0
+    weight = mask.astype(jnp.float32)
+    real = weight > 0
     logits = _logits(absorb(queries, params), keys_values(*[zero_padding(array, real) for array in memory]))
-    logits = logits + jnp.log(jnp.where(real, count, 1.0))[..., None, :]
+    logits = logits + jnp.log(jnp.where(real, weight, 1.0))[..., None, :]
     weights = jax.nn.softmax(jnp.where(real[..., None, :], logits, _NEVER), axis=-1) * real[..., None, :]
     heads, count = len(params.query_bias), queries.shape[-2]
     return weights.reshape(*mask.shape[:-1], heads, count, mask.shape[-1])

@@ -47,7 +47,7 @@ def media_shares(frames: jax.Array, mask: jax.Array) -> jax.Array:
       frames: [*B, N] float32 >= 1, faces of the set of the same medium; padding may hold anything.
       mask: [*B, N] bool.
     """
-    return zero_padding(1 / jnp.where(mask, frames, 1.0).astype(jnp.float32), mask)
+    return zero_padding(1 / jnp.maximum(jnp.where(mask, frames, 1.0).astype(jnp.float32), 1.0), mask)
 
 
 def count_valid(mask: jax.Array) -> jax.Array:

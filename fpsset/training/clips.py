@@ -89,4 +89,6 @@ def _embed_clips(
     # The last group's frames may be padding: they were computed, and are wiped here.
     mask = jnp.asarray(batch.mask)
     embeddings, norms = embeddings.reshape(*mask.shape, dim), norms.reshape(mask.shape)
-    return FaceSet(zero_padding(embeddings, mask), zero_padding(norms, mask), mask, batch.frames)
+    same = (batch.medium[:, :, None] == batch.medium[:, None, :]) & mask[:, None, :]
+    frames = jnp.sum(same, axis=-1, dtype=jnp.float32)
+    return FaceSet(zero_padding(embeddings, mask), zero_padding(norms, mask), mask, frames)

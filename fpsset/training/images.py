@@ -99,21 +99,21 @@ def faces_of_images(
 def _one_pass(
     batches: grain.DatasetIterator, embed_batch, people: int, config: ConfigDict, mesh: Mesh
 ) -> FeatureTable:
-    """A template of every person, as training draws them; each clip is a medium."""
+    """A template of every person, as training draws them."""
     parts, count = [], -(-people // config.batch_size)
     with StepProgress(count, 0, config.batch_size, "faces to start from", "templates") as progress:
         for number in range(count):
             drawn = put_batch(next(batches), mesh)
             sets, labels = embed_batch(drawn, number)
-            clip = (
-                drawn.clip
-                + config.data.max_size * (number * config.batch_size + np.arange(len(labels)))[:, None]
-            )
-            parts.append(everywhere((sets.embeddings, sets.norms, sets.mask, labels, clip), mesh))
+            template = (number * config.batch_size + np.arange(len(labels)))[:, None]
+            medium = drawn.medium + config.data.max_size * template
+            parts.append(everywhere((sets.embeddings, sets.norms, sets.mask, labels, medium), mesh))
             progress.advance("")
-    embeddings, norms, mask, labels, clip = map(np.concatenate, zip(*parts, strict=True))
+    embeddings, norms, mask, labels, medium = map(np.concatenate, zip(*parts, strict=True))
     subject = np.broadcast_to(labels[:, None], mask.shape)
-    return FeatureTable(embeddings[mask], norms[mask], subject[mask], clip[mask], name="the training images")
+    return FeatureTable(
+        embeddings[mask], norms[mask], subject[mask], medium[mask], name="the training images"
+    )
 
 
 def _readable(source: ImageSource, config: ConfigDict) -> np.ndarray:

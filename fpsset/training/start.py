@@ -185,7 +185,7 @@ def whitening_of(near: Neighbourhood, shrinkage: float) -> np.ndarray:
 
 def class_centers(model: FaceCoresetNet, params: dict, table: FeatureTable) -> np.ndarray:
     """The descriptor of all faces of each person: [D, C] float32 unit columns, people by rising subject."""
-    _, sets = group_rows(table.embeddings, table.norms, table.subject, table.sources)
+    _, sets = group_rows(table.embeddings, table.norms, table.subject, table.media)
     model = model.clone(dtype=jnp.float32)
     found = describe({"fpsset": model}, {"fpsset": {"params": params}}, sets)["fpsset"]
     return np.ascontiguousarray(found.vectors.T)

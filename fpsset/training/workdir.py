@@ -17,6 +17,8 @@ _FREE = frozenset(
     evaluation.convention evaluation.faces_per_batch evaluation.fps_gamma
     evaluation.pooling evaluation.resamples""".split()
 )
+# Fields of later versions, and what was trained before there were such.
+_BEFORE = {"model.by_media": False}
 
 
 class MetricsLog:
@@ -83,7 +85,7 @@ def claim_workdir(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -
                 f"{path}: cannot be read, but there are checkpoints; give another --workdir"
             ) from error
         for key, value in ours.items():
-            if not free(key) and theirs.get(key) != value:
+            if not free(key) and theirs.get(key, _BEFORE.get(key)) != value:
                 raise InputError(
                     f"{workdir}: holds another config's checkpoints ({key} {theirs.get(key)!r}, "
                     f"now {value!r}); give another --workdir"

@@ -22,7 +22,7 @@ def test_clips_show_images_of_the_person_and_frames_point_at_them():
     seen, lengths = set(), []
     for batch in batches:
         assert batch.images.shape == (6, 7, 8, 8, 3) and batch.images.dtype == np.uint8
-        for images, clip, frames, mask, label in zip(*batch, strict=True):
+        for images, clip, medium, mask, label in zip(*batch, strict=True):
             used = clip[mask]
             assert used[0] == 0 and set(np.diff(used)) <= {0, 1}
             assert np.bincount(used).max() <= 3
@@ -34,7 +34,7 @@ def test_clips_show_images_of_the_person_and_frames_point_at_them():
                 assert source.subject[row] == (0, 2, 4)[label]
                 seen.add(int(row))
             of = np.array(drawn)[used]
-            assert frames[mask].tolist() == [(of == row).sum() for row in of]
+            assert medium[mask].tolist() == [of.tolist().index(row) for row in of]
             lengths.extend(np.bincount(used)[:-1])  # the last clip may be cut
     assert seen == set(rows.tolist()) and set(lengths) == {1, 2, 3}
 

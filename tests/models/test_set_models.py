@@ -131,9 +131,9 @@ def test_a_frame_that_repeats_weighs_as_one(seed, size):
 
 @functools.cache
 def training_gradients(model):
-    def loss(variables, embeddings, norms, mask, key):
+    def loss(variables, embeddings, norms, mask, frames, key):
         rngs = {"gumbel": key, "dropout": jax.random.fold_in(key, 1)}
-        out = model.apply(variables, fpsset.FaceSet(embeddings, norms, mask), train=True, rngs=rngs)
+        out = model.apply(variables, fpsset.FaceSet(embeddings, norms, mask, frames), train=True, rngs=rngs)
         return (out.descriptor * jnp.arange(DIM)).sum() + out.norm
 
     return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
@@ -143,8 +143,10 @@ def training_gradients(model):
 @settings(max_examples=12)
 def test_training_takes_nothing_from_padding(seed, size, k, kind):
     padded, norms, mask, _ = with_padding(*make_set(seed, size, kind, DIM), seed, 64)
-    model = make_model("fpsset", k)
-    grads = training_gradients(model)(make_variables(model), padded, norms, mask, jax.random.key(seed))
+    model, frames = make_model("quality", k), np.where(mask, 2, np.nan).astype(np.float32)
+    grads = training_gradients(model)(
+        make_variables(model), padded, norms, mask, frames, jax.random.key(seed)
+    )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
     assert not np.any(grads[1][~mask]) and not np.any(grads[2][~mask])
 

@@ -12,8 +12,9 @@ DIM = 16
 
 
 def both(aggregator, embeddings, norms, ids):
-    sets = group_rows(embeddings, norms, ids)[1]
-    models, variables = {"fpsset": aggregator.model}, {"fpsset": aggregator.variables}
+    sets = group_rows(embeddings, norms, ids, np.arange(len(ids)) // 3)[1]
+    model = aggregator.model.clone(by_media=True)
+    models, variables = {"fpsset": model}, {"fpsset": aggregator.variables}
     return (describe(models, variables, sets, split_from=split)["fpsset"] for split in (None, 1))
 
 

@@ -33,9 +33,9 @@ def variables():
 def batch():
     images = make_source(2, 3).pixels.reshape(2, 3, 112, 112, 3)
     clip = np.array([[0, 0, 1], [0, 1, 2]], np.int32)
-    frames = np.array([[2, 2, 1], [1, 1, 1]], np.float32)
+    medium = np.array([[0, 0, 2], [0, 1, 2]], np.int32)
     mask = np.array([[1, 1, 1], [1, 0, 0]], bool)
-    return ImageBatch(images, clip, frames, mask, np.array([1, 0], np.int32))
+    return ImageBatch(images, clip, medium, mask, np.array([1, 0], np.int32))
 
 
 def test_every_frame_is_its_augmented_image_embedded(variables, batch):
