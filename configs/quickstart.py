@@ -2,7 +2,7 @@
 
 python -m fpsset.main --config configs/quickstart.py --workdir runs/quickstart
 
-Takes about half a minute on 2 CPU cores. Expect TAR at FAR 1e-3 of about 0.97 for fpsset and 0.92 for the
+Takes 20 to 30 seconds on 2 CPU cores. Expect TAR at FAR 1e-3 of about 0.97 for fpsset and 0.92 for the
 best plain pooling (200 synthetic people, 200 genuine pairs). Synthetic poor faces share one direction
 of error, which a model can learn to leave out: the figures say that training works, not how it does on
 real faces.
