@@ -96,6 +96,7 @@ RECIPES = {
     "top-norm picks": Recipe(model=PicksByScore, attributes={"score": norm_of}),
     "random start": Recipe({"model.start": "random", "optimizer.learning_rate": 1e-4}),
     "classes trained": Recipe({"head.trained": True}),
+    "classes random": Recipe({"head.start": "random", "head.trained": True}),
     "margin .8": Recipe({"head.margin": 0.8}),
     "scores x 30": Recipe({"model.score_scale": (1.0, 30.0)}),
     "gamma faster": Recipe({"optimizer.gamma_learning_rate": 1e-2}),
