@@ -84,6 +84,7 @@ class Recipe:
 _PEER = {"steps": 2000, "optimizer.milestones": (1500,), "optimizer.learning_rate": 1e-3}
 # Training moves little from the start, so that parts of it are left out of the start alone.
 _START_ALONE = {"steps": 1}
+_NOT_TOLD = _START_ALONE | {"model.by_media": False}
 
 
 def _picks(count: int) -> dict:
@@ -106,7 +107,9 @@ RECIPES = {
     "faces degraded": Recipe(degraded=True),
     "norms standard": Recipe(standardised=True),
     "start alone": Recipe(_START_ALONE),
-    "start, media not told": Recipe(_START_ALONE | {"model.by_media": False}),
+    "start, media not told": Recipe(_NOT_TOLD),
+    "not told, random picks": Recipe(_NOT_TOLD, model=PicksByScore, attributes={"score": noise_of}),
+    "not told, top-norm picks": Recipe(_NOT_TOLD, model=PicksByScore, attributes={"score": norm_of}),
     "start, no quality": Recipe(_START_ALONE, start=Start(sharpness=0.0)),
     "start, no likeness": Recipe(_START_ALONE, start=Start(likeness=0.0)),
     "start, no whitening": Recipe(_START_ALONE, start=Start(shrinkage=1.0)),

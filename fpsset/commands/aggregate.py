@@ -23,8 +23,8 @@ def aggregate(
 
     MODEL is a workdir, converted weights, a published checkpoint, or the word 'plain': nothing learned, the
     norm-weighted mean. FEATURES is an .npz or .parquet with the columns embeddings, norms, subject, media and
-    maybe template; by the default recipe the frames of one medium weigh as one face. OUT is an .npz: ids [S], descriptors [S, D], norms [S], and the digest of the model;
-    Aggregator.load_gallery reads it.
+    maybe template; by the default recipe the frames of one medium weigh as one face. OUT is an .npz: ids [S],
+    descriptors [S, D], norms [S], and the digest of the model; Aggregator.load_gallery reads it.
 
     \b
       fpsset aggregate runs/quickstart features.npz descriptors.npz
