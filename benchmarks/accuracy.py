@@ -102,7 +102,7 @@ RECIPES = {
     "scores x 30": Recipe({"model.score_scale": (1.0, 30.0)}),
     "gamma faster": Recipe({"optimizer.gamma_learning_rate": 1e-2}),
     "rate 3e-4": Recipe({"optimizer.learning_rate": 3e-4}),
-    "4,000 steps": Recipe({"steps": 4000}),
+    "2,000 steps": Recipe({"steps": 2000}),
     "weights averaged": Recipe(runs=3),
     "faces degraded": Recipe(degraded=True),
     "norms standard": Recipe(standardised=True),
