@@ -99,6 +99,8 @@ RECIPES = {
     "classes trained": Recipe({"head.trained": True}),
     "classes random": Recipe({"head.start": "random", "head.trained": True}),
     "margin .8": Recipe({"head.margin": 0.8}),
+    "ArcFace": Recipe({"head.name": "arcface"}),
+    "CosFace": Recipe({"head.name": "cosface"}),
     "scores x 30": Recipe({"model.score_scale": (1.0, 30.0)}),
     "gamma faster": Recipe({"optimizer.gamma_learning_rate": 1e-2}),
     "rate 3e-4": Recipe({"optimizer.learning_rate": 3e-4}),
