@@ -43,7 +43,8 @@ class Aggregator:
             card.coreset_size, card.num_heads, quality=card.quality, by_media=card.by_media
         )
         self.variables = {"params": params}
-        self.dim, self.norm_scale, self.backbone = card.dim, card.norm_scale, card.backbone
+        self.dim, self.norm_scale, self.by_media = card.dim, card.norm_scale, card.by_media
+        self.backbone = card.backbone
         self.train_fingerprint, self.name = card.train_fingerprint, name
 
     @functools.cached_property
@@ -147,11 +148,6 @@ class Aggregator:
             raise InputError(f"embeddings are {embeddings.shape[1]} wide; the model takes {self.dim}")
         return unit_rows(embeddings, norms, "input")
 
-    @property
-    def by_media(self) -> bool:
-        """Of the model."""
-        return getattr(self.model, "by_media", False)
-
     def scaled(self, sets: RaggedSets) -> RaggedSets:
         """The sets with norms as the model wants them."""
         return sets._replace(norms=sets.norms * np.float32(self.norm_scale))
@@ -192,7 +188,7 @@ class PlainAggregator(Aggregator):
         """With K picks, and `gamma` as the exponent of the norm in the metric."""
         self.model = PlainCoreset(coreset_size, gamma)
         self.variables = {"params": {"gamma": np.float32(gamma)}}
-        self.dim, self.norm_scale, self.backbone = 0, 1.0, ""
+        self.dim, self.norm_scale, self.by_media, self.backbone = 0, 1.0, False, ""
         self.train_fingerprint = ""
         self.name = f"plain: nothing learned, gamma {gamma:g}, norm-weighted mean"
 
