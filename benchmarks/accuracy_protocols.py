@@ -12,7 +12,8 @@ from fpsset.evaluation.verification import Pairs, all_pairs
 from fpsset.evaluation.verification_draws import VerificationDraws
 from fpsset.face_set import RaggedSets
 
-MOST = 6  # templates of one person in a protocol of clips
+MOST = 6  # templates of one person in a protocol of clips or of crowds
+CROWD = 12  # near-copies of one medium
 MANY = 6  # media of a person with many
 
 
@@ -49,27 +50,28 @@ def clips(table: FeatureTable, rng: np.random.Generator) -> FeatureTable:
 
 
 def crowded(table: FeatureTable, rng: np.random.Generator) -> FeatureTable:
-    """Two templates of a person: up to three media each, and one more a dozen times over."""
+    """Templates of a person's own media: up to three each, and CROWD copies of one more; at most MOST."""
     rows, embeddings, norms, template = [], [], [], []
     for subject in np.unique(table.subject):
         mine = np.flatnonzero(table.subject == subject)
         seeds, count = np.unique(table.seed[mine], return_counts=True)
-        several = rng.permutation(seeds[count > 1])[:2]
+        number = min(max(2, len(seeds) // 3), MOST)
+        several = rng.permutation(seeds[count > 1])[:number]
         rest = rng.permutation(np.setdiff1d(seeds, several))
-        if len(several) < 2 or len(rest) < 2:
+        if len(several) < number or len(rest) < number:
             continue
-        for half in range(2):
-            few = mine[np.isin(table.seed[mine], rest[half::2][:3])]
-            frames = mine[table.seed[mine] == several[half]]
-            share = rng.dirichlet([0.3] + [1.0] * (len(frames) - 1), 12)
+        for place, seed in enumerate(several):
+            few = mine[np.isin(table.seed[mine], rest[place::number][:3])]
+            frames = mine[table.seed[mine] == seed]
+            share = rng.dirichlet([0.3] + [1.0] * (len(frames) - 1), CROWD)
             mixed = share @ (table.embeddings[frames] * table.norms[frames, None])
             mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
             mixed += 0.25 * rng.standard_normal(mixed.shape) / mixed.shape[1] ** 0.5
             mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
-            rows += [few, np.full(12, frames[0])]
+            rows += [few, np.full(CROWD, frames[0])]
             embeddings += [table.embeddings[few], mixed.astype(np.float32)]
             norms += [table.norms[few], (share @ table.norms[frames]).astype(np.float32)]
-            template += [2 * subject + half] * (len(few) + 12)
+            template += [MOST * subject + place] * (len(few) + CROWD)
     if not rows:
         return table.take(np.zeros(0, np.int64))
     kept = table.take(np.concatenate(rows))
