@@ -18,7 +18,7 @@ from fpsset.ops.attention import (
     self_attention,
     set_attention,
 )
-from fpsset.ops.masking import count_valid, media_shares, normalize, safe_length, zero_padding
+from fpsset.ops.masking import count_valid, media_shares, normalize, safe_length, widen, zero_padding
 from fpsset.ops.norm_encoding import normalized_norm_encoding
 from fpsset.ops.quality import face_quality, quality_shares
 from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling, take_faces
@@ -222,12 +222,13 @@ def pick_coreset(
 def _draw(face_set: FaceSet, noise: jax.Array, gamma, temperature, score_scale) -> Coreset:
     """The coreset for training, as many picks as there is noise for."""
     mask, size = face_set.mask, noise.shape[-2]
-    embeddings, norms = zero_padding(face_set.embeddings, mask), zero_padding(face_set.norms, mask)
-    rows = soft_farthest_point_sampling(embeddings, norms, mask, noise, size, gamma, temperature, score_scale)
+    faces = face_set.embeddings, face_set.norms
+    rows = soft_farthest_point_sampling(*faces, mask, noise, size, gamma, temperature, score_scale)
     valid = jnp.arange(size).reshape((1,) * (mask.ndim - 1) + (size,)) < count_valid(mask)[..., None]
     indices = jnp.where(valid, jnp.argmax(rows, axis=-1), -1).astype(jnp.int32)
-    faces = _features(embeddings, norms)
-    core = jnp.einsum("...kn,...nd->...kd", rows, faces, precision=jax.lax.Precision.HIGHEST)
+    embeddings, norms = widen(*(zero_padding(array, mask) for array in faces))
+    weights = rows * norms[..., None, :]
+    core = jnp.einsum("...kn,...nd->...kd", weights, embeddings, precision=jax.lax.Precision.HIGHEST)
     return Coreset(indices, valid, core)
 
 

@@ -43,7 +43,7 @@ def cosines(descriptor: jax.Array, kernel: jax.Array, dtype: jnp.dtype = jnp.flo
     """Cosines of unit descriptors [B, D] and columns [D, C], their product in `dtype`; kept off -1 and 1."""
     # The columns' lengths divide the product, so that no unit kernel is written.
     lengths = jnp.maximum(safe_length(kernel, axis=0), 1e-12)
-    cosine = project("bd,dc->bc", descriptor, kernel.astype(dtype)) / lengths[None]
+    cosine = project(descriptor, kernel.astype(dtype)) / lengths[None]
     return jnp.clip(cosine, -1 + _COSINE_LIMIT, 1 - _COSINE_LIMIT)
 
 

@@ -85,9 +85,7 @@ def self_attention(
       [*B, K, D] float32; the output bias for a set without a real item.
     """
     items = zero_padding(items, mask)
-    query, key, value = (
-        project("...kc,chd->...khd", items, w) for w in (params.query, params.key, params.value)
-    )
+    query, key, value = (project(items, w) for w in (params.query, params.key, params.value))
     query = (query + _lift(params.query_bias, query)) / jnp.sqrt(query.shape[-1])
     value = value + _lift(params.value_bias, value)
     logits = jnp.einsum("...qhd,...khd->...qkh", query, key)
@@ -128,12 +126,13 @@ def set_attention(
       ([*B, K, D] float32, the output bias for a set without a real slot; the sums it is made of).
     """
     absorbed = absorb(queries, params)
-    start = start_of(absorbed) if earlier is None else earlier
-    if axis_name is not None:  # each device adds its own faces to it
-        start = jax.lax.pcast(start, axis_name, to="varying")
-    pooled = pool(start, absorbed, memory, mask, keys_values, dropout, block_size)
+    if axis_name is not None:  # each device has faces of its own
+        absorbed = jax.lax.pcast(absorbed, axis_name, to="varying")
+    pooled = pool(absorbed, memory, mask, keys_values, dropout, block_size)
     if axis_name is not None:
         pooled = merge_devices(pooled, axis_name)
+    if earlier is not None:
+        pooled = merge(earlier, pooled)
     return attend(pooled, params), pooled
 
 
@@ -141,14 +140,11 @@ def absorb(queries: jax.Array, params: AttentionParams) -> jax.Array:
     """Queries [*B, K, D] as they meet keys before any projection: [*B, H K, D] float32."""
     heads, depth = params.query_bias.shape
     *batch, count, dim = queries.shape
-    query = project("...kc,chd->...khd", queries, params.query)
+    query = project(queries, params.query)
     query = (query + _lift(params.query_bias, query)) / jnp.sqrt(depth)
     # A head at a time: plain matrix products, where one batched over heads would transpose its operands.
     absorbed = jnp.stack(
-        [
-            project("...kd,cd->...kc", q, w)
-            for q, w in zip(_unstack(query, -2), _unstack(params.key, 1), strict=True)
-        ],
+        [project(q, w.T) for q, w in zip(_unstack(query, -2), _unstack(params.key, 1), strict=True)],
         axis=-3,
     )
     return absorbed.reshape(*batch, heads * count, dim)
@@ -157,19 +153,32 @@ def absorb(queries: jax.Array, params: AttentionParams) -> jax.Array:
 def attend(pooled: Pooled, params: AttentionParams) -> jax.Array:
     """What the queries see: sums over all faces to [*B, K, D] float32."""
     heads = len(params.query_bias)
-    *batch, rows, dim = pooled.values.shape
-    total = jnp.where(pooled.total > 0, pooled.total, 1.0)
-    mass = (pooled.mass / total).reshape(*batch, heads, rows // heads, 1)
-    values = (pooled.values / total[..., None]).reshape(*batch, heads, rows // heads, dim)
+    *batch, rows, _ = pooled.values.shape
+
+    def by_head(array):
+        return array.reshape(*batch, heads, rows // heads, *array.shape[len(batch) + 1 :])
+
+    # Divided by the sum of weights behind the projection, where there is an eighth of the numbers.
+    values, mass, total = by_head(pooled.values), by_head(pooled.mass), by_head(pooled.total)
     mixed = jnp.stack(
-        [
-            project("...kc,cd->...kd", p, w)
-            for p, w in zip(_unstack(values, -3), _unstack(params.value, 1), strict=True)
-        ],
+        [project(p, w) for p, w in zip(_unstack(values, -3), _unstack(params.value, 1), strict=True)],
         axis=-2,
     )
-    mixed = mixed + jnp.swapaxes(mass, -3, -2) * _lift(params.value_bias, mixed)
+    mass, total = (jnp.swapaxes(array, -2, -1)[..., None] for array in (mass, total))
+    mixed = (mixed + mass * _lift(params.value_bias, mixed)) / jnp.where(total > 0, total, 1.0)
     return _project_out(mixed, params)
+
+
+def merge(one: Pooled, other: Pooled) -> Pooled:
+    """The sums over the faces of both, of the same queries."""
+    largest = jnp.maximum(one.largest, other.largest)
+    mine, yours = jnp.exp(one.largest - largest), jnp.exp(other.largest - largest)
+    return Pooled(
+        largest,
+        one.total * mine + other.total * yours,
+        one.mass * mine + other.mass * yours,
+        one.values * mine[..., None] + other.values * yours[..., None],
+    )
 
 
 def merge_devices(pooled: Pooled, axis_name: str) -> Pooled:
@@ -226,12 +235,12 @@ def _unstack(array: jax.Array, axis: int) -> list[jax.Array]:
 
 
 def _project_out(mixed: jax.Array, params: AttentionParams) -> jax.Array:
-    output = project("...khd,hdc->...kc", mixed, params.out)
+    heads, depth, dim = params.out.shape
+    output = project(mixed.reshape(*mixed.shape[:-2], heads * depth), params.out.reshape(-1, dim))
     return output + _lift(params.out_bias, output)
 
 
 def pool(
-    start: Pooled,
     absorbed: jax.Array,
     memory: tuple[jax.Array, ...],
     mask: jax.Array,
@@ -239,10 +248,9 @@ def pool(
     dropout: Dropout | None = None,
     block_size: int | None = None,
 ) -> Pooled:
-    """Adds faces to sums, a block at a time; arguments as of `set_attention`.
+    """Sums over faces, a block at a time; arguments as of `set_attention`.
 
     Args:
-      start: sums over the faces before.
       absorbed: [*B, R, D], of `absorb`.
       memory: arrays [*B, N, ...].
       mask: [*B, N] bool or float32.
@@ -256,8 +264,7 @@ def pool(
     # These take the symbolic sizes of an export too.
     block_size = jax.core.min_dim(block_size, slots)
 
-    def add(carry, number):
-        largest, total, mass, pooled = carry
+    def sums_of(number) -> Pooled:
         # The last block ends with the set; what the one before has seen is masked.
         first = jnp.minimum(number * block_size, slots - block_size)
         count = _cut(mask, first, block_size, len(batch)).astype(jnp.float32)
@@ -269,19 +276,16 @@ def pool(
         )
         logits = jnp.where(real[..., None, :], _logits(absorbed, block), _NEVER)
         # The maximum cancels, so no gradient need pass through it.
-        new = jnp.maximum(largest, jax.lax.stop_gradient(jnp.max(logits, axis=-1)))
-        weights = jnp.exp(logits - new[..., None]) * count[..., None, :]
+        largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
+        weights = jnp.exp(logits - largest[..., None]) * count[..., None, :]
         kept = weights if dropout is None else dropout(weights, number)
-        older = jnp.exp(largest - new)
-        return Pooled(
-            new,
-            total * older + jnp.sum(weights, axis=-1),
-            mass * older + jnp.sum(kept, axis=-1),
-            pooled * older[..., None] + jnp.einsum("...rn,...nc->...rc", kept, block.values),
-        ), None
+        values = jnp.einsum("...rn,...nc->...rc", kept, block.values)
+        return Pooled(largest, jnp.sum(weights, axis=-1), jnp.sum(kept, axis=-1), values)
 
+    if block_size == slots:
+        return sums_of(0)
     blocks = jnp.arange(-(-slots // block_size))
-    return jax.lax.scan(add, start, blocks)[0]
+    return jax.lax.scan(lambda sums, n: (merge(sums, sums_of(n)), None), start_of(absorbed), blocks)[0]
 
 
 def _cut(array: jax.Array, start: jax.Array, size: int, axis: int) -> jax.Array:

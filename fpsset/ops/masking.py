@@ -25,19 +25,22 @@ def widen(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(array.astype(dtype) for array in map(jnp.asarray, arrays))
 
 
-def project(subscripts: str, values: jax.Array, kernel: jax.Array) -> jax.Array:
-    """einsum of activations with a kernel, in the kernel's dtype, accumulated in float32.
+def project(values: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Activations times a kernel, in the kernel's dtype, accumulated in float32.
+
+    As one product of two matrices, so that its gradients are such products too: of more axes than one, XLA's
+    CPU compiler writes transposed copies of both operands first.
 
     Args:
-      subscripts: of the einsum.
-      values: activations, cast to the kernel's dtype.
-      kernel: float32 or bfloat16.
+      values: [*B, C] activations, cast to the kernel's dtype.
+      kernel: [C, *S] float32 or bfloat16.
 
     Returns:
-      float32.
+      [*B, *S] float32.
     """
-    product = jnp.einsum(subscripts, values.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
-    return product.astype(jnp.float32)
+    rows = values.astype(kernel.dtype).reshape(-1, values.shape[-1])
+    product = jnp.matmul(rows, kernel.reshape(len(kernel), -1), preferred_element_type=jnp.float32)
+    return product.astype(jnp.float32).reshape(*values.shape[:-1], *kernel.shape[1:])
 
 
 def media_shares(frames: jax.Array, mask: jax.Array) -> jax.Array:

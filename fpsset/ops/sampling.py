@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from fpsset.ops.masking import count_valid, normalize, widen, zero_padding
+from fpsset.ops.masking import count_valid, normalize, safe_length, widen, zero_padding
 from fpsset.ops.metric import cosine_distance, quality_weight
 
 # Finite, so that a set without a real face gives a softmax of zeros after masking and not NaN.
@@ -173,9 +173,11 @@ def soft_farthest_point_sampling(
     weight = quality_weight(norms, gamma)
     faces = count_valid(mask)
     # The pick's center is the direction of sum_i m_i n_i u_i, so norms have a part in its gradient.
-    # A face of norm 0 still has a direction: it counts with length 1.
-    directions, _ = normalize(embeddings)
-    features = jnp.where(norms > 0, norms, 1.0)[..., None] * directions
+    # A face of norm 0 still has a direction: it counts with length 1. Lengths of the rows meet them in sums
+    # alone, so that no [B, N, D] is written.
+    length = safe_length(embeddings)
+    inverse = 1 / jnp.where(length > 0, length, 1.0)
+    shares = jnp.where(norms > 0, norms, 1.0) * inverse
 
     def pick(carry, inputs):
         score, distance = carry
@@ -185,9 +187,9 @@ def soft_farthest_point_sampling(
         if straight_through:
             hard = jax.nn.one_hot(jnp.argmax(logits, axis=-1), mask.shape[-1], dtype=row.dtype)
             row = hard + (row - jax.lax.stop_gradient(row))
-        center = jnp.einsum("...n,...nd->...d", row, features, precision=jax.lax.Precision.HIGHEST)
+        center = jnp.einsum("...n,...nd->...d", row * shares, embeddings, precision=jax.lax.Precision.HIGHEST)
         # As a product, whose gradient keeps the faces alone and not their K differences from the centers.
-        cosine = jnp.sum(directions * normalize(center)[0][..., None, :], axis=-1)
+        cosine = inverse * jnp.sum(embeddings * normalize(center)[0][..., None, :], axis=-1)
         distance = jnp.minimum(distance, weight * (1 - cosine) / 2)
         return (distance, distance), jnp.where((k < faces)[..., None], row, 0.0)
 

@@ -10,6 +10,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from fpsset.data.pipeline import TrainingBatch
 from fpsset.parallel.class_axis import margin_cross_entropy
+from fpsset.training.optimizer import global_norm
 from fpsset.training.state import TrainState, stream_key
 
 Metrics = dict[str, jax.Array]
@@ -80,7 +81,7 @@ def make_train_step(
         grads, (stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params, state, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics["grad_norm"] = optax.tree.norm(grads)
+        metrics["grad_norm"] = global_norm(grads)
         if "gamma" in state.params["aggregator"]:
             metrics["gamma"] = state.params["aggregator"]["gamma"]
         return TrainState(state.step + 1, params, stats, opt_state), metrics
