@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from fpsset.face_set import Batch, FaceSet, RaggedSets, batches
+from fpsset.batching import Batch, batches
+from fpsset.face_set import FaceSet, RaggedSets
 from fpsset.parallel import set_axis
 from fpsset.progress import tracked
 
@@ -33,8 +34,9 @@ def describe(
     faces_per_batch: int = 16384,
     split_from: int | None = None,
     show: bool = False,
+    packed: bool = False,
 ) -> dict[str, Descriptors]:
-    """Runs every model on every set; one compilation a bucket of set sizes, whatever the models.
+    """Runs every model on every set; one compilation a shape of batches, whatever the models.
 
     Args:
       models: set models by name.
@@ -44,6 +46,7 @@ def describe(
       split_from: slots from which a set is split over all local devices, where there are several; its
         models must take `axis_name`. None: never.
       show: progress.
+      packed: let small sets share rows of slots, as of `batching.batches`.
 
     Returns:
       Descriptors by name, in the order of the sets.
@@ -54,10 +57,10 @@ def describe(
     run = _runner(tuple(models.items()))
     mesh = set_axis.device_mesh() if split_from is not None and jax.local_device_count() > 1 else None
     variables = {name: variables.get(name, {}) for name in models}
-    planned = batches(sets.sizes(), faces_per_batch)
+    planned = batches(sets.sizes(), faces_per_batch, packed)
     count = len(sets.starts) - 1
     collected: dict[str, dict[str, np.ndarray]] = {name: {} for name in models}
-    shapes = {batch[1:]: _Shape() for batch in planned}
+    shapes = {_shape_of(batch): _Shape() for batch in planned}
     order = threading.Lock()  # in which programs of several devices start must be the same on all of them
     storing = threading.Lock()
 
@@ -67,33 +70,41 @@ def describe(
             with order:
                 outputs = _runner(tuple(models.items()), mesh)(variables, set_axis.split(padded, mesh))
         else:
-            outputs = shapes[batch[1:]].call(run, variables, padded)
+            outputs = shapes[_shape_of(batch)].call(run, variables, padded)
         outputs = jax.device_get(outputs)
         with storing:
             store(batch.which, batch.size, outputs)
         return batch
 
     def store(which: np.ndarray, size: int, outputs) -> None:
-        rows = sets.slots(which, size)[0]
+        rows, mask = sets.slots(which, size)
+        rows, real = (rows[:, None] if mask.ndim == 3 else rows), which >= 0
         for name, out in outputs.items():
             fields = {"vectors": out.descriptor, "norms": out.norm}
             if out.coreset_indices is not None:
                 picks = out.coreset_indices[: len(which)]
-                fields["coreset"] = np.where(picks >= 0, np.take_along_axis(rows, picks, axis=1), -1)
+                fields["coreset"] = np.where(picks >= 0, np.take_along_axis(rows, picks, axis=-1), -1)
             for field, value in fields.items():
+                value = value[: len(which)][real]
                 column = collected[name].setdefault(field, np.empty((count, *value.shape[1:]), value.dtype))
-                column[which] = value[: len(which)]
+                column[which[real]] = value
 
     pool = ThreadPoolExecutor(_AT_ONCE)
     try:
         done = pool.map(compute, planned)
         if show:
-            done = tracked(done, count, "aggregating", "templates", lambda batch: len(batch.which))
+            done = tracked(
+                done, count, "aggregating", "templates", lambda batch: int((batch.which >= 0).sum())
+            )
         for _ in done:
             pass
     finally:
         pool.shutdown(cancel_futures=True)
     return {name: Descriptors(f["vectors"], f["norms"], f.get("coreset")) for name, f in collected.items()}
+
+
+def _shape_of(batch: Batch) -> tuple[int, ...]:
+    return (batch.count, batch.size, *batch.which.shape[1:])
 
 
 class _Shape:

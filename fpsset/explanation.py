@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from fpsset.face_set import FaceSet, bucket_size
+from fpsset.batching import bucket_size
+from fpsset.face_set import FaceSet
 from fpsset.ops.metric import quality_weight
 
 # Faces of a batch of sets that each lack one: 64 MB of 512-D embeddings.

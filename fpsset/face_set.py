@@ -7,8 +7,6 @@ import jax
 import numpy as np
 from flax import struct
 
-from fpsset.errors import InputError
-
 
 @struct.dataclass
 class FaceSet:
@@ -17,7 +15,8 @@ class FaceSet:
     Attributes:
       embeddings: [*B, N, D] unit rows, float32, bfloat16 or float16.
       norms: [*B, N] lengths of the embeddings before normalisation, >= 0: the quality signal.
-      mask: [*B, N] bool, True where a slot holds a face. Padded slots may hold anything.
+      mask: [*B, N] bool, True where a slot holds a face. Padded slots may hold anything. In packs of S sets
+        that share a row of slots it is [*P, S, N], all else [*P, 1, N]; descriptors are then [*P, S, D].
       frames: optional [*B, N] float32 >= 1, how many faces of the set are of the same medium, still or video,
         as this one; not known when None. Pooling by media and FaceCoresetNet with `by_media` read it. Counted
         anew where faces are taken out.
@@ -91,21 +90,39 @@ class RaggedSets(NamedTuple):
         return np.diff(self.starts)
 
     def slots(self, which: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the sets `which` [B], padded: ([B, size] int64 rows, [B, size] bool mask)."""
-        offsets = np.arange(size)[None, :]
-        mask = offsets < self.sizes()[which][:, None]
-        places = np.where(mask, self.starts[which][:, None] + offsets, 0)
-        return np.where(mask, self.rows[places], 0), mask
+        """Rows of sets, padded.
+
+        Args:
+          which: [B] sets; or packs [B, S] of sets that share a row of slots, -1 where a pack holds fewer.
+          size: N, slots of a row, at least what its sets hold.
+
+        Returns:
+          ([B, N] int64 rows, [B, N] or [B, S, N] bool, which slots are a set's).
+        """
+        packs = which if which.ndim == 2 else which[:, None]
+        held = np.where(packs >= 0, self.sizes()[packs], 0)
+        ends = np.cumsum(held, axis=1)[..., None]
+        offsets = np.arange(size) - (ends - held[..., None])  # [B, S, N] place of a slot in each set
+        mask = (offsets >= 0) & (offsets < held[..., None])
+        places = np.where(mask, self.starts[packs][..., None] + offsets, 0).sum(1)
+        rows = np.where(mask.any(1), self.rows[places], 0)
+        return rows, mask if which.ndim == 2 else mask[:, 0]
 
     def pad(self, which: np.ndarray, count: int, size: int) -> FaceSet:
-        """FaceSet [count, size] of the sets `which`, filled up with empty sets."""
+        """FaceSet of sets or packs as of `slots`, filled up to `count` with empty ones."""
         rows, mask = self.slots(which, size)
-        spare = count - len(which)
-        rows, mask = np.pad(rows, ((0, spare), (0, 0))), np.pad(mask, ((0, spare), (0, 0)))
+        packed = mask.ndim == 3
+        rows, mask = (np.pad(a, [(0, count - len(a))] + [(0, 0)] * (a.ndim - 1)) for a in (rows, mask))
+        real = mask.any(1) if packed else mask
         embeddings = np.asarray(self.embeddings[rows], np.float32)
-        embeddings[~mask] = 0
-        norms = np.where(mask, self.norms[rows], 0).astype(np.float32)
-        frames = None if self.media is None else frames_of(self.media[rows], mask)
+        embeddings[~real] = 0
+        norms = np.where(real, self.norms[rows], 0).astype(np.float32)
+        frames = None
+        if self.media is not None:
+            frames = frames_of(self.media[rows], real, mask.argmax(1) if packed else 0)
+        if packed:
+            embeddings, norms = embeddings[:, None], norms[:, None]
+            frames = None if frames is None else frames[:, None]
         return FaceSet(embeddings, norms, mask, frames)
 
 
@@ -129,90 +146,19 @@ def group_rows(
     return ids, RaggedSets(embeddings, norms, media, rows, starts)
 
 
-# The least slots of a set. Smaller sets cost hardly less than this, and a compilation costs seconds.
-_LEAST = 8
-# What a set costs beyond its faces, in faces: eight projections of its coreset.
-_SET_COST = 128
-
-
-def bucket_size(size: int) -> int:
-    """The padded size for a set of `size` faces: the next power of two, and at least 8."""
-    return max(_LEAST, 1 << (size - 1).bit_length())
-
-
-class Bucket(NamedTuple):
-    """Batches of one shape."""
-
-    size: int  # slots of a set
-    count: int  # sets of a batch
-    members: np.ndarray  # [b] int64, the sets in it, any number
-
-
-def buckets(sizes: np.ndarray, faces_per_batch: int = 16384) -> list[Bucket]:
-    """Sorts sets by padded size, so that a function jitted for a few shapes serves them all.
-
-    Sets are padded to powers of two: over a long tail of sizes a third of the slots is padding, which
-    costs less than the compilations of more shapes. A batch of a bucket always holds
-    the same number of sets; one with few sets need not pay for a full batch.
-
-    Args:
-      sizes: [T] int, faces per set.
-      faces_per_batch: what a batch may cost, in faces, where a set costs its slots and 128 more; a single
-        larger set is a batch of its own.
-
-    Returns:
-      Buckets by rising size; each set is in one of them.
-
-    Raises:
-      InputError: a set is empty.
-    """
-    if len(sizes) and sizes.min() == 0:
-        raise InputError(f"set {int(np.argmin(sizes))} holds no face; leave it out")
-    padded = np.array([bucket_size(int(size)) for size in sizes], np.int64)
-    found = []
-    for size in np.unique(padded).tolist():
-        members = np.flatnonzero(padded == size)
-        most = max(1, faces_per_batch // (size + _SET_COST))
-        found.append(Bucket(size, min(most, 1 << (len(members) - 1).bit_length()), members))
-    return found
-
-
-class Batch(NamedTuple):
-    """Some sets that are computed together; arguments of `RaggedSets.pad`."""
-
-    which: np.ndarray  # [b] int64, the sets
-    count: int  # with empty ones behind them
-    size: int  # slots of each
-
-
-def batches(sizes: np.ndarray, faces_per_batch: int = 16384) -> list[Batch]:
-    """Every set once, in batches of few shapes, those of a shape one after the other.
-
-    Args:
-      sizes: [T] int, faces per set.
-      faces_per_batch: as of `buckets`.
-
-    Raises:
-      InputError: a set is empty.
-    """
-    return [
-        Batch(bucket.members[start : start + bucket.count], bucket.count, bucket.size)
-        for bucket in buckets(sizes, faces_per_batch)
-        for start in range(0, len(bucket.members), bucket.count)
-    ]
-
-
-def frames_of(media: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def frames_of(media: np.ndarray, mask: np.ndarray, owner: np.ndarray | int = 0) -> np.ndarray:
     """How many real slots of its set have the same medium as each, 1 on padding.
 
     Args:
       media: [B, N] integers or strings; padding may hold anything.
       mask: [B, N] bool.
+      owner: [B, N] int, which of the sets of a row a slot is of; 0 where a row is one set.
 
     Returns:
       [B, N] float32.
     """
-    sets = np.broadcast_to(np.arange(len(mask))[:, None], mask.shape)
+    most = np.max(owner, initial=0) + 1
+    sets = np.broadcast_to(most * np.arange(len(mask))[:, None] + owner, mask.shape)
     frames = np.ones(mask.shape, np.float32)
     frames[mask] = count_alike(sets[mask], media[mask])
     return frames

@@ -61,6 +61,7 @@ def run(config, workdir: pathlib.Path) -> None:
         config.evaluation.convention,
         config.evaluation.pooling,
         config.evaluation.seed,
+        config.evaluation.packed,
     )
     title = f"{pathlib.Path(protocol.name).name}; fpsset is {aggregator.name}"
     if hosts.is_first():

@@ -6,7 +6,8 @@ import pytest
 
 import fpsset
 from fpsset import descriptors
-from fpsset.face_set import bucket_size, group_rows
+from fpsset.batching import bucket_size
+from fpsset.face_set import group_rows
 from fpsset.models.pooling import baselines
 from tests.sets import make_set
 
@@ -47,6 +48,21 @@ def test_aggregate_is_the_model_on_each_set(aggregator, faces):
         np.testing.assert_allclose(lengths[t], out.norm[0], rtol=1e-4)
         picks = np.asarray(out.coreset_indices[0])
         assert coreset[t].tolist() == np.where(picks >= 0, rows[picks], -1).tolist()
+
+
+def test_packed_sets_are_the_same(aggregator, faces):
+    """Of every model, media told: what shares a row of slots with a set is nothing to it."""
+    embeddings, norms, ids = faces
+    _, sets = group_rows(embeddings, norms, ids, np.arange(len(ids)) // 2)
+    models = {**baselines(3, 0.123), "fpsset": aggregator.model.clone(by_media=True)}
+    alone, packed = (
+        descriptors.describe(models, {"fpsset": aggregator.variables}, sets, 4096, packed=packed)
+        for packed in (False, True)
+    )
+    for name in models:
+        np.testing.assert_allclose(packed[name].vectors, alone[name].vectors, atol=2e-6)
+        np.testing.assert_allclose(packed[name].norms, alone[name].norms, rtol=1e-5)
+    np.testing.assert_array_equal(packed["fpsset"].coreset, alone["fpsset"].coreset)
 
 
 def test_ids_may_be_strings(aggregator, faces):

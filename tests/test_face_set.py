@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fpsset
-from fpsset.face_set import batches, bucket_size, frames_of, group_rows
+from fpsset.batching import batches, bucket_size
+from fpsset.face_set import frames_of, group_rows
 from tests.sets import make_set, seeds
 
 
@@ -58,21 +59,34 @@ def test_bucket_sizes():
     assert [bucket_size(n) for n in (1, 8, 9, 16, 17, 1000)] == [8, 8, 16, 16, 32, 1024]
 
 
-@given(seeds, st.lists(st.integers(1, 60), min_size=1, max_size=40))
-def test_every_set_comes_once_and_whole(seed, counts):
+@given(seeds, st.lists(st.integers(1, 60), min_size=1, max_size=40), st.booleans())
+def test_every_set_comes_once_and_whole(seed, counts, packed):
     ids = np.repeat(np.arange(len(counts)) * 3 + 5, counts)
     ids = np.random.default_rng(seed).permutation(ids)
     embeddings, norms = make_set(seed, len(ids), dim=4)
     unique, sets = group_rows(embeddings, norms, ids)
     assert unique.tolist() == sorted(set(ids.tolist()))
     seen, shapes = {}, {}
-    for which, count, size in batches(sets.sizes(), faces_per_batch=64):
+    for which, count, size in batches(sets.sizes(), 64, packed):
         batch = sets.pad(which, count, size)
-        assert shapes.setdefault(batch.mask.shape[1], batch.mask.shape) == batch.mask.shape
+        kind = (batch.mask.ndim, size)
+        assert shapes.setdefault(kind, batch.mask.shape) == batch.mask.shape
         assert not batch.mask[len(which) :].any()
-        for row, index in enumerate(which):
-            assert index not in seen
-            seen[index] = batch.norms[row][batch.mask[row]]
+        norms_of = np.broadcast_to(batch.norms, batch.mask.shape)
+        for place in np.argwhere(which >= 0):
+            assert which[*place] not in seen
+            seen[which[*place]] = norms_of[*place][batch.mask[*place]]
     for index, got in seen.items():
         np.testing.assert_array_equal(got, norms[ids == unique[index]])
     assert len(seen) == len(counts)
+
+
+def test_packs_are_full():
+    """A thousand small sets share rows of slots; the larger ones have their own."""
+    sizes = np.random.default_rng(0).integers(1, 25, 1000)
+    packs = [batch for batch in batches(sizes, packed=True) if batch.which.ndim == 2]
+    assert len({(batch.count, batch.size, batch.which.shape[1]) for batch in packs}) == 1
+    rows = np.concatenate([batch.which for batch in packs])
+    held = np.where(rows >= 0, sizes[rows], 0).sum(1)
+    assert sorted(rows[rows >= 0].tolist()) == np.flatnonzero(sizes <= 16).tolist()
+    assert held.max() <= packs[0].size and held.mean() > 0.8 * packs[0].size

@@ -106,6 +106,7 @@ def evaluate(
     convention: str = "conservative",
     pooling: str = "",
     seed: int = 0,
+    packed: bool = False,
 ) -> Evaluation:
     """Verification, and identification where there are galleries, by the four baselines and the model.
 
@@ -118,6 +119,7 @@ def evaluate(
       convention: a name of `CONVENTIONS`.
       pooling: of one more method, which goes by this name; as of `pool_by`.
       seed: of the resampling.
+      packed: let small sets share rows of slots, as of `batching.batches`.
 
     Returns:
       Evaluation.
@@ -128,10 +130,11 @@ def evaluate(
     require_backbone(protocol, aggregator.dim, aggregator.backbone)
     sets = aggregator.scaled(protocol.sets)
     models = {**baselines(aggregator.model.coreset_size, fps_gamma), "fpsset": aggregator.model}
-    described = describe(models, {"fpsset": aggregator.variables}, sets, faces_per_batch, show=True)
+    options = {"faces_per_batch": faces_per_batch, "packed": packed}
+    described = describe(models, {"fpsset": aggregator.variables}, sets, show=True, **options)
     if pooling:
         one, its_sets = pool_by(pooling, protocol.sets, protocol.score, protocol.flipped, protocol.name)
-        described = {**describe({pooling: one}, {}, its_sets, faces_per_batch), **described}
+        described = {**describe({pooling: one}, {}, its_sets, **options), **described}
     known = (protocol.subjects != UNKNOWN_SUBJECT).all()
     draws = SubjectDraws(protocol.subjects, resamples if known else 0, seed)
     score, drawn_pairs = PairScorer(protocol.pairs), VerificationDraws(protocol.pairs, draws, convention)

@@ -113,7 +113,8 @@ def set_attention(
 
     Args:
       queries: [*B, K, D].
-      memory: arrays [*B, N, ...] that keys and values are made of.
+      memory: arrays [*B, N, ...] that keys and values are made of; [*P, 1, N, ...] where B is P x S and the
+        S sets of a pack share its slots.
       mask: [*B, N] bool, True where a slot is real; or float32, how many equal faces it counts as.
       keys_values: a block of each array of `memory`, its padding 0, to what is attended to.
       params: the projections.
@@ -128,7 +129,17 @@ def set_attention(
     absorbed = absorb(queries, params)
     if axis_name is not None:  # each device has faces of its own
         absorbed = jax.lax.pcast(absorbed, axis_name, to="varying")
-    pooled = pool(absorbed, memory, mask, keys_values, dropout, block_size)
+    if _shared(memory, mask):
+        # One product for the queries of all sets that share a row of slots.
+        *batch, sets, rows, dim = absorbed.shape
+        together = absorbed.reshape(*batch, sets * rows, dim)
+        memory = tuple(jnp.squeeze(array, len(batch)) for array in memory)
+        pooled = pool(together, memory, jnp.repeat(mask, rows, axis=-2), keys_values, dropout, block_size)
+        pooled = Pooled(
+            *(array.reshape(*batch, sets, rows, *array.shape[len(batch) + 1 :]) for array in pooled)
+        )
+    else:
+        pooled = pool(absorbed, memory, mask, keys_values, dropout, block_size)
     if axis_name is not None:
         pooled = merge_devices(pooled, axis_name)
     if earlier is not None:
@@ -253,31 +264,33 @@ def pool(
     Args:
       absorbed: [*B, R, D], of `absorb`.
       memory: arrays [*B, N, ...].
-      mask: [*B, N] bool or float32.
+      mask: [*B, N] bool or float32; [*B, R, N] where rows see slots of their own.
       keys_values: of a block.
       dropout: of the weights.
       block_size: slots seen at a time.
     """
-    slots, batch = mask.shape[-1], mask.shape[:-1]
+    slots, batch = mask.shape[-1], absorbed.shape[:-2]
     if block_size is None:
         block_size = jax.core.max_dim(_BLOCK_ROWS // jax.core.max_dim(math.prod(batch), 1), _LEAST_SLOTS)
     # These take the symbolic sizes of an export too.
     block_size = jax.core.min_dim(block_size, slots)
+    if mask.ndim < absorbed.ndim:
+        mask = mask[..., None, :]
 
     def sums_of(number) -> Pooled:
         # The last block ends with the set; what the one before has seen is masked.
         first = jnp.minimum(number * block_size, slots - block_size)
-        count = _cut(mask, first, block_size, len(batch)).astype(jnp.float32)
+        count = _cut(mask, first, block_size, len(batch) + 1).astype(jnp.float32)
         fresh = first + jnp.arange(block_size) >= number * block_size
         count = count * _lift(fresh, count)
-        real = count > 0
+        seen = jnp.any(count > 0, axis=-2)
         block = keys_values(
-            *[zero_padding(_cut(array, first, block_size, len(batch)), real) for array in memory]
+            *[zero_padding(_cut(array, first, block_size, len(batch)), seen) for array in memory]
         )
-        logits = jnp.where(real[..., None, :], _logits(absorbed, block), _NEVER)
+        logits = jnp.where(count > 0, _logits(absorbed, block), _NEVER)
         # The maximum cancels, so no gradient need pass through it.
         largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
-        weights = jnp.exp(logits - largest[..., None]) * count[..., None, :]
+        weights = jnp.exp(logits - largest[..., None]) * count
         kept = weights if dropout is None else dropout(weights, number)
         values = jnp.einsum("...rn,...nc->...rc", kept, block.values)
         return Pooled(largest, jnp.sum(weights, axis=-1), jnp.sum(kept, axis=-1), values)
@@ -286,6 +299,10 @@ def pool(
         return sums_of(0)
     blocks = jnp.arange(-(-slots // block_size))
     return jax.lax.scan(lambda sums, n: (merge(sums, sums_of(n)), None), start_of(absorbed), blocks)[0]
+
+
+def _shared(memory: tuple[jax.Array, ...], mask: jax.Array) -> bool:
+    return mask.ndim > 1 and any(array.shape[mask.ndim - 2] != mask.shape[-2] for array in memory)
 
 
 def _cut(array: jax.Array, start: jax.Array, size: int, axis: int) -> jax.Array:

@@ -14,7 +14,14 @@ _NO_SLOT = jnp.iinfo(jnp.int32).max
 def _check(embeddings, norms, mask, size: int) -> None:
     if size < 1:
         raise ValueError(f"size is {size}: a coreset holds at least one face")
-    if embeddings.shape[:-1] != norms.shape or norms.shape != mask.shape:
+    try:
+        agree = (
+            jnp.broadcast_shapes(norms.shape, mask.shape) == mask.shape
+            and embeddings.shape[:-1] == norms.shape
+        )
+    except ValueError:
+        agree = False
+    if not agree:
         raise ValueError(
             "embeddings [*B, N, D], norms [*B, N] and mask [*B, N] disagree: "
             f"{embeddings.shape}, {norms.shape}, {mask.shape}"

@@ -14,7 +14,7 @@ _FREE = frozenset(
     """mode weights steps log_every eval_every
     data.train data.eval data.eval_features data.pairs data.protocol data.eval_people data.threads
     backbone.weights profile tensorboard compilation_cache checkpoints
-    evaluation.convention evaluation.faces_per_batch evaluation.fps_gamma
+    evaluation.convention evaluation.faces_per_batch evaluation.packed evaluation.fps_gamma
     evaluation.pooling evaluation.resamples""".split()
 )
 # Fields of later versions, and what was trained before there were such.
