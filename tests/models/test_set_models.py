@@ -91,6 +91,28 @@ def test_order_does_not_matter(name, seed, size):
 
 
 @pytest.mark.parametrize("name", MODELS)
+@given(seed=seeds)
+@settings(max_examples=4)
+def test_a_pack_is_its_sets(name, seed):
+    """Sets that share a row of slots, with NaN between; the last pack holds one and two that are empty."""
+    padded, norms, mask, _ = with_padding(*make_set(seed, 50, dim=DIM), seed, 60)
+    owner = np.random.default_rng(seed).integers(0, 3, 60).reshape(2, 30) * [[1], [0]]
+    padded, norms, mask = padded.reshape(2, 1, 30, DIM), norms.reshape(2, 1, 30), mask.reshape(2, 1, 30)
+    masks = mask & (owner[:, None] == np.arange(3)[:, None])
+    frames = np.where(mask, 2.0, np.nan).astype(np.float32)
+    model = make_model(name)
+    variables = make_variables(model)
+    packed = apply_of(model)(variables, fpsset.FaceSet(padded, norms, masks, frames))
+    rows = [np.broadcast_to(array, (2, 3, *array.shape[2:])) for array in (padded, norms, frames)]
+    apart = apply_of(model)(variables, fpsset.FaceSet(*rows[:2], masks, rows[2]))
+    np.testing.assert_allclose(packed.descriptor, apart.descriptor, atol=1e-5)
+    np.testing.assert_allclose(packed.norm, apart.norm, rtol=1e-4)
+    assert np.isfinite(packed.norm[0]).all()
+    if packed.coreset_indices is not None:
+        np.testing.assert_array_equal(packed.coreset_indices, apart.coreset_indices)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_vmap_equals_batch_equals_loop(name):
     sets = [with_padding(*make_set(i, 1 + 2 * i, dim=DIM), i, 12)[:3] for i in range(6)]
     batch = fpsset.FaceSet(
