@@ -8,8 +8,9 @@ The first command compares recipes, for choosing: each of three splits holds out
 people. Their faces make the protocols: `sets`, a person's media in two templates; `clips`, a template of
 each seed's frames; where the file has a column `degraded`, `poor`, these without the frames that are not;
 `large`, as `sets`, of people with six media and more and of such frames alone; `crowded`, of such frames
-too, two to six templates of a person's own media, up to three each and a dozen near-copies of one more, drawn
-between its frames. The second trains on all people of the file, with three seeds, and reports on files.
+too, two templates (with --crowds up to a third of the media, so that there are more pairs) of up to three
+media each and a dozen near-copies of one more, drawn between its frames. The second trains on all people of
+the file, with three seeds, and reports on files.
 
 Figures are means over splits or seeds. Poolings have the settings that do best on a quarter of the people
 trained on; the rival is the one of them that does best on the very protocol. Intervals, 95%, are of the
@@ -286,6 +287,7 @@ def main() -> None:
     parser.add_argument("--evaluate", nargs="+", type=pathlib.Path, default=[])
     parser.add_argument("--only", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--rival", choices=list(RECIPES), help="of --only, in place of the best pooling")
+    parser.add_argument("--crowds", type=int, default=2, help="crowded templates of a person, at most")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--resamples", type=int, default=500)
     arguments = parser.parse_args()
@@ -308,15 +310,17 @@ def main() -> None:
             ]
         else:
             fit, held = split_people(table, 0.2, seed=repeat)
-            made = study(held, degraded, arguments.resamples)
+            made = study(held, degraded, arguments.resamples, arguments.crowds)
         fits.append(fit)
         protocols.append(made)
         if not settings or not arguments.evaluate:
-            settings.append(study(split_people(fit, 0.25, seed=0)[1], degraded, 0))
+            settings.append(study(split_people(fit, 0.25, seed=0)[1], degraded, 0, arguments.crowds))
     plain = best_settings(settings)
 
     found: dict[str, dict[str, Figure]] = {}
-    kind = "report" if arguments.evaluate else "study"
+    kind = (
+        "report" if arguments.evaluate else "study" if arguments.crowds == 2 else f"crowds_{arguments.crowds}"
+    )
     for name, model in plain.items():
         by_protocol = [[figure(pooled({name: model}, one)[name], one) for one in made] for made in protocols]
         found[name] = {

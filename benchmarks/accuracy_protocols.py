@@ -12,7 +12,7 @@ from fpsset.evaluation.verification import Pairs, all_pairs
 from fpsset.evaluation.verification_draws import VerificationDraws
 from fpsset.face_set import RaggedSets
 
-MOST = 6  # templates of one person in a protocol of clips or of crowds
+MOST = 6  # templates of one person in a protocol of clips
 CROWD = 12  # near-copies of one medium
 MANY = 6  # media of a person with many
 
@@ -49,13 +49,13 @@ def clips(table: FeatureTable, rng: np.random.Generator) -> FeatureTable:
     return dataclasses.replace(kept, template=kept.seed)
 
 
-def crowded(table: FeatureTable, rng: np.random.Generator) -> FeatureTable:
-    """Templates of a person's own media: up to three each, and CROWD copies of one more; at most MOST."""
+def crowded(table: FeatureTable, rng: np.random.Generator, most: int) -> FeatureTable:
+    """Templates of a person's own media, two to `most`: up to three each, and CROWD copies of one more."""
     rows, embeddings, norms, template = [], [], [], []
     for subject in np.unique(table.subject):
         mine = np.flatnonzero(table.subject == subject)
         seeds, count = np.unique(table.seed[mine], return_counts=True)
-        number = min(max(2, len(seeds) // 3), MOST)
+        number = min(max(2, len(seeds) // 3), most)
         several = rng.permutation(seeds[count > 1])[:number]
         rest = rng.permutation(np.setdiff1d(seeds, several))
         if len(several) < number or len(rest) < number:
@@ -71,7 +71,7 @@ def crowded(table: FeatureTable, rng: np.random.Generator) -> FeatureTable:
             rows += [few, np.full(CROWD, frames[0])]
             embeddings += [table.embeddings[few], mixed.astype(np.float32)]
             norms += [table.norms[few], (share @ table.norms[frames]).astype(np.float32)]
-            template += [MOST * subject + place] * (len(few) + CROWD)
+            template += [most * subject + place] * (len(few) + CROWD)
     if not rows:
         return table.take(np.zeros(0, np.int64))
     kept = table.take(np.concatenate(rows))
@@ -89,8 +89,15 @@ def degraded_rows(path: pathlib.Path) -> set[int]:
         return set(np.flatnonzero(columns["degraded"]).tolist()) if "degraded" in columns else set()
 
 
-def study(held: FeatureTable, degraded: set[int], resamples: int) -> list[Templates]:
-    """The protocols of held-out people; rows of `degraded` are told by `paths`."""
+def study(held: FeatureTable, degraded: set[int], resamples: int, crowds: int = 2) -> list[Templates]:
+    """The protocols of held-out people; rows of `degraded` are told by `paths`.
+
+    Args:
+      held: their faces.
+      degraded: rows of the file.
+      resamples: of the subjects.
+      crowds: templates of one person in the protocol `crowded`, at most.
+    """
     rng = np.random.default_rng(0)
     of_clips = clips(held, rng)
     made = {"sets": dataclasses.replace(held, template=None), "clips": of_clips}
@@ -102,5 +109,5 @@ def study(held: FeatureTable, degraded: set[int], resamples: int) -> list[Templa
     people, count = np.unique(held.subject[np.unique(held.media, return_index=True)[1]], return_counts=True)
     large = poor.take(np.isin(poor.subject, people[count >= MANY]))
     made["large"] = dataclasses.replace(large, template=None)
-    made["crowded"] = crowded(poor, rng)
+    made["crowded"] = crowded(poor, rng, crowds)
     return [protocol(part, name, resamples) for name, part in made.items() if len(set(part.subject)) > 1]
