@@ -294,6 +294,8 @@ def main() -> None:
 
     if arguments.rival and arguments.rival not in arguments.only:
         parser.error(f"--rival {arguments.rival} is not among --only")
+    if arguments.crowds < 2 or (arguments.crowds > 2 and arguments.evaluate):
+        parser.error("--crowds is 2 or more, and of the held-out people alone")
     table = read_features(arguments.train)
     table = dataclasses.replace(table, paths=np.arange(len(table)), name=str(arguments.train))
     degraded = degraded_rows(arguments.train)

@@ -55,7 +55,7 @@ def crowded(table: FeatureTable, rng: np.random.Generator, most: int) -> Feature
     for subject in np.unique(table.subject):
         mine = np.flatnonzero(table.subject == subject)
         seeds, count = np.unique(table.seed[mine], return_counts=True)
-        number = min(max(2, len(seeds) // 3), most)
+        number = max(2, min(len(seeds) // 3, most, np.count_nonzero(count > 1)))
         several = rng.permutation(seeds[count > 1])[:number]
         rest = rng.permutation(np.setdiff1d(seeds, several))
         if len(several) < number or len(rest) < number:

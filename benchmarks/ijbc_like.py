@@ -102,7 +102,7 @@ def main() -> None:
     for packed, name in ((False, "fpsset"), (True, "packed")):
         plan = batches(sizes, packed=packed)
         slots = sum(batch.size * len(batch.which) for batch in plan)
-        shapes = {(batch.count, batch.size) for batch in plan}
+        shapes = {(batch.count, batch.size, *batch.which.shape[1:]) for batch in plan}
         notes.append(
             f"{name}: {len(shapes)} compiled shapes, {1 - args.faces / slots:.0%} of the slots are padding, "
             f"first call {first[packed]:.1f} s with compilations"

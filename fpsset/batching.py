@@ -61,7 +61,7 @@ class Batch(NamedTuple):
 
     which: np.ndarray  # [b] int64, the sets; [b, S] packs of them
     count: int  # with empty ones behind them
-    size: int  # slots of each
+    size: int  # slots of each set, or of the row that a pack shares
 
 
 def batches(sizes: np.ndarray, faces_per_batch: int = 16384, packed: bool = False) -> list[Batch]:

@@ -44,7 +44,7 @@ def describe(
       sets: T sets, none empty.
       faces_per_batch: padded faces a batch; memory grows with it.
       split_from: slots from which a set is split over all local devices, where there are several; its
-        models must take `axis_name`. None: never.
+        models must take `axis_name`. None: never. Packs never are.
       show: progress.
       packed: let small sets share rows of slots, as of `batching.batches`.
 
@@ -66,7 +66,7 @@ def describe(
 
     def compute(batch: Batch) -> Batch:
         padded = sets.pad(*batch)
-        if mesh is not None and batch.size >= split_from:
+        if mesh is not None and batch.which.ndim == 1 and batch.size >= split_from:
             with order:
                 outputs = _runner(tuple(models.items()), mesh)(variables, set_axis.split(padded, mesh))
         else:

@@ -16,7 +16,8 @@ class FaceSet:
       embeddings: [*B, N, D] unit rows, float32, bfloat16 or float16.
       norms: [*B, N] lengths of the embeddings before normalisation, >= 0: the quality signal.
       mask: [*B, N] bool, True where a slot holds a face. Padded slots may hold anything. In packs of S sets
-        that share a row of slots it is [*P, S, N], all else [*P, 1, N]; descriptors are then [*P, S, D].
+        that share a row of slots it is [*P, S, N], all else [*P, 1, N], and a slot is of one set at most;
+        descriptors are then [*P, S, D].
       frames: optional [*B, N] float32 >= 1, how many faces of the set are of the same medium, still or video,
         as this one; not known when None. Pooling by media and FaceCoresetNet with `by_media` read it. Counted
         anew where faces are taken out.

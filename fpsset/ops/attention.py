@@ -9,6 +9,7 @@ the online softmax (arXiv 1805.02867): softmax(l)_i = exp(l_i - m) / sum_j exp(l
 so what was summed under an older maximum m' counts exp(m' - m) times. No [N, D] array is written.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -115,7 +116,8 @@ def set_attention(
       queries: [*B, K, D].
       memory: arrays [*B, N, ...] that keys and values are made of; [*P, 1, N, ...] where B is P x S and the
         S sets of a pack share its slots.
-      mask: [*B, N] bool, True where a slot is real; or float32, how many equal faces it counts as.
+      mask: [*B, N] bool, True where a slot is real; or float32, how many equal faces it counts as. [*P, S, N]
+        of packs.
       keys_values: a block of each array of `memory`, its padding 0, to what is attended to.
       params: the projections.
       dropout: of the weights, for training.
@@ -169,14 +171,14 @@ def attend(pooled: Pooled, params: AttentionParams) -> jax.Array:
     def by_head(array):
         return array.reshape(*batch, heads, rows // heads, *array.shape[len(batch) + 1 :])
 
-    # Divided by the sum of weights behind the projection, where there is an eighth of the numbers.
+    # Divided by the sum of weights behind the projection, where there is 1/H of the numbers.
     values, mass, total = by_head(pooled.values), by_head(pooled.mass), by_head(pooled.total)
     mixed = jnp.stack(
         [project(p, w) for p, w in zip(_unstack(values, -3), _unstack(params.value, 1), strict=True)],
         axis=-2,
     )
     mass, total = (jnp.swapaxes(array, -2, -1)[..., None] for array in (mass, total))
-    mixed = (mixed + mass * _lift(params.value_bias, mixed)) / jnp.where(total > 0, total, 1.0)
+    mixed = (mixed + mass * _lift(params.value_bias, mixed)) / jnp.where(total == 0, 1.0, total)
     return _project_out(mixed, params)
 
 
@@ -274,7 +276,8 @@ def pool(
         block_size = jax.core.max_dim(_BLOCK_ROWS // jax.core.max_dim(math.prod(batch), 1), _LEAST_SLOTS)
     # These take the symbolic sizes of an export too.
     block_size = jax.core.min_dim(block_size, slots)
-    if mask.ndim < absorbed.ndim:
+    apart = mask.ndim == absorbed.ndim
+    if not apart:
         mask = mask[..., None, :]
 
     def sums_of(number) -> Pooled:
@@ -284,24 +287,34 @@ def pool(
         fresh = first + jnp.arange(block_size) >= number * block_size
         count = count * _lift(fresh, count)
         seen = jnp.any(count > 0, axis=-2)
-        block = keys_values(
-            *[zero_padding(_cut(array, first, block_size, len(batch)), seen) for array in memory]
-        )
+        parts = [_cut(array, first, block_size, len(batch)) for array in memory]
+        if apart:
+            # A face that is no number is one to its own set alone.
+            finite = functools.reduce(jnp.logical_and, (_finite(part, seen.ndim) for part in parts))
+            spoiled, seen = jnp.any((count > 0) & ~finite[..., None, :], axis=-1), seen & finite
+        block = keys_values(*[zero_padding(part, seen) for part in parts])
         logits = jnp.where(count > 0, _logits(absorbed, block), _NEVER)
         # The maximum cancels, so no gradient need pass through it.
         largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
         weights = jnp.exp(logits - largest[..., None]) * count
         kept = weights if dropout is None else dropout(weights, number)
         values = jnp.einsum("...rn,...nc->...rc", kept, block.values)
-        return Pooled(largest, jnp.sum(weights, axis=-1), jnp.sum(kept, axis=-1), values)
+        total = jnp.sum(weights, axis=-1)
+        total = jnp.where(spoiled, jnp.nan, total) if apart else total
+        return Pooled(largest, total, jnp.sum(kept, axis=-1), values)
 
-    if block_size == slots:
+    if block_size == slots:  # nothing to merge
         return sums_of(0)
     blocks = jnp.arange(-(-slots // block_size))
     return jax.lax.scan(lambda sums, n: (merge(sums, sums_of(n)), None), start_of(absorbed), blocks)[0]
 
 
+def _finite(array: jax.Array, ndim: int) -> jax.Array:
+    return jnp.all(jnp.isfinite(array), axis=tuple(range(ndim, array.ndim)))
+
+
 def _shared(memory: tuple[jax.Array, ...], mask: jax.Array) -> bool:
+    # Slots that have one row where the mask has S are those of packs.
     return mask.ndim > 1 and any(array.shape[mask.ndim - 2] != mask.shape[-2] for array in memory)
 
 

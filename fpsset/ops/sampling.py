@@ -14,17 +14,11 @@ _NO_SLOT = jnp.iinfo(jnp.int32).max
 def _check(embeddings, norms, mask, size: int) -> None:
     if size < 1:
         raise ValueError(f"size is {size}: a coreset holds at least one face")
-    try:
-        agree = (
-            jnp.broadcast_shapes(norms.shape, mask.shape) == mask.shape
-            and embeddings.shape[:-1] == norms.shape
-        )
-    except ValueError:
-        agree = False
-    if not agree:
+    pack = (*mask.shape[:-2], 1, *mask.shape[-1:]) if mask.ndim > 1 else mask.shape
+    if embeddings.shape[:-1] != norms.shape or norms.shape not in (mask.shape, pack):
         raise ValueError(
-            "embeddings [*B, N, D], norms [*B, N] and mask [*B, N] disagree: "
-            f"{embeddings.shape}, {norms.shape}, {mask.shape}"
+            "embeddings [*B, N, D], norms [*B, N] and mask [*B, N] disagree, and are no packs "
+            f"[*P, 1, N, D], [*P, 1, N] and [*P, S, N]: {embeddings.shape}, {norms.shape}, {mask.shape}"
         )
 
 
@@ -44,7 +38,8 @@ def farthest_point_sampling(
     Args:
       embeddings: [*B, N, D] float32 or bfloat16, unit rows, N >= 1.
       norms: [*B, N], >= 0.
-      mask: [*B, N] bool, True where a face is real.
+      mask: [*B, N] bool, True where a face is real; of packs [*P, S, N], where faces are [*P, 1, N] and B is
+        P x S.
       size: K >= 1.
       gamma: scalar exponent of the norm in the metric.
       axis_name: of the devices that a set's slots are split over, inside `shard_map`; each has N of them,
@@ -158,7 +153,7 @@ def soft_farthest_point_sampling(
     Args:
       embeddings: [*B, N, D] unit rows.
       norms: [*B, N], >= 0.
-      mask: [*B, N] bool.
+      mask: [*B, N] bool; of packs as of `farthest_point_sampling`.
       noise: [*B, K, N] standard Gumbel draws, as of `jax.random.gumbel`.
       size: K >= 1.
       gamma: scalar exponent of the norm in the metric.

@@ -181,7 +181,8 @@ def _validation(model: FaceCoresetNet, held_out: FeatureTable, config: ConfigDic
 
     def validate(params, watch) -> float:
         variables = {"fpsset": {"params": params}}
-        described = describe({"fpsset": model}, variables, sets, config.evaluation.faces_per_batch)
+        options = {"faces_per_batch": config.evaluation.faces_per_batch, "packed": config.evaluation.packed}
+        described = describe({"fpsset": model}, variables, sets, **options)
         watch(subjects, sets, described["fpsset"])
         return validation_tar(described["fpsset"], pairs, far)
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fpsset.ops.masking import widen
+
 
 def make_optimizer(config, head_trained: bool = True) -> optax.GradientTransformation:
     """The optimizer of `{'aggregator': ..., 'head': ...}`.
@@ -40,21 +42,26 @@ def make_optimizer(config, head_trained: bool = True) -> optax.GradientTransform
 
 
 def global_norm(tree) -> jax.Array:
-    """The length of all leaves as one vector; [] float32."""
+    """The length of all leaves as one vector; [] float32 at least."""
 
     def squared(leaf):
         # The last axis last, and fenced off: XLA's CPU compiler sums a whole array one number at a time.
-        columns = jnp.sum(jnp.square(leaf), axis=tuple(range(leaf.ndim - 1)))
-        return jnp.sum(jax.lax.reduce_precision(columns, 8, 23))
+        (leaf,) = widen(leaf)
+        columns, precision = (
+            jnp.sum(jnp.square(leaf), axis=tuple(range(leaf.ndim - 1))),
+            jnp.finfo(leaf.dtype),
+        )
+        return jnp.sum(jax.lax.reduce_precision(columns, precision.nexp, precision.nmant))
 
     return jnp.sqrt(sum(map(squared, jax.tree.leaves(tree))))
 
 
 def _clip(most: float) -> optax.GradientTransformation:
-    # As optax.clip_by_global_norm; times one factor, so that no clipped copy is written.
+    # As optax.clip_by_global_norm of float32 gradients; times one factor, so that no clipped copy is written.
     def update(gradients, state, params=None):
         del params
-        factor = most / jnp.maximum(global_norm(gradients), most)
+        length = global_norm(gradients)
+        factor = jnp.where(length <= most, 1.0, most / length)
         return jax.tree.map(lambda gradient: factor * gradient, gradients), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

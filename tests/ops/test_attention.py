@@ -236,3 +236,32 @@ def test_a_face_of_quality_log_2_counts_as_two(block_size):
     )
     odds = alike * np.where(np.arange(10) == 2, 2, 1)
     np.testing.assert_allclose(weights, odds / odds.sum(-1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("block_size", [None, 7])
+def test_sets_that_share_slots_are_told_apart(block_size):
+    """A pack of three sets against each apart, values and gradients; one holds an inf, free slots NaN."""
+    rng = np.random.default_rng(5)
+    owner = rng.integers(0, 4, 20)  # of 3: of none
+    mask = owner == np.arange(3)[:, None]
+    queries = rng.standard_normal((3, 2, DIM)).astype(np.float32)
+    keys, values = rng.standard_normal((2, 20, DIM)).astype(np.float32)
+    keys[owner == 3] = np.nan
+    values[np.argmax(owner == 2)] = np.inf
+    params = make_params(0)
+
+    def packed(queries):
+        return attend(queries, keys[None], values[None], mask, params, block_size=block_size)
+
+    def both(function, queries):
+        return function(queries), jax.grad(lambda q: jnp.sum(jnp.sin(function(q)[:2])))(queries)
+
+    faces = [np.broadcast_to(array[owner < 2], (2, (owner < 2).sum(), DIM)) for array in (keys, values)]
+
+    def apart(queries):
+        return attend(queries[:2], *faces, mask[:2, owner < 2], params)
+
+    (got, slope), (expected, other) = both(packed, queries), both(apart, queries)
+    np.testing.assert_allclose(got[:2], expected, atol=1e-5)
+    np.testing.assert_allclose(slope[:2], other[:2], atol=1e-5)
+    assert np.isnan(got[2]).all()

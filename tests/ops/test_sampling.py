@@ -193,6 +193,8 @@ def test_rejects_what_makes_no_sense(call):
         run(mask, 0)
     with pytest.raises(ValueError, match="disagree"):
         run(np.ones(5, bool), 3)
+    with pytest.raises(ValueError, match="disagree"):
+        run(np.ones((2, 4), bool), 3)
     if call == "soft":
         with pytest.raises(ValueError, match="noise must be"):
             run(mask, 2)
