@@ -16,7 +16,7 @@ from fpsset.parallel import set_axis
 from fpsset.progress import tracked
 
 # Batches under way: while one is padded, copied or between operations, the device has another.
-_AT_ONCE = 2
+_AT_ONCE = 3
 
 
 class Descriptors(NamedTuple):
