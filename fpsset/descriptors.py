@@ -15,7 +15,7 @@ from fpsset.face_set import FaceSet, RaggedSets
 from fpsset.parallel import set_axis
 from fpsset.progress import tracked
 
-# Batches under way: while one is padded, copied or between operations, the device has another.
+# Batches under way: while one is padded, copied or between operations, the device has others.
 _AT_ONCE = 3
 
 
