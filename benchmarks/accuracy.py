@@ -320,9 +320,8 @@ def main() -> None:
     plain = best_settings(settings)
 
     found: dict[str, dict[str, Figure]] = {}
-    kind = (
-        "report" if arguments.evaluate else "study" if arguments.crowds == 2 else f"crowds_{arguments.crowds}"
-    )
+    study_kind = "study" if arguments.crowds == 2 else f"crowds_{arguments.crowds}"
+    kind = "report" if arguments.evaluate else study_kind
     for name, model in plain.items():
         by_protocol = [[figure(pooled({name: model}, one)[name], one) for one in made] for made in protocols]
         found[name] = {

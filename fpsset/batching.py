@@ -51,9 +51,13 @@ def buckets(sizes: np.ndarray, faces_per_batch: int = 16384) -> list[Bucket]:
     found = []
     for size in np.unique(padded).tolist():
         members = np.flatnonzero(padded == size)
-        most = max(1, faces_per_batch // (size + _SET_COST))
-        found.append(Bucket(size, min(most, 1 << (len(members) - 1).bit_length()), members))
+        found.append(Bucket(size, _rows(len(members), size + _SET_COST, faces_per_batch), members))
     return found
+
+
+def _rows(number: int, cost: int, most: int) -> int:
+    """Rows of a batch of at most so many faces, where there are `number` of such a cost in all."""
+    return min(max(1, most // cost), 1 << max(number - 1, 0).bit_length())
 
 
 class Batch(NamedTuple):
@@ -81,9 +85,7 @@ def batches(sizes: np.ndarray, faces_per_batch: int = 16384, packed: bool = Fals
     found, rest = [], np.arange(len(sizes))
     if packed and len(sizes) and sizes.min() > 0:
         packs, rest = packs_of(sizes), np.flatnonzero(sizes > _PACKED)
-        count = min(
-            max(1, faces_per_batch // (_ROW + _SHARE * _SET_COST)), 1 << max(len(packs) - 1, 0).bit_length()
-        )
+        count = _rows(len(packs), _ROW + _SHARE * _SET_COST, faces_per_batch)
         found = [Batch(packs[start : start + count], count, _ROW) for start in range(0, len(packs), count)]
     return found + [
         Batch(rest[bucket.members[start : start + bucket.count]], bucket.count, bucket.size)

@@ -65,6 +65,15 @@ def test_packed_sets_are_the_same(aggregator, faces):
     np.testing.assert_array_equal(packed["fpsset"].coreset, alone["fpsset"].coreset)
 
 
+def test_packs_are_not_split_over_devices(aggregator, faces):
+    embeddings, norms, ids = faces
+    _, sets = group_rows(embeddings, norms, ids)
+    models, variables = {"fpsset": aggregator.model}, {"fpsset": aggregator.variables}
+    alone = descriptors.describe(models, variables, sets, 4096)["fpsset"]
+    split = descriptors.describe(models, variables, sets, 4096, split_from=32, packed=True)["fpsset"]
+    np.testing.assert_allclose(split.vectors, alone.vectors, atol=2e-6)
+
+
 def test_ids_may_be_strings(aggregator, faces):
     embeddings, norms, ids = faces
     by_number, _ = aggregator.aggregate(embeddings, norms, ids)

@@ -47,10 +47,8 @@ def global_norm(tree) -> jax.Array:
     def squared(leaf):
         # The last axis last, and fenced off: XLA's CPU compiler sums a whole array one number at a time.
         (leaf,) = widen(leaf)
-        columns, precision = (
-            jnp.sum(jnp.square(leaf), axis=tuple(range(leaf.ndim - 1))),
-            jnp.finfo(leaf.dtype),
-        )
+        columns = jnp.sum(jnp.square(leaf), axis=tuple(range(leaf.ndim - 1)))
+        precision = jnp.finfo(leaf.dtype)
         return jnp.sum(jax.lax.reduce_precision(columns, precision.nexp, precision.nmant))
 
     return jnp.sqrt(sum(map(squared, jax.tree.leaves(tree))))

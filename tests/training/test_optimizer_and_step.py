@@ -55,6 +55,15 @@ def test_gradients_are_clipped_by_their_global_norm():
     assert float(optax.tree.norm(moments)) == pytest.approx(0.1, rel=1e-4)
 
 
+def test_a_bound_that_is_infinite_clips_nothing():
+    config = base_config().optimizer
+    config.clip_norm = float("inf")
+    optimizer, params, gradient = make_optimizer(config), tree(0.0), tree(100.0)
+    _, state = optimizer.update(gradient, optimizer.init(params), params)
+    moments = [optax.tree.get(group, "mu") for group in state[1].inner_states.values()]
+    assert float(optax.tree.norm(moments)) == pytest.approx(0.1 * float(optax.tree.norm(gradient)), rel=1e-4)
+
+
 def test_accumulated_gradients_are_averaged_into_one_update():
     config = base_config().optimizer
     config.milestones, config.clip_norm = (4,), 1e9
