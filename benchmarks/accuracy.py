@@ -39,21 +39,21 @@ from rich.table import Table
 from fpsset.config import base_config, check_config, published_config
 from fpsset.data.feature_table import FeatureTable, split_people
 from fpsset.data.files import read_features
-from fpsset.descriptors import describe
-from fpsset.evaluation.intervals import interval
+from fpsset.evaluation.resampling import interval
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import far_name, operating_points
+from fpsset.inference.descriptors import describe
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.parallel.mesh import data_mesh
-from fpsset.progress import StepProgress
+from fpsset.runtime.progress import StepProgress
+from fpsset.training.closed_form_init import ClosedForm
 from fpsset.training.faces import faces_of_table
 from fpsset.training.loop import train
-from fpsset.training.set_model import make_set_model
-from fpsset.training.start import Start
-from fpsset.training.trained import read_params
+from fpsset.training.modules import make_set_model
+from fpsset.weights.trained import read_params
 
 FARS = (1e-3, 1e-4)
-_START = Start()
+_START = ClosedForm()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Recipe:
 
     fields: dict = dataclasses.field(default_factory=dict)
     base: Callable[[], ConfigDict] = base_config
-    start: Start = _START
+    start: ClosedForm = _START
     model: type[nn.Module] = FaceCoresetNet
     attributes: dict = dataclasses.field(default_factory=dict)
     standardised: bool = False
@@ -99,9 +99,9 @@ RECIPES = {
     "media not told": Recipe(_NOT_TOLD),
     "not told, random picks": Recipe(_NOT_TOLD, model=PicksByScore, attributes={"score": noise_of}),
     "not told, top-norm picks": Recipe(_NOT_TOLD, model=PicksByScore, attributes={"score": norm_of}),
-    "random start": Recipe({"model.start": "random", "optimizer.learning_rate": 1e-4}),
+    "random start": Recipe({"model.init": "random", "optimizer.learning_rate": 1e-4}),
     "classes trained": Recipe({"head.trained": True}),
-    "classes random": Recipe({"head.start": "random", "head.trained": True}),
+    "classes random": Recipe({"head.init": "random", "head.trained": True}),
     "margin .8": Recipe({"head.margin": 0.8}),
     "ArcFace": Recipe({"head.name": "arcface"}),
     "CosFace": Recipe({"head.name": "cosface"}),
@@ -114,10 +114,10 @@ RECIPES = {
     "norms standard": Recipe(standardised=True),
     "start alone": Recipe(_START_ALONE),
     "start, media not told": Recipe(_START_ALONE | _NOT_TOLD),
-    "start, no quality": Recipe(_START_ALONE, start=Start(sharpness=0.0)),
-    "start, no likeness": Recipe(_START_ALONE, start=Start(likeness=0.0)),
-    "start, no whitening": Recipe(_START_ALONE, start=Start(shrinkage=1.0)),
-    "start, whole set x 1": Recipe(_START_ALONE, start=Start(seen=1.0)),
+    "start, no quality": Recipe(_START_ALONE, start=ClosedForm(sharpness=0.0)),
+    "start, no likeness": Recipe(_START_ALONE, start=ClosedForm(likeness=0.0)),
+    "start, no whitening": Recipe(_START_ALONE, start=ClosedForm(shrinkage=1.0)),
+    "start, whole set x 1": Recipe(_START_ALONE, start=ClosedForm(seen=1.0)),
     "start, gamma .35": Recipe(_START_ALONE | {"model.gamma": 0.35}),
     "start, K 1": Recipe(_picks(1)),
     "start, K 2": Recipe(_picks(2)),

@@ -23,13 +23,13 @@ from timing import show
 from fpsset.config import base_config
 from fpsset.data.feature_table import FeatureTable, split_people
 from fpsset.data.files import read_features
-from fpsset.descriptors import describe
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import operating_points
 from fpsset.face_set import FaceSet
+from fpsset.inference.descriptors import describe
 from fpsset.models.pooling import Pooling
-from fpsset.training.set_model import make_set_model
-from fpsset.training.start import Start, neighbourhood, starting_params
+from fpsset.training.closed_form_init import ClosedForm, closed_form_params, neighbourhood
+from fpsset.training.modules import make_set_model
 
 SHARES = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 POWERS, SHARPNESS = (3, 5, 8), (10.0, 20.0)
@@ -43,7 +43,7 @@ def start_vectors(fit: FeatureTable, protocols: list[Templates]) -> list[np.ndar
     fields = base_config().model
     net = make_set_model(fields)
     one = FaceSet(np.ones((1, 1, fit.dim)), np.ones((1, 1)), np.ones((1, 1), bool))
-    params = starting_params(jax.jit(net.init)(jax.random.key(0), one)["params"], fit, Start())
+    params = closed_form_params(jax.jit(net.init)(jax.random.key(0), one)["params"], fit, ClosedForm())
     variables = {"start": {"params": params}}
     return [describe({"start": net}, variables, part.sets)["start"].vectors for part in protocols]
 

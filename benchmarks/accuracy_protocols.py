@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fpsset.data.feature_table import FeatureTable, templates
-from fpsset.evaluation.intervals import SubjectDraws
+from fpsset.evaluation.resampling import SubjectDraws
 from fpsset.evaluation.verification import Pairs, all_pairs
 from fpsset.evaluation.verification_draws import VerificationDraws
 from fpsset.face_set import RaggedSets

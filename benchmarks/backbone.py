@@ -19,8 +19,8 @@ from rich.table import Table
 from torch import nn
 
 import fpsset
-from fpsset.interop.backbones import backbone_variables
 from fpsset.models.iresnet import ARCHITECTURES, IResNetConfig, fold
+from fpsset.weights.torch_backbone import backbone_variables
 
 
 class Residual(nn.Module):

@@ -20,8 +20,7 @@ from fpsset.config import base_config
 from fpsset.data.pipeline import TrainingBatch
 from fpsset.parallel.mesh import batch_shapes, data_mesh, padded_classes, state_shapes
 from fpsset.training.optimizer import make_optimizer
-from fpsset.training.state import init_state
-from fpsset.training.step import geometric, make_train_step
+from fpsset.training.step import geometric, init_state, make_train_step
 
 DIM, SLOTS = 512, 20
 _KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")

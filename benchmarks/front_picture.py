@@ -18,7 +18,7 @@ from matplotlib.patches import FancyArrowPatch
 
 import fpsset
 from fpsset.data.synthetic import make_synthetic
-from fpsset.sheets.colors import group_color, quality_colors
+from fpsset.reports.sheets.colors import group_color, norm_colors
 
 _INK, _SOFT, _FACES, _COLUMNS = "#1d2530", "#5b6673", 18, 6
 _WIDTH, _HEIGHT = 12.0, 4.55
@@ -95,7 +95,7 @@ def main() -> None:
         style = {"arrowstyle": "-|>", "mutation_scale": 18, "color": _SOFT, "linewidth": 2}
         figure.add_artist(FancyArrowPatch(*ends, transform=figure.transFigure, **style))
 
-    colors, picks, step = quality_colors(why.norms), why.picks.tolist(), 0.88
+    colors, picks, step = norm_colors(why.norms), why.picks.tolist(), 0.88
     lengths = np.unique(table.media[rows], return_counts=True)[1]
     write(0.3, 0.22, f"{len(rows)} faces of one person", fontsize=13, weight="bold")
     write(

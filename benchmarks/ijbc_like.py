@@ -20,10 +20,10 @@ from plain_jax import aggregate as plain
 from timing import Rates, medians, milliseconds, show
 
 import fpsset
-from fpsset.batching import batches
 from fpsset.data.simulated_ijb import long_tailed_sizes
-from fpsset.descriptors import describe
 from fpsset.face_set import RaggedSets
+from fpsset.inference.batching import batches
+from fpsset.inference.descriptors import describe
 
 
 def main() -> None:

@@ -21,8 +21,7 @@ from fpsset.data.synthetic import make_synthetic
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.margin_heads import AdaFaceHead
 from fpsset.training.optimizer import make_optimizer
-from fpsset.training.state import init_state
-from fpsset.training.step import geometric, make_train_step
+from fpsset.training.step import geometric, init_state, make_train_step
 
 
 def one_by_one(table, batch_size: int, rng: np.random.Generator):

@@ -57,7 +57,7 @@ def measure(way: str, size: int, path: str, rounds: int) -> None:
     import jax
 
     import fpsset
-    from fpsset.weights import AggregatorCard
+    from fpsset.weights.cards import AggregatorCard
 
     net = fpsset.FaceCoresetNet()
     faces = np.load(path, mmap_mode="r")
@@ -138,7 +138,7 @@ def main() -> None:
         return measure(args.one[0], int(args.one[1]), args.one[2], args.rounds)
     from timing import milliseconds, show
 
-    from fpsset.progress import StepProgress
+    from fpsset.runtime.progress import StepProgress
 
     todo = [(way, size) for size in SIZES for way in LARGEST if size <= LARGEST[way]]
     found = {way: {} for way in LARGEST}

@@ -21,11 +21,11 @@ from timing import show
 from video import directions, draw_video
 
 import fpsset
-from fpsset.cover import cosines
 from fpsset.data.feature_table import templates
 from fpsset.data.files import read_features
 from fpsset.evaluation.verification import all_pairs, operating_points
-from fpsset.progress import StepProgress
+from fpsset.runtime.progress import StepProgress
+from fpsset.streaming.k_center import cosines
 
 BATCH, STILLS, FAR = 64, 20, 1e-3
 COVERED = 2  # streams whose covers are compared

@@ -20,8 +20,7 @@ import fpsset
 from fpsset.config import base_config
 from fpsset.data.pipeline import TrainingBatch
 from fpsset.training.optimizer import make_optimizer
-from fpsset.training.state import init_state
-from fpsset.training.step import geometric, make_train_step
+from fpsset.training.step import geometric, init_state, make_train_step
 
 
 def stepper(batch: TrainingBatch, classes: int, dtype):

@@ -15,18 +15,9 @@ makes, embedded by the backbone in weights/adaface. `:features` trains on webfac
 `configs/webface4m.py:cache` makes. What is missing is said at once, with where it comes from.
 """
 
-from fpsset.config import published_config
+from fpsset.config import ijb_config
 
 
 def get_config(mode: str = "images"):
     """`:eval` evaluates `config.weights`, or the workdir's best checkpoint, and trains nothing."""
-    config = published_config()
-    config.mode = "train" if mode in ("images", "features") else mode
-    if mode == "features":
-        config.data.train = "webface4m.npz"
-    else:
-        config.data.train = "datasets/webface4m_subset/10000_seed0/1.0.0"
-        config.backbone.weights = "weights/adaface"
-    config.data.norm_mean = 0.0  # norms as the backbone gives them, as in configs/webface4m.py
-    config.data.eval = "IJBB"
-    return config
+    return ijb_config("IJBB", mode)

@@ -30,6 +30,7 @@ def get_config(mode: str = "images"):
         return config
     config = published_config()
     config.mode = "train" if mode in ("images", "features") else mode
+    config.data.source = "features" if mode == "features" else "images"
     config.data.norm_mean = 0.0  # norms as the backbone gives them
     config.data.eval = "IJBC"
     return config

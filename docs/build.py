@@ -44,7 +44,7 @@ def _page(path: pathlib.Path) -> pdoc.doc.Module:
 
 def _optional(name: str) -> bool:
     """Whether a module needs an extra: TFDS's builders import it."""
-    return name.startswith("fpsset.data.builders")
+    return name.startswith("fpsset.datasets.builders")
 
 
 def _to_markdown(convert):

@@ -1,16 +1,16 @@
 """fpsset: one descriptor from a set of faces (FaceCoresetNet in JAX and Flax)."""
 
-from fpsset.aggregator import Aggregator, PlainAggregator
-from fpsset.embedding import embed
 from fpsset.errors import InputError
-from fpsset.explanation import Explanation
 from fpsset.face_set import FaceSet, pad_sets
-from fpsset.interop.official import load_official
-from fpsset.loading import load
+from fpsset.images.embedding import embed
+from fpsset.inference.aggregator import Aggregator, PlainAggregator
+from fpsset.inference.explanation import Explanation
+from fpsset.inference.loading import load
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.margin_heads import AdaFaceHead, ArcFaceHead, CosFaceHead
 from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling
-from fpsset.streaming import StreamingAggregator
+from fpsset.streaming.aggregator import StreamingAggregator
+from fpsset.weights.official import load_official
 
 __version__ = "0.1.0"
 

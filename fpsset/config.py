@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from fpsset.data.listing import MEDIA_PATTERN
 from fpsset.errors import InputError
+from fpsset.evaluation.pooling_protocols import switches_of
+from fpsset.images.listing import MEDIA_PATTERN
 from fpsset.models.margin_heads import HEADS
-from fpsset.models.pooling_protocols import switches_of
 
 DATASETS = ("face_features", "webface4m_subset", "ijbb", "ijbc")
 
@@ -39,7 +39,7 @@ def base_config() -> ConfigDict:
     config.model.gamma = 2.0  # where the learned exponent of the norm in the metric starts
     config.model.quality = True  # weigh faces and picks by a learned quality
     config.model.by_media = True  # a medium's faces weigh as one in the attention, where media are told
-    config.model.start = "faces"  # a pooling that works, made of the training faces; or 'random'
+    config.model.init = "closed_form"  # a pooling computed from the training faces; or 'random'
     config.model.dtype = "float32"  # or 'bfloat16', of matrix products in training; the state is float32
     # Start and end of a geometric schedule over the run: what the scores are multiplied by before
     # the Gumbel noise, and the softmax's temperature.
@@ -51,7 +51,7 @@ def base_config() -> ConfigDict:
     config.head.margin = 0.4
     config.head.scale = 48.0
     config.head.h = 0.333  # of adaface alone
-    config.head.start = "centers"  # the descriptors of each person's faces; or 'random'
+    config.head.init = "centers"  # the descriptors of each person's faces; or 'random'
     config.head.trained = False  # whether the classes move from where they start
 
     config.optimizer = ConfigDict()
@@ -64,8 +64,8 @@ def base_config() -> ConfigDict:
     config.optimizer.accumulate = 1  # steps whose gradients are averaged into one update
 
     config.data = ConfigDict()
-    config.data.source = "files"  # 'files' or 'synthetic'
-    config.data.train = ""  # a feature file or prepared dataset; or images, for which see config.backbone
+    config.data.source = "features"  # what data.train holds: 'features', 'images' or 'synthetic' (no file)
+    config.data.train = ""  # a feature file or prepared dataset; of 'images' a folder, .rec pack or dataset
     config.data.eval = ""  # the same, or a folder in the layout of IJB-B and IJB-C
     config.data.eval_features = ""  # of an IJB folder given as data.eval; found beside it when empty
     config.data.protocol = ""  # CSV or Parquet: path or row, template, subject, media, role; of data.eval
@@ -79,7 +79,7 @@ def base_config() -> ConfigDict:
     config.data.eval_people = 200  # others to evaluate on
     config.data.dim = 512  # width of synthetic embeddings
 
-    config.backbone = ConfigDict()  # frozen; it embeds the images that data.train names
+    config.backbone = ConfigDict()  # frozen; it embeds data.train where data.source is 'images'
     config.backbone.weights = ""  # converted weights or a published checkpoint
     config.backbone.color_order = ""  # 'bgr' or 'rgb', of published weights that do not say
     config.backbone.dtype = "float32"  # or 'bfloat16', of its convolutions
@@ -92,7 +92,7 @@ def base_config() -> ConfigDict:
     # comparison with published figures; the FAR achieved may exceed the target).
     config.evaluation.convention = "conservative"
     # One more method, which pools as a published protocol does: a name of
-    # `fpsset.models.pooling_protocols.PROTOCOLS`, or switches of it joined by '+', e.g. 'norm+media'.
+    # `fpsset.evaluation.pooling_protocols.PROTOCOLS`, or switches of it joined by '+', e.g. 'norm+media'.
     config.evaluation.pooling = ""
     config.evaluation.faces_per_batch = 16384
     # Let small sets share rows of slots: fewer compilations and less padding, for accelerators.
@@ -112,13 +112,33 @@ def published_config() -> ConfigDict:
     config.model.gamma = 0.01
     config.model.quality = False
     config.model.by_media = False
-    config.model.start = "random"
+    config.model.init = "random"
     config.head.margin = 0.8
-    config.head.start = "random"
+    config.head.init = "random"
     config.head.trained = True
     config.optimizer.learning_rate = 1e-4
     config.optimizer.weight_decay = 1e-3
     config.optimizer.milestones = (3000,)
+    return config
+
+
+def ijb_config(folder: str, mode: str = "images") -> ConfigDict:
+    """The published recipe, evaluated on IJB-B or IJB-C.
+
+    Args:
+      folder: of the protocol, 'IJBB' or 'IJBC'; `config.data.eval` names another.
+      mode: 'images' or 'features', what to train on; or 'eval', which trains nothing.
+    """
+    config = published_config()
+    config.mode = "train" if mode in ("images", "features") else mode
+    if mode == "features":
+        config.data.train = "webface4m.npz"
+    else:
+        config.data.source = "images"
+        config.data.train = "datasets/webface4m_subset/10000_seed0/1.0.0"
+        config.backbone.weights = "weights/adaface"
+    config.data.norm_mean = 0.0  # norms as the backbone gives them, as in configs/webface4m.py
+    config.data.eval = folder
     return config
 
 
@@ -211,9 +231,13 @@ def check_config(config: ConfigDict) -> None:
     need(config.model.coreset_size >= 1, "model.coreset_size", "at least 1: a coreset holds a face")
     need(config.model.num_heads >= 1, "model.num_heads", "at least 1")
     need(0 <= config.model.dropout_rate < 1, "model.dropout_rate", "in [0, 1)")
-    need(config.model.start in ("random", "faces"), "model.start", "'random' or 'faces'")
-    need(config.model.quality or config.model.start == "random", "model.quality", "True to start from faces")
-    need(config.head.start in ("random", "centers"), "head.start", "'random' or 'centers'")
+    need(config.model.init in ("random", "closed_form"), "model.init", "'random' or 'closed_form'")
+    need(
+        config.model.quality or config.model.init == "random",
+        "model.quality",
+        "True where model.init is 'closed_form'",
+    )
+    need(config.head.init in ("random", "centers"), "head.init", "'random' or 'centers'")
     for field in ("score_scale", "temperature"):
         schedule = tuple(config.model[field])
         fine = len(schedule) == 2 and all(isinstance(x, int | float) and x > 0 for x in schedule)
@@ -229,7 +253,18 @@ def check_config(config: ConfigDict) -> None:
     need(fine, "optimizer.milestones", "rising steps, each at least 1")
     need(config.optimizer.accumulate >= 1, "optimizer.accumulate", "at least 1")
     need(not config.profile or _is_range(config.profile), "profile", "empty, or START:STOP, steps from 1")
-    need(config.data.source in ("files", "synthetic"), "data.source", "'files' or 'synthetic'")
+    sources = ("features", "images", "synthetic")
+    need(config.data.source in sources, "data.source", f"one of {', '.join(sources)}")
+    if config.mode == "train" and config.backbone.weights and config.data.source != "images":
+        raise InputError(
+            f"config.backbone.weights is given, but config.data.source is {config.data.source!r}; give "
+            "--config.data.source=images to train on images, or leave the backbone out"
+        )
+    if config.mode == "train" and config.data.source == "images" and not config.backbone.weights:
+        raise InputError(
+            "config.backbone.weights is empty; images need a backbone: --config.backbone.weights=WEIGHTS "
+            "(converted by fpsset convert), or train on features: --config.data.source=features"
+        )
     for field in ("max_size", "max_clip", "threads"):
         need(config.data[field] >= 1, f"data.{field}", "at least 1")
     for field in ("people", "eval_people"):

@@ -7,6 +7,10 @@ import jax
 import numpy as np
 from flax import struct
 
+from fpsset.errors import InputError, refuse_rows
+
+_ROWS_AT_ONCE = 1 << 14
+
 
 @struct.dataclass
 class FaceSet:
@@ -18,18 +22,18 @@ class FaceSet:
       mask: [*B, N] bool, True where a slot holds a face. Padded slots may hold anything. In packs of S sets
         that share a row of slots it is [*P, S, N], all else [*P, 1, N], and a slot is of one set at most;
         descriptors are then [*P, S, D].
-      frames: optional [*B, N] float32 >= 1, how many faces of the set are of the same medium, still or video,
-        as this one; not known when None. Pooling by media and FaceCoresetNet with `by_media` read it. Counted
-        anew where faces are taken out.
-      counts: optional [*B, N] float32 >= 0, how many faces alike a slot stands for in the set attention
+      media_size: optional [*B, N] float32 >= 1, how many faces of the set share this one's medium (still or
+        video); None where media are not known. Pooling by media and FaceCoresetNet with `by_media` read it.
+        Count again after removing faces.
+      multiplicity: optional [*B, N] float32 >= 0, how many faces alike a slot stands for in the set attention
         of FaceCoresetNet, which alone reads it; 1 each when None.
     """
 
     embeddings: jax.Array
     norms: jax.Array
     mask: jax.Array
-    frames: jax.Array | None = None
-    counts: jax.Array | None = None
+    media_size: jax.Array | None = None
+    multiplicity: jax.Array | None = None
 
 
 def pad_sets(
@@ -120,7 +124,7 @@ class RaggedSets(NamedTuple):
         norms = np.where(real, self.norms[rows], 0).astype(np.float32)
         frames = None
         if self.media is not None:
-            frames = frames_of(self.media[rows], real, mask.argmax(1) if packed else 0)
+            frames = media_sizes(self.media[rows], real, mask.argmax(1) if packed else 0)
         if packed:
             embeddings, norms = embeddings[:, None], norms[:, None]
             frames = None if frames is None else frames[:, None]
@@ -147,7 +151,7 @@ def group_rows(
     return ids, RaggedSets(embeddings, norms, media, rows, starts)
 
 
-def frames_of(media: np.ndarray, mask: np.ndarray, owner: np.ndarray | int = 0) -> np.ndarray:
+def media_sizes(media: np.ndarray, mask: np.ndarray, owner: np.ndarray | int = 0) -> np.ndarray:
     """How many real slots of its set have the same medium as each, 1 on padding.
 
     Args:
@@ -174,3 +178,64 @@ def count_alike(sets: np.ndarray, media: np.ndarray) -> np.ndarray:
     counts = np.empty(len(order), np.int64)
     counts[order] = np.bincount(run)[run]
     return counts
+
+
+def unit_rows(embeddings: np.ndarray, norms: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Checks embeddings and norms, and brings the embeddings to unit length.
+
+    Args:
+      embeddings: [M, D] float of any length but zero.
+      norms: [M] or [M, 1] numbers, >= 0.
+      name: where they come from, for messages.
+
+    Returns:
+      ([M, D] float32 unit rows, [M] float32).
+
+    Raises:
+      InputError: malformed arrays, or an impossible row (it is named).
+    """
+    embeddings = np.asarray(embeddings)
+    if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or 0 in embeddings.shape:
+        raise InputError(
+            f"{name}: 'embeddings' must be float [M, D] with at least one row; "
+            f"it is {embeddings.dtype} {list(embeddings.shape)}"
+        )
+    norms = checked_column(norms, "norms", "fiu", len(embeddings), name)
+    # By the largest entry first: the square of a large or small float32 is not one.
+    largest = np.maximum(embeddings.max(axis=1, keepdims=True), -embeddings.min(axis=1, keepdims=True))
+    finite = np.isfinite(largest[:, 0])
+    refuse_rows(~finite, "embeddings", "holds a value that is not finite; leave the row out", name)
+    refuse_rows(largest[:, 0] == 0, "embeddings", "has length zero; leave the row out", name)
+    refuse_rows(~(np.abs(norms) < 1e30), "norms", "is not finite; leave the row out", name)
+    refuse_rows(norms < 0, "norms", "is negative; a norm is a length", name)
+    wide = np.promote_types(embeddings.dtype, np.float32)
+    unit = np.empty(embeddings.shape, np.float32)
+    for start in range(0, len(unit), _ROWS_AT_ONCE):  # copies of all of them would be gigabytes
+        part = slice(start, start + _ROWS_AT_ONCE)
+        unit[part] = embeddings[part].astype(wide) / largest[part]
+        unit[part] /= np.linalg.norm(unit[part], axis=1, keepdims=True)
+    return unit, norms.astype(np.float32)
+
+
+def checked_column(values, column: str, kinds: str, rows: int, name: str) -> np.ndarray:
+    """A column of a table of faces as [M], whose kind and length are right.
+
+    Args:
+      values: [M] or [M, 1].
+      column: its name.
+      kinds: of NumPy dtypes: 'fiu' for numbers, 'iu' for integers, 'U' for strings.
+      rows: M.
+      name: where it comes from, for messages.
+
+    Raises:
+      InputError: the column is of another kind or length.
+    """
+    given = values = np.asarray(values)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or values.dtype.kind not in kinds:
+        words = {"fiu": "numbers", "iu": "integers", "U": "strings"}[kinds]
+        raise InputError(f"{name}: '{column}' must be [M] {words}; it is {given.dtype} {list(given.shape)}")
+    if len(values) != rows:
+        raise InputError(f"{name}: '{column}' has {len(values)} rows but 'embeddings' has {rows}")
+    return values

@@ -23,7 +23,7 @@ from absl import flags
 from hypothesis import HealthCheck, settings
 
 import fpsset
-from fpsset.weights import AggregatorCard
+from fpsset.weights.cards import AggregatorCard
 from tests.sets import make_set, with_quality
 
 chex.set_n_cpu_devices(8)

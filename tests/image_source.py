@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tests.extraction.images import picture
+from tests.images.images import picture
 
 
 @dataclasses.dataclass

@@ -19,7 +19,7 @@ from tests.compiling import FLAGS
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FORKS = """
 import json, os, pathlib, sys
-import fpsset.evaluation.report, fpsset.loading, fpsset.training.loop
+import fpsset.reports.report, fpsset.inference.loading, fpsset.training.loop
 from fpsset.main import main
 
 for name, arguments in json.load(sys.stdin).items():

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fpsset
-from fpsset.batching import batches, bucket_size
-from fpsset.face_set import frames_of, group_rows
+from fpsset.face_set import group_rows, media_sizes
+from fpsset.inference.batching import batches, bucket_size
 from tests.sets import make_set, seeds
 
 
@@ -18,15 +18,15 @@ def test_pad_sets():
     assert sets.mask.sum(1).tolist() == [2, 5]
     np.testing.assert_array_equal(sets.embeddings[0, :2], first[0])
     np.testing.assert_array_equal(sets.norms[1, :5], second[1])
-    assert sets.frames is None
+    assert sets.media_size is None
     assert fpsset.pad_sets([first[0], second[0]], [first[1], second[1]]).mask.shape == (2, 5)
 
 
 def test_frames_of_a_medium_are_counted_in_each_set():
     (first, norms), (second, more) = make_set(0, 3), make_set(1, 2)
     sets = fpsset.pad_sets([first, second], [norms, more], media_list=[[70, 7, 70], [9, 8]])
-    assert sets.frames.tolist() == [[2, 1, 2], [1, 1, 1]]
-    assert sets.frames.dtype == np.float32
+    assert sets.media_size.tolist() == [[2, 1, 2], [1, 1, 1]]
+    assert sets.media_size.dtype == np.float32
 
 
 @given(seed=seeds)
@@ -37,7 +37,7 @@ def test_frames_of(seed):
     counted = np.ones(mask.shape)
     for row, slot in np.argwhere(mask):
         counted[row, slot] = (mask[row] & (media[row] == media[row, slot])).sum()
-    np.testing.assert_array_equal(frames_of(media, mask), counted)
+    np.testing.assert_array_equal(media_sizes(media, mask), counted)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ import pytest
 
 import fpsset
 from fpsset.data.synthetic import make_synthetic
-from fpsset.training.tensorboard import tag_of
+from fpsset.training.telemetry import tag_of
 from tests.compiling import FLAGS
-from tests.training.test_tensorboard import scalars
+from tests.training.test_telemetry import scalars
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 300
@@ -139,7 +139,7 @@ def test_programs_are_kept_and_steps_traced(straight, folder):
 
 def test_it_loads(straight):
     model = fpsset.load(straight[0])
-    assert model.dim == 32 and model.model.coreset_size == 3 and model.model.num_heads == 4
+    assert model.dim == 32 and model.module.coreset_size == 3 and model.module.num_heads == 4
     table, _ = make_synthetic(6, 9, dim=32)
     vectors, norms = model.aggregate(table.embeddings, table.norms, table.subject)
     assert vectors.shape == (6, 32) and norms.shape == (6,)

@@ -10,8 +10,8 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from fpsset.interop.backbones import _LEAVES, _adaface_modules, _insightface_modules
 from fpsset.models.iresnet import IResNet, IResNetConfig
+from fpsset.weights.torch_backbone import _LEAVES, _adaface_modules, _insightface_modules
 
 _STORAGES = {
     np.dtype(np.float32): "FloatStorage",

@@ -35,8 +35,8 @@ def calibrate(
     from fpsset.data.files import read_features
     from fpsset.evaluation import calibration
     from fpsset.evaluation.protocols import make_protocol
-    from fpsset.loading import load
-    from fpsset.progress import StepProgress
+    from fpsset.inference.loading import load
+    from fpsset.runtime.progress import StepProgress
 
     if not 0 < far < 1:
         raise InputError(f"--far is {far:g}; it must be between 0 and 1")

@@ -17,8 +17,8 @@ def convert(source: pathlib.Path, target: pathlib.Path, color_order: str | None)
     IN is a .ckpt, .pth, .pt or .safetensors file of FaceCoresetNet, AdaFace, CVLface or InsightFace. OUT
     is a folder: an Orbax checkpoint, and card.json, which says what it holds. Nothing in IN is run.
     """
-    from fpsset.interop.official import load_official
-    from fpsset.weights import save_weights
+    from fpsset.weights.cards import save_weights
+    from fpsset.weights.official import load_official
 
     if target.resolve() in (source.resolve(), *source.resolve().parents):
         raise InputError(f"{target}: holds IN; give another OUT")

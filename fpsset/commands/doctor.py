@@ -130,10 +130,10 @@ def _data(places: tuple[pathlib.Path, ...]) -> dict:
 
 def _color_order(weights: str, images: str, color_order: str | None, mean, std) -> dict:
     from fpsset.config import extraction_config
-    from fpsset.data.listing import list_images
-    from fpsset.extraction.aligned_faces import read_face, require_libraries
-    from fpsset.extraction.color_order import diagnose
-    from fpsset.extraction.recognisers import load_recogniser
+    from fpsset.images.aligned_faces import read_face, require_libraries
+    from fpsset.images.color_order import diagnose
+    from fpsset.images.listing import list_images
+    from fpsset.images.recognisers import load_recogniser
 
     config = extraction_config()
     config.weights, config.color_order, config.mean, config.std = weights, color_order or "", mean, std

@@ -17,13 +17,13 @@ def export(weights: pathlib.Path, target: pathlib.Path, platforms: str) -> None:
     WEIGHTS is a workdir, a converted folder or a published checkpoint. OUT runs with JAX alone:
     jax.export.deserialize(bytes).call(embeddings, norms, mask).
     """
-    from fpsset.interop.export import export_aggregator
-    from fpsset.loading import load
+    from fpsset.inference.export import export_aggregator
+    from fpsset.inference.loading import load
 
     if target.resolve() == weights.resolve():
         raise InputError(f"{target}: is WEIGHTS; give another OUT")
     model = load(weights)
     export_aggregator(
-        target, model.model.apply, model.variables, model.dim, model.norm_scale, platforms.split(",")
+        target, model.module.apply, model.variables, model.dim, model.norm_scale, platforms.split(",")
     )
     click.echo(f"{target}: {target.stat().st_size / 1e6:.1f} MB for {platforms}")

@@ -11,10 +11,9 @@ from fpsset.config import base_config
 from fpsset.data.pipeline import TrainingBatch
 from fpsset.face_set import FaceSet
 from fpsset.models.margin_heads import HEADS
+from fpsset.training.modules import make_set_model
 from fpsset.training.optimizer import make_optimizer
-from fpsset.training.set_model import make_set_model
-from fpsset.training.state import init_state
-from fpsset.training.step import geometric, make_train_step
+from fpsset.training.step import geometric, init_state, make_train_step
 
 
 class Sizes(NamedTuple):

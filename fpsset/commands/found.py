@@ -8,10 +8,10 @@ from zipfile import BadZipFile, ZipFile
 
 from fpsset.data.feature_table import REQUIRED
 from fpsset.data.ijb import FACES, ijb_files
-from fpsset.data.listing import IMAGE_SUFFIXES
-from fpsset.data.prepared import is_prepared
+from fpsset.datasets.prepared import is_prepared
 from fpsset.errors import InputError
-from fpsset.weights import is_weights
+from fpsset.images.listing import IMAGE_SUFFIXES
+from fpsset.weights.cards import is_weights
 
 PLACES = (".", "data", "datasets", "features", "weights", "runs")
 # What there may be, and where it comes from.

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from fpsset.aggregator import Aggregator, PlainAggregator
 from fpsset.data.feature_table import FeatureTable
 from fpsset.errors import InputError
-from fpsset.progress import StepProgress
+from fpsset.inference.aggregator import Aggregator, PlainAggregator
+from fpsset.runtime.progress import StepProgress
 
 PLAIN = "plain"
 _LISTED = 8  # sets named in a message
@@ -44,7 +44,7 @@ def load_model(name: str) -> Aggregator:
         raise InputError(
             f"{name}: no such model; give a workdir, converted weights, a checkpoint, or the word '{PLAIN}'"
         )
-    from fpsset.loading import load
+    from fpsset.inference.loading import load
 
     return load(path)
 
@@ -116,8 +116,8 @@ def _from_features(path: pathlib.Path, which: str | None, by: str | None, mend: 
 
 
 def _from_images(folder: pathlib.Path, which: str | None, backbone: dict, mend: str) -> Faces:
-    from fpsset.data.listing import list_images, list_person
-    from fpsset.extraction.in_memory import embed_images
+    from fpsset.images.in_memory import embed_images
+    from fpsset.images.listing import list_images, list_person
 
     images = list_person(folder, backbone["landmarks"])
     if images is None or which:

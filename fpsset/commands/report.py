@@ -21,9 +21,9 @@ def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | 
     WORKDIRS are two or more; the first is what the others are compared with. Differences come with 95%
     intervals on the same draws of the subjects.
     """
-    from fpsset.evaluation.comparison import compare, read_run, require_comparable
-    from fpsset.evaluation.comparison_page import write_comparison
-    from fpsset.evaluation.forms import as_text
+    from fpsset.reports.comparison import compare, read_run, require_comparable
+    from fpsset.reports.comparison_page import write_comparison
+    from fpsset.reports.forms import as_text
 
     if len({path.resolve() for path in workdirs}) < max(2, len(workdirs)):
         raise InputError("give two or more different workdirs; one run's report is its report/index.html")

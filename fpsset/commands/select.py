@@ -55,12 +55,12 @@ def select(
       fpsset select runs/mine photos --set anna --weights face.onnx \\
           --color-order bgr --mean 127.5 --std 127.5
     """
-    from fpsset.advice import RULES, advise
     from fpsset.commands.inputs import load_model, read_faces
     from fpsset.evaluation.protocols import require_backbone
-    from fpsset.progress import StepProgress
-    from fpsset.sheets.maps import place
-    from fpsset.sheets.sheet import Sheet
+    from fpsset.inference.advice import RULES, advise
+    from fpsset.reports.sheets.maps import place
+    from fpsset.reports.sheets.sheet import Sheet
+    from fpsset.runtime.progress import StepProgress
 
     if sheet is not None and sheet.suffix != ".html":
         raise InputError(f"{sheet}: a sheet is a page; give --sheet a name that ends in .html")
@@ -82,8 +82,8 @@ def select(
         *place(table.embeddings, map_kind),
     )
     if sheet is not None:
-        from fpsset.sheets.page import write_page
-        from fpsset.sheets.picture import draw_picture
+        from fpsset.reports.sheets.page import write_page
+        from fpsset.reports.sheets.picture import draw_picture
 
         write_page(sheet, found)
         draw_picture(sheet.with_suffix(".png"), found)
@@ -100,7 +100,7 @@ def select(
         }
         click.echo(json.dumps(said, allow_nan=False))
         return
-    from fpsset.sheets.text import as_text
+    from fpsset.reports.sheets.text import as_text
 
     click.echo(as_text(found, _width(), every_face))
     if sheet is not None:

@@ -33,7 +33,7 @@ def verify(
     from fpsset.commands.inputs import read_faces
     from fpsset.evaluation.calibration import read_threshold, thresholds_file
     from fpsset.evaluation.protocols import require_backbone
-    from fpsset.loading import load
+    from fpsset.inference.loading import load
 
     mend = "give one set a file"
     tables = [read_faces(path, None, None, backbone, mend).table for path in (first, second)]

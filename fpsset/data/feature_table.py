@@ -1,17 +1,16 @@
 """FeatureTable: faces as rows, checked once, whatever they were read from."""
 
 import dataclasses
-import hashlib
 
 import numpy as np
 
-from fpsset.errors import InputError
-from fpsset.face_set import RaggedSets, group_rows
+from fpsset.errors import InputError, refuse_rows
+from fpsset.face_set import RaggedSets, checked_column, group_rows, unit_rows
+from fpsset.runtime.digests import short_digest
 
 REQUIRED = ("embeddings", "norms", "subject", "media")
 OPTIONAL = ("template", "seed", "paths", "score", "flipped")
 UNKNOWN_SUBJECT = -1
-_ROWS_AT_ONCE = 1 << 14
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +67,9 @@ class FeatureTable:
 
     def fingerprint(self) -> str:
         """A short hash of all that training depends on; equal tables have equal fingerprints."""
-        digest = hashlib.sha256()
-        for column in ("embeddings", "norms", "subject", "media", "seed"):
-            values = getattr(self, column)
-            digest.update(column.encode() if values is None else np.ascontiguousarray(values).data)
-        return digest.hexdigest()[:16]
+        names = ("embeddings", "norms", "subject", "media", "seed")
+        columns = {name: getattr(self, name) for name in names}
+        return short_digest(*(name if values is None else values for name, values in columns.items()))
 
 
 def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
@@ -96,16 +93,16 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
             raise InputError(f"{name}: no column '{column}' (it holds: {held}); a feature file needs it")
     embeddings, norms = unit_rows(columns["embeddings"], columns["norms"], name)
     rows = len(embeddings)
-    ids = {c: _column(columns[c], c, "iu", rows, name).astype(np.int64) for c in ("subject", "media")}
+    ids = {c: checked_column(columns[c], c, "iu", rows, name).astype(np.int64) for c in ("subject", "media")}
     for column in ("template", "seed"):
         if column in columns:
-            ids[column] = _column(columns[column], column, "iu", rows, name).astype(np.int64)
+            ids[column] = checked_column(columns[column], column, "iu", rows, name).astype(np.int64)
     others: dict[str, np.ndarray] = {}
     if "paths" in columns:
-        others["paths"] = _column(columns["paths"], "paths", "U", rows, name)
+        others["paths"] = checked_column(columns["paths"], "paths", "U", rows, name)
     if "score" in columns:
-        others["score"] = _column(columns["score"], "score", "fiu", rows, name).astype(np.float32)
-        _refuse(~(others["score"] >= 0), "score", "is negative or not a number", name)
+        others["score"] = checked_column(columns["score"], "score", "fiu", rows, name).astype(np.float32)
+        refuse_rows(~(others["score"] >= 0), "score", "is negative or not a number", name)
     if "flipped" in columns:
         flipped = np.asarray(columns["flipped"])
         if flipped.shape != embeddings.shape or flipped.dtype.kind != "f":
@@ -113,7 +110,7 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
                 f"{name}: 'flipped' must be float {list(embeddings.shape)}, as 'embeddings'; it is "
                 f"{flipped.dtype} {list(flipped.shape)}"
             )
-        _refuse(~np.isfinite(flipped).all(1), "flipped", "holds a value that is not finite", name)
+        refuse_rows(~np.isfinite(flipped).all(1), "flipped", "holds a value that is not finite", name)
         others["flipped"] = flipped.astype(np.float32, copy=False)
     backbone = str(columns.get("backbone", ""))
     table = FeatureTable(embeddings, norms, backbone=backbone, name=name, **ids, **others)
@@ -122,46 +119,11 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
     return table
 
 
-def unit_rows(embeddings: np.ndarray, norms: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Checks embeddings and norms, and brings the embeddings to unit length.
-
-    Args:
-      embeddings: [M, D] float of any length but zero.
-      norms: [M] or [M, 1] numbers, >= 0.
-      name: where they come from, for messages.
-
-    Returns:
-      ([M, D] float32 unit rows, [M] float32).
-
-    Raises:
-      InputError: malformed arrays, or an impossible row (it is named).
-    """
-    embeddings = np.asarray(embeddings)
-    if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or 0 in embeddings.shape:
-        raise InputError(
-            f"{name}: 'embeddings' must be float [M, D] with at least one row; "
-            f"it is {embeddings.dtype} {list(embeddings.shape)}"
-        )
-    norms = _column(norms, "norms", "fiu", len(embeddings), name)
-    # By the largest entry first: the square of a large or small float32 is not one.
-    largest = np.maximum(embeddings.max(axis=1, keepdims=True), -embeddings.min(axis=1, keepdims=True))
-    finite = np.isfinite(largest[:, 0])
-    _refuse(~finite, "embeddings", "holds a value that is not finite; leave the row out", name)
-    _refuse(largest[:, 0] == 0, "embeddings", "has length zero; leave the row out", name)
-    _refuse(~(np.abs(norms) < 1e30), "norms", "is not finite; leave the row out", name)
-    _refuse(norms < 0, "norms", "is negative; a norm is a length", name)
-    wide = np.promote_types(embeddings.dtype, np.float32)
-    unit = np.empty(embeddings.shape, np.float32)
-    for start in range(0, len(unit), _ROWS_AT_ONCE):  # copies of all of them would be gigabytes
-        part = slice(start, start + _ROWS_AT_ONCE)
-        unit[part] = embeddings[part].astype(wide) / largest[part]
-        unit[part] /= np.linalg.norm(unit[part], axis=1, keepdims=True)
-    return unit, norms.astype(np.float32)
-
-
 def require_people(table: FeatureTable, count: int = 2) -> None:
     """Raises InputError unless the table holds at least `count` subjects, and all are known."""
-    _refuse(table.subject == UNKNOWN_SUBJECT, "subject", "is -1, not known; leave the row out", table.name)
+    refuse_rows(
+        table.subject == UNKNOWN_SUBJECT, "subject", "is -1, not known; leave the row out", table.name
+    )
     people = len(np.unique(table.subject))
     if people < count:
         raise InputError(
@@ -215,24 +177,6 @@ def held_out(subject: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     count = int(np.clip(round(fraction * len(people)), 2, len(people) - 2))
     held = np.random.default_rng([seed, len(people)]).permutation(people)[:count]
     return np.isin(subject, held)
-
-
-def _column(values, column: str, kinds: str, rows: int, name: str) -> np.ndarray:
-    given = values = np.asarray(values)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1 or values.dtype.kind not in kinds:
-        words = {"fiu": "numbers", "iu": "integers", "U": "strings"}[kinds]
-        raise InputError(f"{name}: '{column}' must be [M] {words}; it is {given.dtype} {list(given.shape)}")
-    if len(values) != rows:
-        raise InputError(f"{name}: '{column}' has {len(values)} rows but 'embeddings' has {rows}")
-    return values
-
-
-def _refuse(bad: np.ndarray, column: str, problem: str, name: str) -> None:
-    if bad.any():
-        more = f" ({int(bad.sum())} such rows)" if bad.sum() > 1 else ""
-        raise InputError(f"{name}: row {int(np.argmax(bad))} of '{column}' {problem}{more}")
 
 
 def check_templates(table: FeatureTable) -> None:

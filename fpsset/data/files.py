@@ -9,8 +9,8 @@ import zlib
 import numpy as np
 
 from fpsset.data.feature_table import OPTIONAL, REQUIRED, FeatureTable, make_table
-from fpsset.errors import InputError
-from fpsset.files import replacing
+from fpsset.errors import InputError, first_line
+from fpsset.runtime.files import replacing
 
 _KNOWN = (*REQUIRED, *OPTIONAL)
 _VECTORS = ("embeddings", "flipped")
@@ -94,7 +94,7 @@ def read_npz(path: pathlib.Path, known: tuple[str, ...] | None = None) -> dict[s
         raise
     except _UNREADABLE as error:
         raise InputError(
-            f"{path}: cannot be read as an .npz of plain arrays ({_first_line(error)}); "
+            f"{path}: cannot be read as an .npz of plain arrays ({first_line(error)}); "
             "save columns with np.savez"
         ) from error
 
@@ -113,7 +113,7 @@ def read_parquet_columns(path: pathlib.Path, known: tuple[str, ...]) -> dict[str
         names = [c for c in schema.names if c in known]
         table = parquet.read_table(path, columns=names)
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from error
+        raise InputError(f"{path}: cannot be read as Parquet ({first_line(error)})") from error
     columns = {"backbone": (schema.metadata or {}).get(_BACKBONE, b"").decode()}
     for column in names:
         values = table[column].combine_chunks()
@@ -151,7 +151,3 @@ def _pyarrow(path: pathlib.Path):
     except ImportError as error:
         raise InputError(f"{path}: Parquet needs pyarrow; pip install 'fpsset[parquet]'") from error
     return pyarrow, pyarrow.parquet
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

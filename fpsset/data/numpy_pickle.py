@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 from fpsset.errors import InputError
-from fpsset.safe_pickle import UNREADABLE, PlainUnpickler
+from fpsset.runtime.safe_pickle import UNREADABLE, PlainUnpickler
 
 _KINDS = frozenset("fiub")  # of dtypes: numbers alone
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fpsset.data.synthetic import draw_faces
 from fpsset.errors import InputError
-from fpsset.files import replacing_folder
+from fpsset.runtime.files import replacing_folder
 
 _PEOPLE_AT_ONCE = 64  # whose faces are drawn in float64
 _TAIL = 1.5  # standard deviation of the log of template sizes

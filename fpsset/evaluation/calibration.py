@@ -5,18 +5,16 @@ import pathlib
 
 import numpy as np
 
-from fpsset.aggregator import Aggregator
 from fpsset.data.feature_table import UNKNOWN_SUBJECT, FeatureTable
-from fpsset.descriptors import describe
 from fpsset.errors import InputError
-from fpsset.evaluation.fingerprints import faces_fingerprint
-from fpsset.evaluation.intervals import SubjectDraws, with_intervals
-from fpsset.evaluation.protocols import Protocol, require_backbone
+from fpsset.evaluation.protocols import Protocol, faces_fingerprint, require_backbone
+from fpsset.evaluation.resampling import Metrics, SubjectDraws, with_intervals
 from fpsset.evaluation.scoring import pair_scores
-from fpsset.evaluation.tables import Metrics
 from fpsset.evaluation.verification import operating_points
 from fpsset.evaluation.verification_draws import VerificationDraws
-from fpsset.files import write_json
+from fpsset.inference.aggregator import Aggregator
+from fpsset.inference.descriptors import describe
+from fpsset.runtime.files import write_json
 
 _FORMAT = 1
 _NUMBERS = ("threshold", "far", "achieved_far", "impostor_pairs")
@@ -50,7 +48,7 @@ def calibrate(
             f"{np.ceil(1 / far):.0f}; give more people, or a higher --far"
         )
     sets = aggregator.scaled(protocol.sets)
-    models, variables = {"fpsset": aggregator.model}, {"fpsset": aggregator.variables}
+    models, variables = {"fpsset": aggregator.module}, {"fpsset": aggregator.variables}
     vectors = describe(models, variables, sets, show=True)["fpsset"].vectors
     scores = pair_scores(vectors, pairs)
     (point,) = operating_points(scores, pairs.same, (far,))

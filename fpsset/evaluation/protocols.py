@@ -4,12 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fpsset.aggregator import Aggregator
 from fpsset.data.feature_table import UNKNOWN_SUBJECT, FeatureTable, templates
 from fpsset.data.ijb import SearchLists
-from fpsset.descriptors import Descriptors, describe
 from fpsset.errors import InputError
-from fpsset.evaluation.fingerprints import faces_fingerprint, fingerprint, protocol_fingerprint
 from fpsset.evaluation.identification import (
     Search,
     identification_draws,
@@ -18,10 +15,10 @@ from fpsset.evaluation.identification import (
     search_galleries,
     search_protocol,
 )
-from fpsset.evaluation.intervals import SubjectDraws, with_intervals
-from fpsset.evaluation.quality import Quality
+from fpsset.evaluation.pooling_protocols import pool_by
+from fpsset.evaluation.resampling import Metrics, SubjectDraws, with_intervals
 from fpsset.evaluation.scoring import PairScorer, pair_scores
-from fpsset.evaluation.tables import Metrics
+from fpsset.evaluation.strata import Strata
 from fpsset.evaluation.verification import (
     CONVENTIONS,
     FARS,
@@ -36,8 +33,10 @@ from fpsset.evaluation.verification import (
 )
 from fpsset.evaluation.verification_draws import VerificationDraws
 from fpsset.face_set import RaggedSets
+from fpsset.inference.aggregator import Aggregator
+from fpsset.inference.descriptors import Descriptors, describe
 from fpsset.models.pooling import baselines
-from fpsset.models.pooling_protocols import pool_by
+from fpsset.runtime.digests import arrays_digest
 
 Results = dict[str, dict[str, Metrics]]
 Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
@@ -129,7 +128,7 @@ def evaluate(
     """
     require_backbone(protocol, aggregator.dim, aggregator.backbone)
     sets = aggregator.scaled(protocol.sets)
-    models = {**baselines(aggregator.model.coreset_size, fps_gamma), "fpsset": aggregator.model}
+    models = {**baselines(aggregator.module.coreset_size, fps_gamma), "fpsset": aggregator.module}
     options = {"faces_per_batch": faces_per_batch, "packed": packed}
     described = describe(models, {"fpsset": aggregator.variables}, sets, show=True, **options)
     if pooling:
@@ -138,7 +137,7 @@ def evaluate(
     known = (protocol.subjects != UNKNOWN_SUBJECT).all()
     draws = SubjectDraws(protocol.subjects, resamples if known else 0, seed)
     score, drawn_pairs = PairScorer(protocol.pairs), VerificationDraws(protocol.pairs, draws, convention)
-    quality = Quality(protocol.sets, protocol.pairs, draws)
+    strata = Strata(protocol.sets, protocol.pairs, draws)
     results: Results = {"verification": {}}
     curves: Curves = {"roc": {}}
     drawn: dict[str, dict[str, np.ndarray]] = {}
@@ -154,7 +153,7 @@ def evaluate(
         drawn[name] = figures
         far = next((far for far in reversed(FARS) if _answers(metrics, far)), None)
         if far:
-            found, by_norm = quality(scores, metrics[f"threshold@far={far_name(far)}"], descriptors.norms)
+            found, by_norm = strata(scores, metrics[f"threshold@far={far_name(far)}"], descriptors.norms)
             results.setdefault("quality", {})[name] = {"far": far_name(far), **found}
             for kind, points in by_norm.items():
                 curves.setdefault(kind, {})[name] = points
@@ -178,9 +177,38 @@ def evaluate(
         "protocol": protocol_fingerprint(
             protocol.subjects, protocol.sets.sizes(), protocol.pairs, protocol.search, convention
         ),
-        "draws": fingerprint(draws.weights),
+        "draws": arrays_digest(draws.weights),
     }
     return Evaluation(results, curves, drawn, fingerprints)
+
+
+def protocol_fingerprint(
+    subjects: np.ndarray, sizes: np.ndarray, pairs: Pairs, search: Search | None, convention: str
+) -> str:
+    """Of what is compared with what and how it is read off, whatever the embeddings are.
+
+    Args:
+      subjects: [T] of the templates.
+      sizes: [T] faces per template.
+      pairs: of the templates.
+      search: the 1:N protocol, where there is one.
+      convention: of TAR at FAR.
+
+    Returns:
+      16 hexadecimal digits.
+    """
+    arrays = [subjects, sizes, *pairs]
+    if search:
+        for name in sorted(search.galleries):
+            arrays += [np.array(name), *search.galleries[name]]
+        arrays += search.probes
+    return arrays_digest(np.array(convention), *arrays)
+
+
+def faces_fingerprint(sets: RaggedSets) -> str:
+    """Of the faces of all templates: embeddings, norms, media, and which template holds which."""
+    media = np.empty(0) if sets.media is None else sets.media
+    return arrays_digest(sets.embeddings, sets.norms, media, sets.rows, sets.starts)
 
 
 def _answers(metrics: Metrics, far: float) -> bool:

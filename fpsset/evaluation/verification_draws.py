@@ -7,9 +7,9 @@ import os
 
 import numpy as np
 
-from fpsset.evaluation.intervals import SubjectDraws
+from fpsset.evaluation.resampling import SubjectDraws
 from fpsset.evaluation.verification import FARS, Pairs, far_name, nearest_vertices
-from fpsset.progress import tracked
+from fpsset.runtime.progress import tracked
 
 _TABLE = 1 << 24  # entries of a table of pairs of subjects at a time
 _WINDOW = 2000  # scores on either side of a target that are looked at first

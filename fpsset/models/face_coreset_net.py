@@ -194,10 +194,10 @@ class FaceCoresetNet(nn.Module):
     def weigh(self, face_set: FaceSet) -> jax.Array:
         """How many faces each slot counts as in the attention to the set: the mask, or [*B, N] float32."""
         mask, weight = face_set.mask, face_set.mask
-        if face_set.counts is not None:
-            weight = zero_padding(face_set.counts, mask)
-        if self.by_media and face_set.frames is not None:
-            weight = weight * media_shares(face_set.frames, mask)
+        if face_set.multiplicity is not None:
+            weight = zero_padding(face_set.multiplicity, mask)
+        if self.by_media and face_set.media_size is not None:
+            weight = weight * media_shares(face_set.media_size, mask)
         return weight
 
     def pick_coreset(self, face_set: FaceSet, gamma: jax.Array, axis_name: str | None) -> Coreset:

@@ -34,11 +34,11 @@ def norm_weighted(face_set: FaceSet) -> jax.Array:
 def media_mean(face_set: FaceSet) -> jax.Array:
     """The mean over media of each medium's mean n_i u_i, as the IJB protocols pool.
 
-    Where `face_set.frames` is None every face is its own medium.
+    Where `face_set.media_size` is None every face is its own medium.
     """
-    if face_set.frames is None:
+    if face_set.media_size is None:
         return norm_weighted(face_set)
-    shares = media_shares(face_set.frames, face_set.mask)
+    shares = media_shares(face_set.media_size, face_set.mask)
     media = jnp.sum(shares, axis=-1, keepdims=True)
     return zero_padding(face_set.norms, face_set.mask).astype(jnp.float32) * shares / jnp.maximum(media, 1.0)
 

@@ -43,14 +43,14 @@ def project(values: jax.Array, kernel: jax.Array) -> jax.Array:
     return product.astype(jnp.float32).reshape(*values.shape[:-1], *kernel.shape[1:])
 
 
-def media_shares(frames: jax.Array, mask: jax.Array) -> jax.Array:
-    """What a face counts where each medium counts as one: 1 / its frames, 0 on padding; [*B, N] float32.
+def media_shares(media_size: jax.Array, mask: jax.Array) -> jax.Array:
+    """The weight of each face where a medium counts as one face: 1 / the size of its medium, 0 on padding.
 
     Args:
-      frames: [*B, N] float32 >= 1, faces of the set of the same medium; padding may hold anything.
+      media_size: [*B, N] float32 >= 1, faces of the set of the same medium; padding may hold anything.
       mask: [*B, N] bool.
     """
-    return zero_padding(1 / jnp.maximum(jnp.where(mask, frames, 1.0).astype(jnp.float32), 1.0), mask)
+    return zero_padding(1 / jnp.maximum(jnp.where(mask, media_size, 1.0).astype(jnp.float32), 1.0), mask)
 
 
 def count_valid(mask: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from fpsset.ops.masking import widen
 
 
-def quality_weight(norms: jax.Array, gamma: jax.Array | float) -> jax.Array:
+def norm_weight(norms: jax.Array, gamma: jax.Array | float) -> jax.Array:
     """n^gamma, with a finite gradient everywhere.
 
     A face of norm 0 weighs 0, or 1 when gamma is exactly 0, as 0^gamma does for gamma >= 0.
@@ -47,7 +47,7 @@ def cosine_distance(embeddings: jax.Array, center: jax.Array) -> jax.Array:
     return jax.lax.reduce_precision(squared, precision.nexp, precision.nmant) / 4.0
 
 
-def quality_aware_distance(
+def norm_weighted_distance(
     embeddings: jax.Array, norms: jax.Array, center: jax.Array, gamma: jax.Array | float
 ) -> jax.Array:
     """d(i, s) = n_i^gamma (1 - cos(u_i, u_s)) / 2 of every face i to one center s.
@@ -61,4 +61,4 @@ def quality_aware_distance(
     Returns:
       [*B, N] float32.
     """
-    return quality_weight(norms, gamma) * cosine_distance(embeddings, center)
+    return norm_weight(norms, gamma) * cosine_distance(embeddings, center)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from fpsset.ops.masking import count_valid, normalize, safe_length, widen, zero_padding
-from fpsset.ops.metric import cosine_distance, quality_weight
+from fpsset.ops.metric import cosine_distance, norm_weight
 
 # Finite, so that a set without a real face gives a softmax of zeros after masking and not NaN.
 _NEVER = -1e30
@@ -53,7 +53,7 @@ def farthest_point_sampling(
     """
     _check(embeddings, norms, mask, size)
     (norms,) = widen(zero_padding(norms, mask))
-    weight = quality_weight(norms, gamma)
+    weight = norm_weight(norms, gamma)
     first_slot = 0 if axis_name is None else jax.lax.axis_index(axis_name) * mask.shape[-1]
     slots = jnp.broadcast_to(first_slot + jnp.arange(mask.shape[-1], dtype=jnp.int32), mask.shape)
 
@@ -103,7 +103,7 @@ def farthest_from(
     Returns:
       (its distance to the nearest center, -inf where there is no face left; its index into N, int32).
     """
-    weight = quality_weight(zero_padding(norms, mask), gamma)
+    weight = norm_weight(zero_padding(norms, mask), gamma)
     distance = jnp.full_like(weight, jnp.inf)
     for place in range(len(centers)):
         nearer = jnp.minimum(distance, weight * cosine_distance(embeddings, centers[place]))
@@ -172,7 +172,7 @@ def soft_farthest_point_sampling(
     if noise.shape != (*mask.shape[:-1], size, mask.shape[-1]):
         raise ValueError(f"noise must be [*B, K, N] with K = {size}, N = {mask.shape[-1]}; got {noise.shape}")
     embeddings, norms = widen(zero_padding(embeddings, mask), zero_padding(norms, mask))
-    weight = quality_weight(norms, gamma)
+    weight = norm_weight(norms, gamma)
     faces = count_valid(mask)
     # The pick's center is the direction of sum_i m_i n_i u_i, so norms have a part in its gradient.
     # A face of norm 0 still has a direction: it counts with length 1. Lengths of the rows meet them in sums

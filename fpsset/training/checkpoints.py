@@ -2,11 +2,8 @@
 
 import contextlib
 import dataclasses
-import errno
-import functools
 import logging
 import os
-import sys
 import time
 from collections.abc import Iterator
 
@@ -15,15 +12,14 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from fpsset.errors import InputError
-from fpsset.files import as_path
-from fpsset.progress import StepProgress
-from fpsset.training.state import TrainState
-from fpsset.weights import AggregatorCard
+from fpsset.errors import InputError, first_line
+from fpsset.runtime.files import as_path
+from fpsset.runtime.progress import StepProgress
+from fpsset.training.step import TrainState
+from fpsset.weights.cards import AggregatorCard
+from fpsset.weights.trained import FORMAT, SCORE, ignore_late_ends, score_of
 
-FORMAT = 2  # 1 had the data position in a file of each process
 _ASIDE = "damaged_checkpoints"
-_SCORE = "score"
 
 
 class Checkpoints:
@@ -89,7 +85,7 @@ class Checkpoints:
             card=ocp.args.JsonSave({"format": FORMAT, **dataclasses.asdict(card)}),
         )
         with self._writing():
-            self._manager.save(step, args=items, metrics=None if score is None else {_SCORE: score})
+            self._manager.save(step, args=items, metrics=None if score is None else {SCORE: score})
 
     def restore(self, state: TrainState, batches: grain.DatasetIterator) -> TrainState:
         """The newest checkpoint's state, and `batches` moved to its position; `state` where there is none.
@@ -181,27 +177,3 @@ def _sums(state: TrainState) -> list[int]:
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:
     """What fails in its threads is raised here too, and said in one line."""
     return "orbax" not in record.pathname
-
-
-@functools.cache
-def ignore_late_ends() -> None:
-    """Reads and writes that end after another has failed report to a closed event loop: many lines each."""
-    before = sys.unraisablehook
-
-    def hook(error) -> None:
-        if "Event loop is closed" not in str(error.exc_value):
-            before(error)
-
-    sys.unraisablehook = hook
-
-
-def first_line(error: Exception) -> str:
-    """What the disk says of an error where it says something, else the error's first line."""
-    texts = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO))
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return next((text for text in texts if text in str(error)), lines[0][:200])
-
-
-def score_of(metrics: dict[str, float]) -> float:
-    """By which the best checkpoint is told."""
-    return metrics[_SCORE]

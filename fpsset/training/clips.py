@@ -8,15 +8,15 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from fpsset.data.augmentation import augment
-from fpsset.data.image_pipeline import ImageBatch
 from fpsset.data.pipeline import TrainingBatch
-from fpsset.embedding import embed
 from fpsset.face_set import FaceSet
+from fpsset.images.augmentation import augment
+from fpsset.images.embedding import embed
+from fpsset.images.image_pipeline import ImageBatch
 from fpsset.ops.masking import zero_padding
 from fpsset.parallel.mesh import AXIS
-from fpsset.training.state import stream_key
-from fpsset.weights import BackboneCard
+from fpsset.training.step import stream_key
+from fpsset.weights.cards import BackboneCard
 
 
 @functools.partial(jax.jit, static_argnames=("card", "dtype", "at_once", "mesh"))

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, split_people
 from fpsset.data.pipeline import TrainingBatch, training_batches
+from fpsset.datasets.sources import training_images, training_table
 from fpsset.errors import InputError
-from fpsset.parallel.mesh import process_rows
+from fpsset.parallel.mesh import data_mesh, process_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,3 +90,29 @@ def norm_scale(table: FeatureTable, wanted: float) -> float:
     if wanted and not mean:
         raise InputError(f"{table.name}: all norms are zero; set config.data.norm_mean=0 to leave them")
     return wanted / mean if wanted else 1.0
+
+
+def load_training_faces(config) -> TrainingFaces:
+    """What a run trains on, on all devices: features or images, as `config.data.source` says.
+
+    Args:
+      config: checked configuration.
+
+    Raises:
+      InputError: bad data or weights.
+    """
+    mesh = data_mesh()
+    if config.data.source != "images":
+        return faces_of_table(config, training_table(config.data, config.seed), mesh)
+    from fpsset.images.color_order import check_color_order
+    from fpsset.images.image_sources import read_crop
+    from fpsset.images.recognisers import backbone_recogniser, load_backbone
+    from fpsset.models.iresnet import IMAGE_SIZE
+    from fpsset.training.images import faces_of_images
+
+    source = training_images(config.data)
+    card, variables = load_backbone(config.backbone, "config.backbone")
+    if config.backbone.check_color_order:
+        recogniser = backbone_recogniser(card, variables, config.backbone.dtype)
+        check_color_order(source.subject, lambda row: read_crop(source, row, IMAGE_SIZE), recogniser)
+    return faces_of_images(config, source, card, variables, mesh)

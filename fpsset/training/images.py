@@ -1,7 +1,6 @@
 """Training from images: clips are augmented and embedded by a frozen backbone ahead of each step."""
 
 import functools
-import hashlib
 
 import grain
 import jax
@@ -12,17 +11,19 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, held_out, require_people
-from fpsset.data.image_files import UnreadableImage, require_pillow
-from fpsset.data.image_pipeline import ImageSource, image_batches, read_crop
-from fpsset.embedding import embed
 from fpsset.errors import InputError
+from fpsset.images.embedding import embed
+from fpsset.images.image_files import UnreadableImage, require_pillow
+from fpsset.images.image_pipeline import image_batches
+from fpsset.images.image_sources import ImageSource, read_crop
 from fpsset.models.iresnet import IMAGE_SIZE
 from fpsset.parallel.mesh import everywhere, process_rows, put_batch
-from fpsset.progress import StepProgress
+from fpsset.runtime.digests import short_digest
+from fpsset.runtime.progress import StepProgress
 from fpsset.training.clips import clips_to_sets
 from fpsset.training.faces import TrainingFaces, norm_scale
-from fpsset.training.state import stream_key
-from fpsset.weights import BackboneCard
+from fpsset.training.step import stream_key
+from fpsset.weights.cards import BackboneCard
 
 _SHOWN = 10  # unreadable images that are named
 _SAMPLE_SEED = 1 << 31  # of draws that are apart from those of training
@@ -91,7 +92,7 @@ def faces_of_images(
         dim=plain.dim,
         norm_scale=scale,
         backbone=card.digest,
-        fingerprint=hashlib.sha256(repr(parts).encode()).hexdigest()[:16],
+        fingerprint=short_digest(repr(parts)),
         summary=f"{len(seen)} images of {people} people",
     )
 

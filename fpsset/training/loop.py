@@ -13,30 +13,27 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, templates
-from fpsset.descriptors import describe
 from fpsset.errors import InputError, TrainingError
 from fpsset.evaluation.protocols import validation_tar
 from fpsset.evaluation.verification import all_pairs, far_name, reachable_far
-from fpsset.files import as_path
-from fpsset.interrupts import Interrupted, stop_requests
+from fpsset.inference.descriptors import describe
 from fpsset.models.face_coreset_net import FaceCoresetNet
-from fpsset.models.margin_heads import HEADS
-from fpsset.parallel import hosts
 from fpsset.parallel.mesh import local_copy, padded_classes, put_batch, sharded_init
-from fpsset.progress import StepProgress
+from fpsset.runtime import hosts
+from fpsset.runtime.files import as_path
+from fpsset.runtime.interrupts import Interrupted, stop_requests
+from fpsset.runtime.progress import StepProgress
 from fpsset.training.checkpoints import Checkpoints
+from fpsset.training.closed_form_init import ClosedForm, closed_form_init
 from fpsset.training.faces import TrainingFaces
+from fpsset.training.modules import make_head, make_set_model, require_width
 from fpsset.training.optimizer import make_optimizer
-from fpsset.training.profiling import StepTrace
-from fpsset.training.set_model import make_set_model
-from fpsset.training.start import Start, start_from_faces
-from fpsset.training.state import init_state
-from fpsset.training.step import geometric, make_train_step
-from fpsset.training.tensorboard import Board
-from fpsset.training.workdir import MetricsLog, claim_workdir
-from fpsset.weights import AggregatorCard
+from fpsset.training.step import geometric, init_state, make_train_step
+from fpsset.training.telemetry import Board, MetricsLog, StepTrace
+from fpsset.training.workdir import claim_workdir
+from fpsset.weights.cards import AggregatorCard
 
-_START = Start()
+_INIT = ClosedForm()
 
 
 def train(
@@ -44,7 +41,7 @@ def train(
     workdir: pathlib.Path,
     faces: TrainingFaces,
     model: nn.Module | None = None,
-    start: Start = _START,
+    init: ClosedForm = _INIT,
 ) -> None:
     """Trains up to `config.steps`, from the newest checkpoint in `workdir` if it holds one.
 
@@ -53,7 +50,7 @@ def train(
       workdir: gets metrics.jsonl, and where `config.checkpoints` is empty checkpoints/ and config.json.
       faces: of the people to train on and to validate with.
       model: a set model with the interface of FaceCoresetNet, to compare; by `config.model` when None.
-      start: of `config.model.start` 'faces'.
+      init: settings of `config.model.init` 'closed_form'.
 
     Raises:
       InputError: unusable data, or a workdir that belongs to another configuration.
@@ -61,8 +58,10 @@ def train(
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     mesh = faces.mesh
-    model = _model(config, faces.dim) if model is None else model
-    head = _head(config, faces.people, padded_classes(faces.people, mesh))
+    if model is None:
+        require_width(config, faces.dim)
+        model = make_set_model(config.model)
+    head = make_head(config, faces.people, padded_classes(faces.people, mesh))
     optimizer = make_optimizer(config.optimizer, config.head.trained)
     root = jax.random.key(config.seed)
     step_once = make_train_step(
@@ -93,7 +92,7 @@ def train(
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(kept))
         if checkpoints.latest_step() is None:
-            state = start_from_faces(state, model, faces, config, start)
+            state = closed_form_init(state, model, faces, config, init)
         state = checkpoints.restore(state, faces.batches)
         done = int(state.step)
         if done >= config.steps:
@@ -141,24 +140,6 @@ def train(
                     f"stopped at step {step} of {config.steps}; the same command goes on from there"
                 )
         progress.advance("")
-
-
-def _model(config: ConfigDict, dim: int) -> FaceCoresetNet:
-    if dim % 2 or dim % config.model.num_heads:
-        raise InputError(
-            f"config.model.num_heads is {config.model.num_heads}, but embeddings of width {dim} must be even "
-            "and split over it evenly"
-        )
-    return make_set_model(config.model)
-
-
-def _head(config: ConfigDict, classes: int, columns: int):
-    fields = {"num_classes": classes, "margin": config.head.margin, "scale": config.head.scale}
-    fields["columns"] = columns
-    fields["dtype"] = jnp.dtype(config.model.dtype)
-    if config.head.name == "adaface":
-        fields["h"] = config.head.h
-    return HEADS[config.head.name](**fields)
 
 
 def _validation(model: FaceCoresetNet, held_out: FeatureTable, config: ConfigDict):

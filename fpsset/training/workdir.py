@@ -1,60 +1,25 @@
-"""What a workdir remembers beside checkpoints: whose it is, and the metrics."""
+"""Whose a workdir is: the configuration that its checkpoints belong to."""
 
 import json
-import math
 import pathlib
 
 from ml_collections import ConfigDict
 
 from fpsset.errors import InputError
-from fpsset.files import replacing, write_json
+from fpsset.runtime.files import write_json
 
 # What may change between two runs in one workdir: how far and how often, not what is trained.
 _FREE = frozenset(
     """mode weights steps log_every eval_every
     data.train data.eval data.eval_features data.pairs data.protocol data.eval_people data.threads
-    backbone.weights profile tensorboard compilation_cache checkpoints
+    backbone.weights backbone.batch_size profile tensorboard compilation_cache checkpoints
     evaluation.convention evaluation.faces_per_batch evaluation.packed evaluation.fps_gamma
-    evaluation.pooling evaluation.resamples""".split()
+    evaluation.pooling evaluation.resamples evaluation.seed""".split()
 )
-# Fields of later versions, and what was trained before there were such.
-_BEFORE = {"model.by_media": False}
-
-
-class MetricsLog:
-    """metrics.jsonl; lines of steps that a resumed run does again are dropped first.
-
-    Use as a context manager.
-    """
-
-    def __init__(self, path: pathlib.Path | None, done: int):
-        """Opens `path` for appending after step `done`; without one nothing is written."""
-        self._file = None
-        if path is None:
-            return
-        lines = path.read_text().splitlines() if path.is_file() else []
-        kept = [line for line in lines if _step(line) <= done]
-        with replacing(path) as beside:
-            beside.write_text("".join(line + "\n" for line in kept))
-        self._file = path.open("a")
-
-    def __enter__(self) -> "MetricsLog":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._file:
-            self._file.close()
-
-    def write(self, step: int, **values) -> None:
-        """A line of numbers about a step."""
-        if not self._file:
-            return
-        fields = {"step": step, **{name: float(value) for name, value in values.items()}}
-        try:
-            self._file.write(json.dumps(fields) + "\n")
-            self._file.flush()
-        except OSError as error:  # of a full disk, which does not say where
-            raise OSError(error.errno, error.strerror, self._file.name) from error
+# Fields that 0.1 lacked, with what it did.
+_ADDED = {"model.by_media": False}
+# Fields that 0.1 named otherwise.
+_RENAMED = {"model.start": "model.init", "head.start": "head.init"}
 
 
 def claim_workdir(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -> None:
@@ -79,13 +44,13 @@ def claim_workdir(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -
 
     if _holds_checkpoints(workdir):
         try:
-            theirs = json.loads(path.read_text())
+            theirs = _of_today(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{path}: cannot be read, but there are checkpoints; give another --workdir"
             ) from error
         for key, value in ours.items():
-            if not free(key) and theirs.get(key, _BEFORE.get(key)) != value:
+            if not free(key) and theirs.get(key, _ADDED.get(key)) != value:
                 raise InputError(
                     f"{workdir}: holds another config's checkpoints ({key} {theirs.get(key)!r}, "
                     f"now {value!r}); give another --workdir"
@@ -98,17 +63,19 @@ def claim_workdir(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -
         ) from error
 
 
+def _of_today(fields: dict) -> dict:
+    """A config.json in today's names and values, whichever version wrote it."""
+    fields = {_RENAMED.get(key, key): value for key, value in fields.items()}
+    if fields.get("model.init") == "faces":
+        fields["model.init"] = "closed_form"
+    if fields.get("data.source") == "files":  # the backbone said what data.train held
+        fields["data.source"] = "images" if fields.get("backbone.weights") else "features"
+    return fields
+
+
 def _holds_checkpoints(workdir: pathlib.Path) -> bool:
     folder = workdir / "checkpoints"
     return folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir())
-
-
-def _step(line: str) -> float:
-    """The step of a line of metrics; infinite for one cut short."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf
 
 
 def flat_config(tree: dict, prefix: str = "") -> dict:

@@ -4,13 +4,13 @@ import os
 import subprocess
 import sys
 
-from fpsset import cli
+from fpsset.commands import cli
 
 
 def process(*arguments, code: int = 0, **environment) -> subprocess.CompletedProcess:
     """Runs `fpsset` as a user does; what it refuses is one line."""
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-m", "fpsset.cli", *map(str, arguments)],
+        [sys.executable, "-W", "error::UserWarning", "-m", "fpsset.commands.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,

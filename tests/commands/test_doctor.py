@@ -13,8 +13,8 @@ from fpsset.data.files import write_features
 from fpsset.data.simulated_ijb import simulate_ijb
 from fpsset.data.synthetic import make_synthetic
 from tests.commands.lines import refused
-from tests.extraction.images import write_people
-from tests.extraction.test_recognisers import network
+from tests.images.images import write_people
+from tests.images.test_recognisers import network
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = ["--dim=32", "--people=50", "--batch-size=4", "--set-size=6", "--faces=24"]
@@ -31,7 +31,7 @@ BAD = {
 
 
 def start(*arguments) -> subprocess.Popen:
-    command = [sys.executable, "-m", "fpsset.cli", "doctor", *map(str, arguments)]
+    command = [sys.executable, "-m", "fpsset.commands.cli", "doctor", *map(str, arguments)]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, text=True, stdout=pipe, stderr=pipe, env=environment)

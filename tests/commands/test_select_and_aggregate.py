@@ -12,11 +12,11 @@ from PIL import Image
 import fpsset
 from fpsset.data.files import write_features
 from fpsset.data.synthetic import make_synthetic
-from fpsset.sheets.colors import quality_colors
-from fpsset.sheets.maps import place
+from fpsset.reports.sheets.colors import norm_colors
+from fpsset.reports.sheets.maps import place
 from tests.commands.backbone import write_onnx
 from tests.commands.lines import process, refused
-from tests.extraction.images import picture
+from tests.images.images import picture
 from tests.torch_files import aggregator_state, save
 
 ONNX = ("--color-order", "bgr", "--mean", "127.5", "--std", "127.5")
@@ -166,8 +166,8 @@ def test_real_clips_are_not_repeated_without_a_word(shared):
 
 
 def test_colors_and_places_of_awkward_sets():
-    assert quality_colors(np.array([3.0, 3.0])) == ["#fee838"] * 2
-    assert quality_colors(np.array([1.0, 2.0])) == ["#00224e", "#fee838"]
+    assert norm_colors(np.array([3.0, 3.0])) == ["#fee838"] * 2
+    assert norm_colors(np.array([1.0, 2.0])) == ["#00224e", "#fee838"]
     for embeddings in (np.eye(1, 8), np.eye(5, 8), np.ones((3, 8)) / np.sqrt(8)):
         places, _ = place(embeddings.astype(np.float32))
         assert places.shape == (len(embeddings), 2) and np.isfinite(places).all()

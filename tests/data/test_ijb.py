@@ -13,14 +13,14 @@ from fpsset.data.feature_table import UNKNOWN_SUBJECT, templates
 from fpsset.data.files import write_features
 from fpsset.data.ijb import read_ijb
 from fpsset.data.numpy_pickle import read_numpy_pickle
-from fpsset.descriptors import describe
 from fpsset.errors import InputError
 from fpsset.evaluation.identification import identification_metrics, search_galleries, search_protocol
+from fpsset.evaluation.pooling_protocols import pool_by
 from fpsset.evaluation.protocols import make_protocol
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import listed_pairs, nearest_operating_points
+from fpsset.inference.descriptors import describe
 from fpsset.models.pooling import baselines
-from fpsset.models.pooling_protocols import pool_by
 
 DIM = 6
 FACES = "1.jpg 7 70\n2.jpg 7 71\n3.jpg 9 72\n4.jpg 12 73\n"

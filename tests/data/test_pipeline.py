@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpsset.data.feature_table import FeatureTable
-from fpsset.data.pipeline import training_batches
+from fpsset.data.pipeline import TemplateSampler, training_batches
 from fpsset.data.synthetic import make_synthetic
-from fpsset.data.template_sampling import TemplateSampler
 from tests.sets import seeds
 
 

@@ -7,7 +7,7 @@ from fpsset.config import base_config
 from fpsset.data.feature_table import FeatureTable
 from fpsset.data.files import write_features
 from fpsset.data.protocol_files import apply_protocol
-from fpsset.data.sources import evaluation_data
+from fpsset.datasets.sources import evaluation_data
 from fpsset.errors import InputError
 from fpsset.evaluation.protocols import make_protocol
 

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from fpsset.cli import main
+from fpsset.commands.cli import main
 from fpsset.data.feature_table import templates
 from fpsset.data.ijb import read_ijb
 from fpsset.data.simulated_ijb import OFFICIAL, _scaled, simulate_ijb
-from fpsset.descriptors import describe
 from fpsset.errors import InputError
 from fpsset.evaluation.identification import identification_metrics, search_galleries, search_protocol
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import listed_pairs, operating_points
+from fpsset.inference.descriptors import describe
 from fpsset.models.pooling import baselines
 
 SCALE, DIM = 0.02, 32

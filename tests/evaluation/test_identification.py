@@ -21,7 +21,7 @@ from fpsset.evaluation.identification import (
     search_galleries,
     search_protocol,
 )
-from fpsset.evaluation.intervals import SubjectDraws, interval
+from fpsset.evaluation.resampling import SubjectDraws, interval
 from fpsset.evaluation.scoring import row_blocks
 from fpsset.evaluation.verification import nearest_operating_points
 

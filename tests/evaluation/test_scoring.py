@@ -17,7 +17,7 @@ import json, jax, numpy as np
 from fpsset.evaluation.identification import (
     Search, Templates, identification_draws, identification_metrics, search_galleries,
 )
-from fpsset.evaluation.intervals import SubjectDraws, with_intervals
+from fpsset.evaluation.resampling import SubjectDraws, with_intervals
 from fpsset.evaluation.protocols import verification_metrics
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import all_pairs

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fpsset.errors import InputError
 from fpsset.evaluation import verification_draws
-from fpsset.evaluation.intervals import SubjectDraws, interval
+from fpsset.evaluation.resampling import SubjectDraws, interval
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import (
     CONVENTIONS,

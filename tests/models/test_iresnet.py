@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fpsset
-from fpsset import embedding
+from fpsset.images import embedding
 from fpsset.models.iresnet import ARCHITECTURES, IResNet, IResNetConfig, config_of, fold
 from tests.torch_files import random_variables
 

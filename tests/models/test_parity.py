@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import fpsset
-from fpsset.interop.aggregator import aggregator_params, head_variables
+from fpsset.weights.torch_aggregator import aggregator_params, head_variables
 
 SIZES = [1, 2, 3, 4, 7, 20, 64, 333]
 

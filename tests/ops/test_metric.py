@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from fpsset.ops.masking import normalize, safe_length
-from fpsset.ops.metric import quality_aware_distance, quality_weight
+from fpsset.ops.metric import norm_weight, norm_weighted_distance
 from tests.sets import kinds, make_set, seeds, sizes
 
 
@@ -15,29 +15,29 @@ def test_formula(seed, size, kind):
     embeddings, norms = make_set(seed, size, kind)
     center = embeddings[seed % size]
     expected = np.power(norms.astype(np.float64), 0.35) * (1 - embeddings.astype(np.float64) @ center) / 2
-    np.testing.assert_allclose(quality_aware_distance(embeddings, norms, center, 0.35), expected, atol=2e-6)
+    np.testing.assert_allclose(norm_weighted_distance(embeddings, norms, center, 0.35), expected, atol=2e-6)
 
 
 def test_gamma_zero_is_half_the_cosine_distance():
     embeddings, norms = make_set(0, 5, "zero_norms")
-    distance = quality_aware_distance(embeddings, norms, embeddings[2], 0.0)
+    distance = norm_weighted_distance(embeddings, norms, embeddings[2], 0.0)
     np.testing.assert_allclose(distance, (1 - embeddings @ embeddings[2]) / 2, atol=1e-6)
     assert abs(distance[2]) < 1e-6
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.01, 0.35, 1.0, -0.5])
 def test_gradients_are_finite_at_norm_zero(gamma):
-    gradients = jax.grad(lambda n, g: quality_weight(n, g).sum(), argnums=(0, 1))(np.zeros(3, "f"), gamma)
+    gradients = jax.grad(lambda n, g: norm_weight(n, g).sum(), argnums=(0, 1))(np.zeros(3, "f"), gamma)
     assert all(np.isfinite(g).all() for g in gradients)
 
 
 def test_bfloat16_embeddings_are_reduced_in_float32():
     embeddings, norms = make_set(1, 40, dim=512)
     half = jax.numpy.asarray(embeddings, jax.numpy.bfloat16)
-    distance = quality_aware_distance(half, norms, half[0], 0.35)
+    distance = norm_weighted_distance(half, norms, half[0], 0.35)
     assert distance.dtype == np.float32
     np.testing.assert_allclose(
-        distance, quality_aware_distance(half.astype("float32"), norms, half[0].astype("float32"), 0.35)
+        distance, norm_weighted_distance(half.astype("float32"), norms, half[0].astype("float32"), 0.35)
     )
 
 

@@ -20,7 +20,7 @@ soft_sampling = jax.jit(fpsset.soft_farthest_point_sampling, static_argnames=("s
 
 def reference(embeddings, norms, size, gamma=GAMMA):
     """The method's words as loops; the distances are float32, as ties need."""
-    weight = np.asarray(fpsset.ops.metric.quality_weight(jnp.asarray(norms), gamma))
+    weight = np.asarray(fpsset.ops.metric.norm_weight(jnp.asarray(norms), gamma))
     score, distance, picks = norms, np.full(len(norms), np.inf, np.float32), []
     for _ in range(min(size, len(norms))):
         left = [i for i in range(len(norms)) if i not in picks]

@@ -15,11 +15,10 @@ from fpsset.data.pipeline import TrainingBatch
 from fpsset.errors import InputError
 from fpsset.models.margin_heads import HEADS
 from fpsset.parallel import mesh as meshes
-from fpsset.parallel.class_axis import margin_cross_entropy
 from fpsset.parallel.mesh import data_mesh, padded_classes, process_rows, put_batch
+from fpsset.parallel.sharded_softmax import margin_cross_entropy
 from fpsset.training.optimizer import make_optimizer
-from fpsset.training.state import init_state
-from fpsset.training.step import geometric, make_train_step
+from fpsset.training.step import geometric, init_state, make_train_step
 from tests.sets import make_set, with_padding
 
 DIM, BATCH, SLOTS, CLASSES = 32, 16, 8, 13  # 13 columns become 16 on 8 devices

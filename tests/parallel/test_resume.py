@@ -10,7 +10,7 @@ from fpsset.data.synthetic import make_synthetic
 from fpsset.parallel.mesh import data_mesh
 from fpsset.training.faces import faces_of_table
 from fpsset.training.loop import train
-from fpsset.training.trained import read_params
+from fpsset.weights.trained import read_params
 
 
 def test_the_number_of_devices_may_change_at_every_start(tmp_path):

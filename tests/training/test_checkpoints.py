@@ -12,9 +12,9 @@ import fpsset
 from fpsset.errors import InputError
 from fpsset.parallel.mesh import data_mesh, padded_classes, state_shardings
 from fpsset.training.checkpoints import Checkpoints
-from fpsset.training.state import TrainState
-from fpsset.training.trained import read_params
-from fpsset.weights import AggregatorCard
+from fpsset.training.step import TrainState
+from fpsset.weights.cards import AggregatorCard
+from fpsset.weights.trained import read_params
 
 CARD = AggregatorCard(coreset_size=2, num_heads=4, dim=16, norm_scale=1.5, train_fingerprint="abc")
 

@@ -6,15 +6,15 @@ import pytest
 
 import fpsset
 from fpsset.config import base_config
-from fpsset.data.augmentation import augment
-from fpsset.data.image_pipeline import ImageBatch
 from fpsset.errors import InputError
+from fpsset.images.augmentation import augment
+from fpsset.images.image_pipeline import ImageBatch
 from fpsset.models.iresnet import IResNetConfig, fold
 from fpsset.parallel.mesh import data_mesh, put_batch
 from fpsset.training.clips import clips_to_sets
 from fpsset.training.images import faces_of_images
-from fpsset.training.state import stream_key
-from fpsset.weights import BackboneCard
+from fpsset.training.step import stream_key
+from fpsset.weights.cards import BackboneCard
 from tests.image_source import make_source
 from tests.torch_files import random_variables
 

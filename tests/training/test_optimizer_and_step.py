@@ -10,8 +10,7 @@ import fpsset
 from fpsset.config import base_config
 from fpsset.data.pipeline import TrainingBatch
 from fpsset.training.optimizer import make_optimizer
-from fpsset.training.state import init_state, stream_key
-from fpsset.training.step import geometric, make_train_step
+from fpsset.training.step import geometric, init_state, make_train_step, stream_key
 from tests.sets import make_set, with_padding
 
 DIM = 16

@@ -1,1 +1,0 @@
-"""TFDS builders of the datasets that this package trains and evaluates on. They need no TensorFlow."""

@@ -1,0 +1,135 @@
+"""Descriptors of ragged sets by several models at once, in few compilations."""
+
+import functools
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from fpsset.face_set import FaceSet, RaggedSets
+from fpsset.inference.batching import Batch, batches
+from fpsset.parallel import sharded_sets
+from fpsset.runtime.progress import tracked
+
+# Batches under way: while one is padded, copied or between operations, the device has others.
+_AT_ONCE = 3
+
+
+class Descriptors(NamedTuple):
+    """Descriptors of T sets by one model."""
+
+    vectors: np.ndarray  # [T, D] float32 unit
+    norms: np.ndarray  # [T] float32
+    coreset: np.ndarray | None  # [T, K] int64 rows of the table, -1 beyond a set's size
+
+
+def describe(
+    models: Mapping[str, nn.Module],
+    variables: Mapping[str, dict],
+    sets: RaggedSets,
+    faces_per_batch: int = 16384,
+    split_from: int | None = None,
+    show: bool = False,
+    packed: bool = False,
+) -> dict[str, Descriptors]:
+    """Runs every model on every set; one compilation a shape of batches, whatever the models.
+
+    Args:
+      models: set models by name.
+      variables: their variables; models without may be left out.
+      sets: T sets, none empty.
+      faces_per_batch: padded faces a batch; memory grows with it.
+      split_from: slots from which a set is split over all local devices, where there are several; its
+        models must take `axis_name`. None: never. Packs never are.
+      show: progress.
+      packed: let small sets share rows of slots, as of `batching.batches`.
+
+    Returns:
+      Descriptors by name, in the order of the sets.
+
+    Raises:
+      InputError: a set is empty.
+    """
+    run = _runner(tuple(models.items()))
+    mesh = sharded_sets.device_mesh() if split_from is not None and jax.local_device_count() > 1 else None
+    variables = {name: variables.get(name, {}) for name in models}
+    planned = batches(sets.sizes(), faces_per_batch, packed)
+    count = len(sets.starts) - 1
+    collected: dict[str, dict[str, np.ndarray]] = {name: {} for name in models}
+    shapes = {_shape_of(batch): _Shape() for batch in planned}
+    order = threading.Lock()  # in which programs of several devices start must be the same on all of them
+    storing = threading.Lock()
+
+    def compute(batch: Batch) -> Batch:
+        padded = sets.pad(*batch)
+        if mesh is not None and batch.which.ndim == 1 and batch.size >= split_from:
+            with order:
+                outputs = _runner(tuple(models.items()), mesh)(variables, sharded_sets.split(padded, mesh))
+        else:
+            outputs = shapes[_shape_of(batch)].call(run, variables, padded)
+        outputs = jax.device_get(outputs)
+        with storing:
+            store(batch.which, batch.size, outputs)
+        return batch
+
+    def store(which: np.ndarray, size: int, outputs) -> None:
+        rows, mask = sets.slots(which, size)
+        rows, real = (rows[:, None] if mask.ndim == 3 else rows), which >= 0
+        for name, out in outputs.items():
+            fields = {"vectors": out.descriptor, "norms": out.norm}
+            if out.coreset_indices is not None:
+                picks = out.coreset_indices[: len(which)]
+                fields["coreset"] = np.where(picks >= 0, np.take_along_axis(rows, picks, axis=-1), -1)
+            for field, value in fields.items():
+                value = value[: len(which)][real]
+                column = collected[name].setdefault(field, np.empty((count, *value.shape[1:]), value.dtype))
+                column[which[real]] = value
+
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        done = pool.map(compute, planned)
+        if show:
+            done = tracked(
+                done, count, "aggregating", "templates", lambda batch: int((batch.which >= 0).sum())
+            )
+        for _ in done:
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return {name: Descriptors(f["vectors"], f["norms"], f.get("coreset")) for name, f in collected.items()}
+
+
+def _shape_of(batch: Batch) -> tuple[int, ...]:
+    return (batch.count, batch.size, *batch.which.shape[1:])
+
+
+class _Shape:
+    """Batches of one shape: whoever comes first compiles, others wait for that."""
+
+    def __init__(self):
+        self._lock, self._compiled = threading.Lock(), False
+
+    def call(self, function, *args):
+        if self._compiled:
+            return function(*args)
+        with self._lock:
+            outputs = function(*args)
+            self._compiled = True
+        return outputs
+
+
+@functools.lru_cache(maxsize=16)
+def _runner(models: tuple[tuple[str, nn.Module], ...], mesh: jax.sharding.Mesh | None = None):
+    """One jitted function for these models; modules are compared by value, so it is found again."""
+    options = {} if mesh is None else {"axis_name": sharded_sets.AXIS}
+
+    def run(variables: dict[str, dict], face_set: FaceSet):
+        out = {name: model.apply(variables[name], face_set, **options) for name, model in models}
+        # What is not asked for need not come back to the host.
+        return {name: o.replace(coreset_mask=None, core_features=None) for name, o in out.items()}
+
+    return jax.jit(run if mesh is None else sharded_sets.over_devices(run, mesh))

@@ -1,0 +1,75 @@
+"""Tables as text for a terminal, CSV for programs and LaTeX for papers."""
+
+import csv
+import io
+
+from fpsset.evaluation.resampling import limit_name
+from fpsset.reports.tables import Cell, Section
+
+
+def as_text(section: Section) -> str:
+    """For a terminal 120 wide."""
+    import rich.console
+    import rich.table
+
+    buffer = io.StringIO()
+    console = rich.console.Console(file=buffer, width=120, color_system=None, force_jupyter=False)
+    for table in section.tables:
+        drawn = rich.table.Table(title=f"{table.title}, {section.title}", title_justify="left")
+        drawn.add_column("method")
+        for column in table.columns:
+            drawn.add_column(column.replace("@", "\n@ "), justify="right")
+        for rows in (table.rows, table.foot):
+            for label, cells in rows:
+                drawn.add_row(label, *["\n".join(filter(None, cell)) for cell in cells])
+            drawn.add_section()
+        console.print(drawn)
+    console.print(section.note, highlight=False, soft_wrap=True)
+    return buffer.getvalue()
+
+
+def as_csv(section: Section) -> str:
+    """A line a figure: method, figure, value, low, high; unrounded."""
+    buffer = io.StringIO()
+    lines = csv.writer(buffer, lineterminator="\n")
+    lines.writerow(["method", "figure", "value", "low", "high"])
+    for method, metrics in section.figures.items():
+        limits = {limit_name(name, end) for name in metrics for end in ("low", "high")}
+        for name, value in metrics.items():
+            if name not in limits:
+                ends = [metrics.get(limit_name(name, end)) for end in ("low", "high")]
+                lines.writerow([method, name, *("" if x is None else x for x in (value, *ends))])
+    return buffer.getvalue()
+
+
+def as_latex(section: Section) -> str:
+    """A tabular a table, for booktabs; intervals in brackets below the figures."""
+    parts = []
+    for table in section.tables:
+        head = " & ".join(["method", *map(_escape, table.columns)])
+        lines = [
+            f"% {table.title}, {section.title}",
+            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            r"\toprule",
+        ]
+        lines += [head + r" \\", r"\midrule", *_latex_rows(table.rows)]
+        if table.foot:
+            lines += [r"\midrule", *_latex_rows(table.foot)]
+        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""]))
+    return "\n".join(parts)
+
+
+def _latex_rows(rows: list[tuple[str, list[Cell]]]) -> list[str]:
+    lines = []
+    for label, cells in rows:
+        lines.append(" & ".join([_escape(label), *(_escape(cell.value) for cell in cells)]) + r" \\")
+        if any(cell.interval for cell in cells):
+            ends = (rf"{{\scriptsize {_escape(cell.interval)}}}" if cell.interval else "" for cell in cells)
+            lines.append(" & ".join(["", *ends]) + r" \\")
+    return lines
+
+
+def _escape(text: str) -> str:
+    for sign in "\\&%$#_{}":
+        text = text.replace(sign, r"\textbackslash " if sign == "\\" else "\\" + sign)
+    return text.replace("..", "--")

@@ -1,0 +1,59 @@
+"""A coreset sheet for a terminal."""
+
+import io
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fpsset.reports.sheets.sheet import Sheet
+
+
+def as_text(sheet: Sheet, width: int, every_face: bool = False) -> str:
+    """Tables and sentences without colour.
+
+    Args:
+      sheet: what to show.
+      width: columns.
+      every_face: also list the faces that are no picks.
+    """
+    why, buffer = sheet.why, io.StringIO()
+    console = Console(
+        force_jupyter=False, file=buffer, width=width, color_system=None, highlight=False, markup=False
+    )
+    console.print(f"{sheet.title}: {sheet.counts()}")
+    console.print(f"model: {sheet.model}\n")
+    picks = _table("pick", "face", "norm", "adds", "faces", "attention", "change")
+    for k, pick in enumerate(why.picks):
+        adds = "best norm" if k == 0 else f"{why.distances[k]:.3g}"
+        attention = f"{why.attention[pick]:.1%}"
+        numbers = (f"{why.norms[pick]:.3g}", adds, f"{len(why.members(k))}", attention)
+        picks.add_row(f"{k + 1}", Text(sheet.names[pick]), *numbers, _change(sheet, pick))
+    console.print(picks)
+    if every_face:
+        faces = _table("pick", "face", "norm", "cosine", "attention", "change", "")
+        for k in range(len(why.picks)):
+            for i in why.members(k):
+                numbers = (f"{why.norms[i]:.3g}", f"{why.cosine[i]:.2f}", f"{why.attention[i]:.1%}")
+                mark = "a pick" if i == why.picks[k] else sheet.advice.of_face(i)
+                faces.add_row(f"{k + 1}", Text(sheet.names[i]), *numbers, _change(sheet, i), mark)
+        console.print()
+        console.print(faces)
+    console.print()
+    for line in sheet.advice.lines:
+        console.print(f"- {line}")
+    console.print("\nadds: distance to the picks before; faces: nearest to it; change: of the descriptor")
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for header in headers:
+        words = header in ("face", "")
+        table.add_column(header, overflow="fold", justify="left" if words else "right")
+    return table
+
+
+def _change(sheet: Sheet, i: int) -> str:
+    change = sheet.why.change
+    return "-" if change is None or change[i] != change[i] else f"{change[i]:.4f}"

@@ -1,0 +1,66 @@
+"""Writing files so that a reader never sees half of one."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+
+def as_path(path: str | os.PathLike, absolute: bool = False):
+    """A pathlib.Path, absolute if asked for, or what acts as one for a bucket (gs://...)."""
+    if "://" not in str(path):
+        return pathlib.Path(path).absolute() if absolute else pathlib.Path(path)
+    from etils import epath
+
+    return epath.Path(path)
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a path beside `path` to write to; it takes the place of `path` when the block succeeds.
+
+    Args:
+      path: the file to write, one of a bucket too; its folder is made if missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields an empty folder beside `path`; it takes the place of `path` when the block succeeds.
+
+    Args:
+      path: the folder to write; its parent is made if missing.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(beside, ignore_errors=True)
+    if old.exists() and not path.exists():  # a process died between the two renames below
+        os.replace(old, path)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        if path.exists():
+            os.replace(path, old)
+        try:
+            os.replace(beside, path)
+        except BaseException:
+            os.replace(old, path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_json(path: pathlib.Path, value) -> None:
+    """Writes a value as indented JSON; a NaN in it is an error."""
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")

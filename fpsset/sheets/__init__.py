@@ -1,1 +1,0 @@
-"""Coreset sheets: an explained set as text, as a picture and as a page."""

@@ -1,0 +1,196 @@
+"""Published checkpoints as variables of these modules: FaceCoresetNet, AdaFace, CVLface, InsightFace."""
+
+import contextlib
+import logging
+import math
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fpsset.errors import InputError
+from fpsset.runtime.digests import file_sha256, tree_digest
+from fpsset.weights.cards import (
+    AggregatorCard,
+    BackboneCard,
+    Weights,
+    WeightsCard,
+    backbone_card,
+)
+from fpsset.weights.state_file import StateFile, Under, open_state
+from fpsset.weights.torch_aggregator import aggregator_params, head_variables
+from fpsset.weights.torch_backbone import adaface_config, backbone_variables, insightface_config
+
+_log = logging.getLogger(__name__)
+
+_NUM_HEADS = 8  # no file says so; the published model has no other
+# Hyperparameters worth keeping; the others are of the training run or of its machine.
+_KEPT = frozenset(("arch", "head", "coreset_size", "m", "h", "s", "t_alpha", "max_template_size"))
+# Parts of a state dict that inference has no use for, and what to call them.
+_UNUSED = {
+    r".*\.num_batches_tracked": "num_batches_tracked of batch norms",
+    r"template_model\..*": "template_model.*, which repeats model.*",
+    r"aggregate_model\.(tau|feature_norm_normalizer|ur_center|dist_from_.*|quality_measure\..*)": (
+        "buffers of aggregate_model that no output depends on"
+    ),
+    r"aggregate_model\.decoder_layer1\.(self_attn2|multihead_attn[23]|norm[34])\..*": (
+        "layers of aggregate_model.decoder_layer1 that are never called"
+    ),
+    r"head\.t": "head.t",
+}
+
+
+class _Family(NamedTuple):
+    name: str
+    mark: str  # a key that tells the family
+    prefix: str  # of the backbone's keys
+    color_order: str | None
+    licence: str
+
+
+_WEIGHTS = "the weights' training data are for non-commercial research as a rule: ask their authors"
+# The first whose mark is found.
+_FAMILIES = (
+    _Family("FaceCoresetNet", "aggregate_model.gamma", "model.", "bgr", f"code: none stated; {_WEIGHTS}"),
+    _Family("AdaFace", "model.input_layer.0.weight", "model.", "bgr", f"code: MIT; {_WEIGHTS}"),
+    _Family("CVLface", "net.input_layer.0.weight", "net.", "rgb", f"code: MIT; {_WEIGHTS}"),
+    _Family("CVLface", "model.net.input_layer.0.weight", "model.net.", "rgb", f"code: MIT; {_WEIGHTS}"),
+    _Family("InsightFace", "layer1.0.conv1.weight", "", "rgb", f"code: MIT; {_WEIGHTS}"),
+    _Family("IResNet", "input_layer.0.weight", "", None, "not known"),
+)
+
+
+def load_official(path: str | os.PathLike, color_order: str | None = None) -> Weights:
+    """Reads a published checkpoint; no code in the file is run, and PyTorch is not needed.
+
+    Recognised by their keys: FaceCoresetNet and AdaFace (Lightning), CVLface (`net.*`), InsightFace's
+    arcface_torch backbones, and AdaFace's network alone.
+
+    Args:
+      path: `.ckpt`, `.pth` or `.pt` in the zip format of `torch.save`, or `.safetensors`.
+      color_order: 'bgr' or 'rgb', for a file whose keys do not tell.
+
+    Returns:
+      Weights: {'aggregator', 'head', 'backbone'}, those present, each flax variables in float32, with
+      `.card`, which holds architecture, colour order, hyperparameters and what was ignored.
+
+    Raises:
+      InputError: the file cannot be read, is of no known family, lacks a key, has one too many, or
+        holds an array of the wrong shape.
+    """
+    path = pathlib.Path(path)
+    if color_order not in (None, "bgr", "rgb"):
+        raise InputError(f"the colour order is {color_order!r}; it must be 'bgr' or 'rgb'")
+    with open_state(path) as state:
+        family = _recognise(state, path)
+        variables = {}
+        with _key_errors(path):
+            if "aggregate_model.gamma" in state:
+                variables["aggregator"] = {"params": aggregator_params(state, _NUM_HEADS)}
+            if "head.kernel" in state:
+                variables["head"] = head_variables(state)
+        backbone = None
+        if not family.prefix or any(key.startswith(family.prefix) for key in state):
+            order = _color_order(family, color_order, path)
+            variables["backbone"], backbone = _read_backbone(state, family, order, path)
+        ignored = _ignored(state, family, path)
+        hyperparameters = {key: state.hyperparameters[key] for key in sorted(_kept(state))}
+    _log.info("%s: ignored %s", path, "; ".join(ignored) or "nothing")
+    aggregator = None
+    if "aggregator" in variables:
+        params = variables["aggregator"]["params"]
+        size = _coreset_size(hyperparameters, path)
+        dim = len(params["norm_encoding_scale"])
+        aggregator = AggregatorCard(size, _NUM_HEADS, dim, 1.0, backbone.digest if backbone else "")
+    return Weights(
+        variables,
+        WeightsCard(
+            family=family.name,
+            source=path.name,
+            sha256=file_sha256(path),
+            licence=family.licence,
+            hyperparameters=hyperparameters,
+            ignored=ignored,
+            backbone=backbone,
+            aggregator=aggregator,
+        ),
+    )
+
+
+def _recognise(state: StateFile, path: pathlib.Path) -> _Family:
+    for family in _FAMILIES:
+        if family.mark in state:
+            return family
+    first = ", ".join(list(state)[:3]) or "none"
+    raise InputError(
+        f"{path}: is of no family known here (keys: {first}, ...); "
+        "FaceCoresetNet, AdaFace, CVLface and InsightFace IResNets are"
+    )
+
+
+def _color_order(family: _Family, stated: str | None, path: pathlib.Path) -> str:
+    if family.color_order and stated not in (None, family.color_order):
+        raise InputError(f"{path}: is of {family.name}, whose images are {family.color_order}, not {stated}")
+    if not (family.color_order or stated):
+        raise InputError(f"{path}: its keys do not tell the colour order; state it, 'bgr' or 'rgb'")
+    return family.color_order or stated
+
+
+def _read_backbone(
+    state: StateFile, family: _Family, order: str, path: pathlib.Path
+) -> tuple[dict, BackboneCard]:
+    with _key_errors(path, family.prefix):
+        inner = Under(state, family.prefix)
+        config = (insightface_config if family.name == "InsightFace" else adaface_config)(inner)
+        variables = backbone_variables(inner, config)
+    # (x / 255 - 0.5) / 0.5 in every family
+    return variables, backbone_card(config.name, tree_digest(variables), order, mean=127.5, std=127.5)
+
+
+@contextlib.contextmanager
+def _key_errors(path: pathlib.Path, prefix: str = "") -> Iterator[None]:
+    """A missing key and an array of the wrong shape as one clear line."""
+    try:
+        yield
+    except KeyError as error:
+        raise InputError(
+            f"{path}: lacks the key '{prefix}{error.args[0]}'; fetch it again, or save the whole model"
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            f"{path}: '{prefix}{error.args[0]}' has a shape that does not fit the other keys"
+        ) from error
+
+
+def _kept(state: StateFile) -> set[str]:
+    """Names of the hyperparameters to keep, those with plain values."""
+    return {
+        key
+        for key, value in state.hyperparameters.items()
+        if key in _KEPT and (type(value) in (int, str) or (type(value) is float and math.isfinite(value)))
+    }
+
+
+def _coreset_size(hyperparameters: dict, path: pathlib.Path) -> int:
+    """K, 3 where the file does not say."""
+    size = hyperparameters.get("coreset_size", 3)
+    if not str(size).isdecimal() or int(size) < 1:
+        raise InputError(f"{path}: its coreset_size is {size!r}; it must be a number of picks, at least 1")
+    return int(size)
+
+
+def _ignored(state: StateFile, family: _Family, path: pathlib.Path) -> tuple[str, ...]:
+    """What of the file was not used, in words; a key that should not be there is an error."""
+    unused = [key for key in state if key not in state.used]
+    known = {pattern: [key for key in unused if re.fullmatch(pattern, key)] for pattern in _UNUSED}
+    words = [f"{name} ({len(known[pattern])})" for pattern, name in _UNUSED.items() if known[pattern]]
+    left = [key for key in unused if not any(key in keys for keys in known.values())]
+    for key in left:
+        if key.startswith((family.prefix, "aggregate_model.", "head.")):
+            raise InputError(f"{path}: holds a key too many, '{key}'; is it of another architecture?")
+    words += sorted({f"{key.partition('.')[0]}.*" for key in left})
+    dropped = sorted(map(str, set(state.hyperparameters) - _kept(state)))
+    if dropped:
+        words.append(f"hyper_parameters: {', '.join(dropped)}")
+    return (*words, *state.others)

@@ -1,0 +1,139 @@
+"""State dicts in files: key -> array, read one array at a time, from `torch.save` or safetensors."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from fpsset.errors import InputError
+from fpsset.runtime.safe_pickle import StandIn
+from fpsset.weights.torch_file import Tensor, TorchFile
+
+# Where training codes put the state dict: Lightning and many others, InsightFace's trainer, others.
+_STATE_KEYS = ("state_dict", "state_dict_backbone", "model_state_dict", "model")
+# What data-parallel and compiled modules put before every key.
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+class StateFile(Mapping):
+    """Arrays by key, read when asked for.
+
+    Attributes:
+      hyperparameters: found beside the state dict.
+      others: names of what else the file holds.
+      used: the keys that were read.
+    """
+
+    def __init__(self, read: Callable[[str], np.ndarray], keys, hyperparameters: Mapping, others=()):
+        """`read` gives an array for each of `keys`."""
+        self._read = read
+        self._names = _unwrapped(list(keys))
+        self.hyperparameters, self.others = dict(hyperparameters), tuple(others)
+        self.used: set[str] = set()
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        name = self._names[key]
+        self.used.add(key)
+        return self._read(name)
+
+    def __contains__(self, key) -> bool:  # without reading
+        return key in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class Under(Mapping):
+    """The arrays of a state dict whose keys have a prefix, by what follows it."""
+
+    def __init__(self, state: Mapping[str, np.ndarray], prefix: str):
+        """See the class."""
+        self._state, self._prefix = state, prefix
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self:
+            raise KeyError(key)
+        return self._state[self._prefix + key]
+
+    def __contains__(self, key) -> bool:
+        return self._prefix + key in self._state
+
+    def __iter__(self) -> Iterator[str]:
+        return (key.removeprefix(self._prefix) for key in self._state if key.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@contextlib.contextmanager
+def open_state(path: pathlib.Path) -> Iterator[StateFile]:
+    """Opens a `.ckpt`, `.pth` or `.pt` file of `torch.save`, or a `.safetensors` file.
+
+    Raises:
+      InputError: the file is missing, damaged, of another format, or holds no state dict.
+    """
+    if path.suffix == ".safetensors":
+        with _open_safetensors(path) as file:
+
+            def read(key: str) -> np.ndarray:
+                try:
+                    return file.get_tensor(key)
+                except (AttributeError, KeyError, TypeError) as error:  # a dtype that NumPy has not
+                    raise InputError(f"{path}: '{key}' is of a dtype that cannot be read") from error
+
+            yield StateFile(read, file.keys(), file.metadata() or {})
+        return
+    with TorchFile(path) as file:
+        state, others = _find_state(file.content, path)
+        hyperparameters = file.content.get("hyper_parameters", {})
+        tensors = {k: v for k, v in state.items() if type(k) is str and isinstance(v, Tensor)}
+        yield StateFile(
+            lambda key: file.array(tensors[key], key),
+            tensors,
+            hyperparameters if isinstance(hyperparameters, dict) else {},
+            [
+                *others,
+                *(f"{key} (no tensor)" for key, value in state.items() if not isinstance(value, Tensor)),
+            ],
+        )
+
+
+def _open_safetensors(path: pathlib.Path):
+    try:
+        import safetensors
+    except ImportError as error:
+        raise InputError(f"{path}: needs safetensors; pip install 'fpsset[safetensors]'") from error
+    try:
+        return safetensors.safe_open(path, framework="numpy")
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(f"{path}: is cut short or damaged ({error}); fetch it again") from error
+
+
+def _find_state(content, path: pathlib.Path) -> tuple[dict, list[str]]:
+    """The state dict in what a file holds, and the names of all else."""
+    if not isinstance(content, dict) or type(content).__mro__[1] is StandIn:
+        raise InputError(
+            f"{path}: holds a whole pickled {type(content).__name__}; save its state_dict() instead"
+        )
+    for key in _STATE_KEYS:
+        if _holds_tensors(content.get(key)):
+            return content[key], [str(other) for other in content if other not in (key, "hyper_parameters")]
+    if _holds_tensors(content):
+        return content, []
+    raise InputError(f"{path}: holds no state dict (it holds: {', '.join(map(str, content)) or 'nothing'})")
+
+
+def _holds_tensors(value) -> bool:
+    return isinstance(value, dict) and any(isinstance(item, Tensor) for item in value.values())
+
+
+def _unwrapped(keys: list[str]) -> dict[str, str]:
+    """Keys without wrappers' prefixes -> keys as the file has them."""
+    names = dict(zip(keys, keys, strict=True))
+    while wrapper := next((w for w in _WRAPPERS if names and all(k.startswith(w) for k in names)), None):
+        names = {name.removeprefix(wrapper): key for name, key in names.items()}
+    return names

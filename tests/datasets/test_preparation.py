@@ -1,0 +1,137 @@
+"""Preparing as real processes: repeated, interrupted, of changed files, and by TFDS's own command."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from fpsset.config import check_preparation_config, preparation_config
+from fpsset.datasets.preparation import prepare
+from fpsset.datasets.prepared import Records, is_prepared
+from fpsset.errors import InputError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PEOPLE = 20_000
+
+
+def start(*arguments) -> subprocess.Popen:
+    command = [sys.executable, "-m", "fpsset.main", f"--config={ROOT}/configs/prepare.py:face_features"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, *map(str, arguments)], cwd=ROOT, **pipes)
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    return out, err
+
+
+def write_source(path, seed=0) -> None:
+    """Many people with a face each, so that writing takes a while."""
+    rng = np.random.default_rng(seed)
+    np.savez(
+        path,
+        embeddings=rng.standard_normal((PEOPLE, 4)).astype(np.float32),
+        norms=np.ones(PEOPLE),
+        subject=np.arange(PEOPLE),
+        media=np.arange(PEOPLE),
+    )
+
+
+def kill_while_writing(process: subprocess.Popen, folder: pathlib.Path, number: signal.Signals) -> None:
+    deadline, pattern = time.monotonic() + 60, "incomplete.*/*.array_record*"
+    before = set(folder.glob(pattern))
+    while not set(folder.glob(pattern)) - before:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(number)
+
+
+def test_interrupted_repeated_and_of_another_source(tmp_path):
+    source, folder = tmp_path / "faces.npz", tmp_path / "out/face_features/person/1.0.0"
+    write_source(source)
+    arguments = f"--config.source={source}", f"--config.out={tmp_path}/out"
+
+    process = start(*arguments)
+    kill_while_writing(process, folder.parent, signal.SIGKILL)
+    finish(process, -signal.SIGKILL)
+    assert not folder.exists()
+    left = {path.name for path in folder.parent.iterdir()}
+    assert left and all(name.startswith("incomplete.") for name in left)
+
+    process = start(*arguments)  # it removes what the killed one left
+    kill_while_writing(process, folder.parent, signal.SIGTERM)
+    _, err = finish(process, 130)
+    assert "Traceback" not in err and err.endswith("the same command goes on\n")
+    assert not list(folder.parent.iterdir())
+
+    out, err = finish(start(*arguments))
+    assert out == f"{folder}: {PEOPLE} records\n" and "Traceback" not in err
+    assert [path.name for path in folder.parent.iterdir()] == ["1.0.0"]
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    out, err = finish(start(*arguments))
+    assert (out, err) == (f"{folder}: is there already, of the same source\n", "")
+
+    write_source(source, seed=1)
+    out, err = finish(start(*arguments), 2)
+    assert out == "" and err.startswith(
+        f"fpsset: {folder}: was prepared of other files (faces.npz); delete it"
+    )
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert len(Records(folder)) == PEOPLE
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"dataset": ""},
+            "config.dataset is ''; it must be one of face_features, ",
+        ),
+        ({"source": ""}, "config.source is empty; give --config.source=DIR"),
+        ({"mode": "extract"}, "config.mode is 'extract'; it must be its config file's"),
+        ({"source": "none"}, "none: holds no *_face_tid_mid.txt"),
+        ({"source": "none.npz", "dataset": "face_features"}, "none.npz: no such file"),
+        ({"source": "none", "dataset": "webface4m_subset"}, "none: no such folder"),
+        ({"dataset": "ijbb"}, "is not of IJB-B; give --config configs/prepare.py:ijbc"),
+        ({}, "pair 2 names a template the features do not hold, 8"),
+    ],
+)
+def test_bad_input(tmp_path, fields, message):
+    meta = tmp_path / "IJBC/meta"
+    meta.mkdir(parents=True)
+    (meta / "ijbc_face_tid_mid.txt").write_text("1.jpg 7 70\n2.jpg 9 71\n")
+    (meta / "ijbc_template_pair_label.txt").write_text("7 9 1\n7 8 0\n")
+    np.savez(tmp_path / "IJBC/features.npz", embeddings=np.ones((2, 4), np.float32), norms=np.ones(2))
+    config = preparation_config()
+    config.update(
+        {"dataset": "ijbc", "source": str(tmp_path / "IJBC"), "out": str(tmp_path / "out"), **fields}
+    )
+    with pytest.raises(InputError) as error:
+        check_preparation_config(config)
+        prepare(config)
+    assert message in str(error.value)
+    assert not any(map(is_prepared, tmp_path.rglob("*")))
+
+
+def test_by_the_command_of_tfds(tmp_path):
+    """`tfds build`; its other subcommands import TensorFlow, so this one is called by itself."""
+    write_source(tmp_path / "faces.npz")
+    code = (
+        "import simple_parsing, sys; from tensorflow_datasets.scripts.cli import build; "
+        "simple_parsing.parse(build.Args, args=sys.argv[1:]).execute(); "
+        "assert 'tensorflow' not in sys.modules"
+    )
+    arguments = [
+        f"{ROOT}/fpsset/datasets/builders/face_features.py",
+        *("--config", "person", "--data_dir", f"{tmp_path}/out", "--manual_dir", str(tmp_path)),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, *arguments]
+    subprocess.run(command, env=environment, check=True, capture_output=True, cwd=tmp_path)
+    assert len(Records(tmp_path / "out/face_features/person/1.0.0")) == PEOPLE

@@ -1,0 +1,117 @@
+"""Which images there are: folders of people, IJB's loose crops, lists of landmarks."""
+
+import os
+
+import numpy as np
+import pytest
+
+from fpsset.config import extraction_config
+from fpsset.data.feature_table import UNKNOWN_SUBJECT
+from fpsset.errors import InputError
+from fpsset.images.aligned_faces import ARCFACE_112
+from fpsset.images.listing import list_images
+from tests.images.images import picture, write_ijb, write_people
+
+PATTERN = extraction_config().media_pattern
+
+
+def test_a_folder_per_person(tmp_path):
+    names = [
+        "ann/still_0.png", "ann/clip0_frame_0.png", "ann/clip0_frame_1.JPG", "ann/clip1-frame7.png",
+        "bob/video/0001.jpg", "bob/video/0002.jpg", "bob/clip0_frame_0.png",
+    ]  # fmt: skip
+    for name in [*names, "bob/notes.txt", "stray.png", "bob/.hidden.png"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    images = list_images(tmp_path, "", PATTERN)
+    assert sorted(images.paths) == sorted(names) and set(images.ignored) == {"bob/notes.txt", "stray.png"}
+    subject, media = (
+        dict(zip(images.paths, c.tolist(), strict=True)) for c in (images.subject, images.media)
+    )
+    assert subject["ann/still_0.png"] == 0 and subject["bob/video/0001.jpg"] == 1
+    assert media["ann/clip0_frame_0.png"] == media["ann/clip0_frame_1.JPG"] != media["bob/clip0_frame_0.png"]
+    assert media["bob/video/0001.jpg"] == media["bob/video/0002.jpg"]
+    assert len(set(media.values())) == 5
+
+
+def test_loose_crops(tmp_path):
+    images = list_images(write_ijb(tmp_path / "a"), "", PATTERN)
+    assert images.paths == ["1.jpg", "2.jpg", "3.jpg"]
+    np.testing.assert_array_equal(images.template, [7, 7, 9])
+    np.testing.assert_array_equal(images.media, [70, 71, 72])
+    np.testing.assert_array_equal(images.subject, [500, 500, 501])
+    np.testing.assert_allclose(images.landmarks[1], ARCFACE_112 * 2, atol=1e-3)
+    assert (list_images(write_ijb(tmp_path / "b", csv=False), "", PATTERN).subject == UNKNOWN_SUBJECT).all()
+
+
+@pytest.mark.parametrize(
+    "file, text, problem",
+    [
+        ("ijbc_name_5pts_score.txt", "1.jpg 1 2 3\n", "line 1 has 4 fields, not 11 or 12"),
+        ("ijbc_name_5pts_score.txt", "1.jpg" + " x" * 10 + "\n", "could not convert"),
+        ("ijbc_name_5pts_score.txt", "", "is empty"),
+        ("ijbc_face_tid_mid.txt", "2.jpg 7 70\n1.jpg 7 71\n3.jpg 9 72\n", "same order"),
+        ("ijbc_face_tid_mid.txt", "1.jpg 7\n", "line 1 has 2 fields"),
+        ("ijbc_face_tid_mid.txt", "1.jpg 7 x\n2.jpg 7 71\n3.jpg 9 72\n", "invalid literal"),
+        ("ijbc_1N_gallery_G1.csv", "A,B\n7,5\nx,5\n", "line 3 is no"),
+        ("ijbc_1N_gallery_G1.csv", f"A,B\n7,{10**30}\n", "line 2 is no"),
+        ("ijbc_1N_gallery_G1.csv", b"A,B,\xe9\n", "line 1 is no"),
+        ("ijbc_face_tid_mid.txt", f"1.jpg {10**30} 7\n2.jpg 7 71\n3.jpg 9 72\n", "too large"),
+        ("other_name_5pts_score.txt", "1.jpg\n", "holds 2 files"),
+    ],
+)
+def test_malformed_lists(tmp_path, file, text, problem):
+    root = write_ijb(tmp_path)
+    (tmp_path / "meta" / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=problem):
+        list_images(root, "", PATTERN)
+
+
+def test_nothing_to_list(tmp_path):
+    with pytest.raises(InputError, match="no image"):
+        list_images(tmp_path, "", PATTERN)
+    with pytest.raises(InputError, match="no such folder"):
+        list_images(tmp_path / "none", "", PATTERN)
+    for pattern in ("(", "frame"):
+        with pytest.raises(InputError, match="media_pattern"):
+            list_images(tmp_path, "", pattern)
+
+
+def test_links_are_followed_once(tmp_path):
+    write_people(tmp_path / "elsewhere", people=1)
+    (tmp_path / "faces/bob").mkdir(parents=True)
+    (tmp_path / "faces/ann").symlink_to(tmp_path / "elsewhere/person_0")
+    (tmp_path / "faces/bob/loop").symlink_to(tmp_path / "faces")
+    picture(1).save(tmp_path / "faces/bob/still.png")
+    assert list_images(tmp_path / "faces", "", PATTERN).paths == [
+        *(f"ann/still_{i}.png" for i in range(3)),
+        "bob/still.png",
+    ]
+
+
+def test_names_in_lists(tmp_path):
+    marks = " 1 2" * 5
+    (tmp_path / "marks.txt").write_text(f"./ann/0.png{marks}\n./ann/1.png{marks}\nbob//0.png{marks} .9\n")
+    images = list_images(tmp_path, str(tmp_path / "marks.txt"), PATTERN)
+    assert images.paths == ["ann/0.png", "ann/1.png", "bob/0.png"]
+    np.testing.assert_array_equal(images.subject, [0, 0, 1])
+    assert len(set(images.media.tolist())) == 3
+    for name in ("/data/ann/0.png", "../ann/0.png"):
+        (tmp_path / "marks.txt").write_text(name + marks)
+        with pytest.raises(InputError, match="line 1 names"):
+            list_images(tmp_path, str(tmp_path / "marks.txt"), PATTERN)
+
+
+def test_names_that_are_no_text(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    picture(0).save(folder / "a.png")
+    with pytest.raises(InputError, match="no plain text"):
+        list_images(tmp_path, "", PATTERN)
+
+
+def test_lists_beside_a_folder_of_people_are_not_theirs(tmp_path):
+    write_ijb(tmp_path)
+    write_people(tmp_path / "mine", people=2, each=1)
+    images = list_images(tmp_path / "mine", "", PATTERN)
+    assert images.landmarks is None and len(images) == 2

@@ -1,0 +1,89 @@
+"""Recognisers: ONNX networks of every allowed form give what NumPy gives, others are refused."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fpsset.config import extraction_config
+from fpsset.errors import InputError
+from fpsset.images.recognisers import load_recogniser
+
+DIM = 5
+
+
+def network(path, batch="n", channels_first=True, kind=TensorProto.FLOAT, size=112, outputs=1):
+    """Means of each channel's rows, projected."""
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    shape = [batch, 3, size, size] if channels_first else [batch, size, size, 3]
+    weight = np.random.default_rng(0).standard_normal((3, DIM)).astype(dtype)
+    axes = [2, 3] if channels_first else [1, 2]
+    nodes = [
+        helper.make_node("ReduceMean", ["image", "axes"], ["mean"], keepdims=0),
+        *(helper.make_node("MatMul", ["mean", "weight"], [f"out{i}"]) for i in range(outputs)),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", kind, shape)],
+        [helper.make_tensor_value_info(f"out{i}", kind, [batch, DIM]) for i in range(outputs)],
+        [
+            numpy_helper.from_array(np.array(axes, np.int64), "axes"),
+            numpy_helper.from_array(weight, "weight"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path)
+    return weight.astype(np.float32)
+
+
+def config_for(path, **fields):
+    config = extraction_config()
+    config.update(weights=str(path), color_order="bgr", mean=127.0, std=128.0)
+    config.update(fields)
+    return config
+
+
+@pytest.mark.parametrize(
+    "batch, channels_first, kind",
+    [
+        ("n", True, TensorProto.FLOAT),
+        ("n", False, TensorProto.FLOAT),
+        (4, True, TensorProto.FLOAT),
+        (1, False, TensorProto.FLOAT),
+        (4, True, TensorProto.FLOAT16),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_onnx(tmp_path, batch, channels_first, kind, count):
+    weight = network(tmp_path / "x.onnx", batch, channels_first, kind)
+    faces = np.random.default_rng(1).integers(0, 256, (count, 112, 112, 3), dtype=np.uint8)
+    faces[..., 0] //= 2
+    recogniser = load_recogniser(config_for(tmp_path / "x.onnx"))
+    tolerance = 1e-5 if kind == TensorProto.FLOAT else 2e-2
+    for swap, order in ((False, [2, 1, 0]), (True, [0, 1, 2])):
+        want = ((faces[..., order] - 127.0) / 128.0).mean((1, 2)) @ weight
+        embeddings, norms = recogniser(faces, swap)
+        lengths = np.linalg.norm(want, axis=1)
+        np.testing.assert_allclose(norms, lengths, rtol=tolerance)
+        np.testing.assert_allclose(embeddings, want / lengths[:, None], atol=tolerance)
+
+
+def test_what_an_embedding_depends_on_is_in_its_digest(tmp_path):
+    network(tmp_path / "x.onnx")
+    stated = [{}, {"color_order": "rgb"}, {"mean": 127.5}, {"std": 127.5}]
+    assert len({load_recogniser(config_for(tmp_path / "x.onnx", **s)).card.digest for s in stated}) == 4
+
+
+@pytest.mark.parametrize(
+    "fields, problem",
+    [
+        ({"size": 96}, "no recogniser of 112 x 112"),
+        ({"outputs": 2}, "no recogniser of 112 x 112"),
+        ({"kind": TensorProto.DOUBLE}, "not float images"),
+    ],
+)
+def test_other_networks(tmp_path, fields, problem):
+    network(tmp_path / "x.onnx", **fields)
+    with pytest.raises(InputError, match=problem):
+        load_recogniser(config_for(tmp_path / "x.onnx"))

@@ -1,0 +1,101 @@
+"""Descriptors of many sets: same as one at a time, in few compilations."""
+
+import jax
+import numpy as np
+import pytest
+
+import fpsset
+from fpsset.face_set import group_rows
+from fpsset.inference import descriptors
+from fpsset.inference.batching import bucket_size
+from fpsset.models.pooling import baselines
+from tests.sets import make_set
+
+DIM = 16
+
+
+@pytest.fixture(scope="module")
+def faces():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 70, 40)
+    ids = rng.permutation(np.repeat(np.arange(40) * 2 + 3, counts))
+    return (*make_set(1, len(ids), dim=DIM), ids)
+
+
+def test_one_compilation_a_bucket_for_all_methods(aggregator, faces):
+    embeddings, norms, ids = faces
+    _, sets = group_rows(embeddings, norms, ids, np.arange(len(ids)))
+    models = {**baselines(3, 0.123), "fpsset": aggregator.module}
+    run = descriptors._runner(tuple(models.items()))
+    for _ in range(2):
+        out = descriptors.describe(models, {"fpsset": aggregator.variables}, sets, faces_per_batch=256)
+    assert run._cache_size() == len({bucket_size(size) for size in sets.sizes().tolist()}) <= 8
+    assert list(out) == ["mean", "norm_weighted", "media_mean", "fps", "fpsset"]
+    # Equal modules find the same compiled function.
+    assert descriptors._runner(tuple({**baselines(3, 0.123), "fpsset": aggregator.module}.items())) is run
+
+
+def test_aggregate_is_the_model_on_each_set(aggregator, faces):
+    embeddings, norms, ids = faces
+    vectors, lengths, coreset = aggregator.aggregate(3 * embeddings, norms, ids, return_coreset=True)
+    assert vectors.shape == (40, DIM) and lengths.shape == (40,) and coreset.shape == (40, 3)
+    for t in (0, 7, 39):
+        rows = np.flatnonzero(ids == np.unique(ids)[t])
+        out = jax.jit(aggregator.module.apply)(
+            aggregator.variables, fpsset.pad_sets([embeddings[rows]], [2 * norms[rows]])
+        )
+        np.testing.assert_allclose(vectors[t], out.descriptor[0], atol=1e-5)
+        np.testing.assert_allclose(lengths[t], out.norm[0], rtol=1e-4)
+        picks = np.asarray(out.coreset_indices[0])
+        assert coreset[t].tolist() == np.where(picks >= 0, rows[picks], -1).tolist()
+
+
+def test_packed_sets_are_the_same(aggregator, faces):
+    """Of every model, media told: what shares a row of slots with a set is nothing to it."""
+    embeddings, norms, ids = faces
+    _, sets = group_rows(embeddings, norms, ids, np.arange(len(ids)) // 2)
+    models = {**baselines(3, 0.123), "fpsset": aggregator.module.clone(by_media=True)}
+    alone, packed = (
+        descriptors.describe(models, {"fpsset": aggregator.variables}, sets, 4096, packed=packed)
+        for packed in (False, True)
+    )
+    for name in models:
+        np.testing.assert_allclose(packed[name].vectors, alone[name].vectors, atol=2e-6)
+        np.testing.assert_allclose(packed[name].norms, alone[name].norms, rtol=1e-5)
+    np.testing.assert_array_equal(packed["fpsset"].coreset, alone["fpsset"].coreset)
+
+
+def test_packs_are_not_split_over_devices(aggregator, faces):
+    embeddings, norms, ids = faces
+    _, sets = group_rows(embeddings, norms, ids)
+    models, variables = {"fpsset": aggregator.module}, {"fpsset": aggregator.variables}
+    alone = descriptors.describe(models, variables, sets, 4096)["fpsset"]
+    split = descriptors.describe(models, variables, sets, 4096, split_from=32, packed=True)["fpsset"]
+    np.testing.assert_allclose(split.vectors, alone.vectors, atol=2e-6)
+
+
+def test_ids_may_be_strings(aggregator, faces):
+    embeddings, norms, ids = faces
+    by_number, _ = aggregator.aggregate(embeddings, norms, ids)
+    by_name, _ = aggregator.aggregate(embeddings, norms, np.char.mod("id%03d", ids))
+    np.testing.assert_array_equal(by_name, by_number)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e, n, i: (e[:, :8], n, i), "8 wide; the model takes 16"),
+        (lambda e, n, i: (e, n[:-1], i), "'norms' has 1378 rows but 'embeddings' has 1379"),
+        (lambda e, n, i: (e, n, i[:, None]), "set_ids must be .1379., one a row"),
+        (lambda e, n, i: (e, n[0], i), "'norms' must be"),
+        (lambda e, n, i: (e[:0], n[:0], i[:0]), "at least one row"),
+        (
+            lambda e, n, i: (e * (np.arange(len(e)) != 5)[:, None], n, i),
+            "row 5 of 'embeddings' has length",
+        ),
+        (lambda e, n, i: (e, np.where(np.arange(len(e)) == 5, -1, n), i), "row 5 of 'norms' is negative"),
+    ],
+)
+def test_aggregate_rejects(aggregator, faces, change, message):
+    with pytest.raises(fpsset.InputError, match=message):
+        aggregator.aggregate(*change(*faces))

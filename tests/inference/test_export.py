@@ -1,0 +1,78 @@
+"""The exported aggregator: reloaded, it gives what the model gives, for any batch and set size."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import fpsset
+from fpsset.commands.cli import main
+from fpsset.inference.export import OUTPUTS
+from tests.sets import make_set
+from tests.torch_files import aggregator_state, save
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "a.ckpt"
+    save(path, {"state_dict": aggregator_state(32), "hyper_parameters": {"coreset_size": 3}})
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint):
+    path = checkpoint.with_suffix(".stablehlo")
+    assert main(["export", str(checkpoint), str(path)]) == 0
+    return path
+
+
+def padded(batch: int, size: int):
+    sets = [make_set(seed, 1 + (7 * seed) % size, dim=32) for seed in range(batch)]
+    return fpsset.pad_sets([e for e, _ in sets], [n for _, n in sets], size=size)
+
+
+@pytest.mark.parametrize("batch, size", [(1, 1), (1, 2), (3, 5), (4, 40)])
+def test_reloaded(checkpoint, exported, batch, size):
+    loaded = jax.export.deserialize(exported.read_bytes())
+    assert set(loaded.platforms) == {"cpu", "cuda", "tpu"}
+    sets = padded(batch, size)
+    got = loaded.call(sets.embeddings, sets.norms, sets.mask)
+    model = fpsset.load(checkpoint)
+    want = jax.jit(model.module.apply)(model.variables, sets)
+    assert set(got) == set(OUTPUTS)
+    np.testing.assert_array_equal(got["coreset_indices"], want.coreset_indices)
+    np.testing.assert_allclose(got["descriptor"], want.descriptor, atol=1e-6)
+    np.testing.assert_allclose(got["norm"], want.norm, rtol=1e-5)
+
+
+def test_padding_reaches_nothing(exported):
+    loaded = jax.export.deserialize(exported.read_bytes())
+    sets = padded(3, 9)
+    clean = loaded.call(sets.embeddings, sets.norms, sets.mask)
+    holes = loaded.call(
+        np.where(sets.mask[..., None], sets.embeddings, np.nan),
+        np.where(sets.mask, sets.norms, np.nan),
+        sets.mask,
+    )
+    for name in OUTPUTS:
+        np.testing.assert_array_equal(clean[name], holes[name])
+
+
+def test_it_needs_jax_alone(exported, tmp_path):
+    sets = padded(2, 4)
+    np.savez(tmp_path / "sets.npz", e=sets.embeddings, n=sets.norms, m=sets.mask)
+    code = (
+        "import sys, numpy as np, jax; from jax import export\n"
+        f"f = np.load({str(tmp_path / 'sets.npz')!r})\n"
+        f"out = export.deserialize(open({str(exported)!r}, 'rb').read()).call(f['e'], f['n'], f['m'])\n"
+        "print(out['descriptor'].shape, [m for m in ('fpsset', 'flax') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(2, 32) []"
+
+
+def test_an_unknown_platform(checkpoint, tmp_path, capsys):
+    assert main(["export", str(checkpoint), str(tmp_path / "x"), "--platforms", "abacus"]) == 2
+    assert "'abacus'" in capsys.readouterr().err and not (tmp_path / "x").exists()

@@ -1,0 +1,63 @@
+"""A set read block by block, against the same set in memory."""
+
+import numpy as np
+import pytest
+
+import fpsset
+from fpsset.inference import out_of_core as rooms
+from tests.sets import make_set
+
+DIM = 16
+
+
+def cut(embeddings, norms, *places):
+    return list(zip(np.split(embeddings, places), np.split(norms, places), strict=True))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 50])
+def test_blocks_of_any_sizes_are_the_set(aggregator, size, monkeypatch):
+    monkeypatch.setattr(rooms, "_ROWS", 8)
+    embeddings, norms = make_set(size, size, dim=DIM)
+    wanted = aggregator.aggregate(5 * embeddings, norms, np.zeros(size, int), return_coreset=True)
+    for places in ((), (1,), (0, size // 2, size // 2)):
+        vector, norm, chosen = aggregator.aggregate_blocks(
+            cut(5 * embeddings, norms, *places), return_coreset=True
+        )
+        np.testing.assert_array_equal(chosen, wanted[2][0])
+        np.testing.assert_allclose(vector, wanted[0][0], atol=1e-5)
+        np.testing.assert_allclose(norm, wanted[1][0], rtol=1e-5)
+
+
+def test_a_file_that_is_mapped_and_two_compilations(aggregator, tmp_path):
+    embeddings, norms = make_set(1, 300, dim=DIM)
+    np.save(tmp_path / "faces.npy", embeddings)
+    faces = np.load(tmp_path / "faces.npy", mmap_mode="r")
+    parts = [slice(start, start + 64) for start in range(0, 300, 64)]
+    reads = []
+
+    def blocks():
+        reads.append(1)
+        return ((faces[part], norms[part]) for part in parts)
+
+    vector, _ = aggregator.aggregate_blocks(blocks)
+    assert len(reads) == 4  # norms, two picks, attention
+    np.testing.assert_allclose(
+        vector, aggregator.aggregate(embeddings, norms, np.zeros(300))[0][0], atol=1e-5
+    )
+    before = rooms._farthest._cache_size(), rooms._runner(aggregator.module)._cache_size()
+    aggregator.aggregate_blocks(cut(embeddings, norms, 100, 130))
+    assert before == (rooms._farthest._cache_size(), rooms._runner(aggregator.module)._cache_size())
+
+
+def test_what_cannot_be_read_again(aggregator):
+    embeddings, norms = make_set(2, 20, dim=DIM)
+    shrinking = iter([cut(embeddings, norms, 10), cut(embeddings[:10], norms[:10])])
+    for blocks, problem in (
+        (iter(cut(embeddings, norms)), "can be read once"),
+        ([], "hold no face"),
+        (cut(embeddings[:, :8], norms), "8 wide; the model takes 16"),
+        (cut(np.where(np.arange(20)[:, None] == 5, np.nan, embeddings), norms), "row 5 of 'embeddings'"),
+        (lambda: next(shrinking), "must not change"),
+    ):
+        with pytest.raises(fpsset.InputError, match=problem):
+            aggregator.aggregate_blocks(blocks)

@@ -1,0 +1,74 @@
+"""A set split over devices, against the same set on one."""
+
+import jax
+import numpy as np
+
+from fpsset.face_set import FaceSet, group_rows
+from fpsset.inference.descriptors import describe
+from fpsset.parallel import sharded_sets
+from tests.sets import make_set
+
+DIM = 16
+
+
+def both(aggregator, embeddings, norms, ids):
+    sets = group_rows(embeddings, norms, ids, np.arange(len(ids)) // 3)[1]
+    model = aggregator.module.clone(by_media=True)
+    models, variables = {"fpsset": model}, {"fpsset": aggregator.variables}
+    return (describe(models, variables, sets, split_from=split)["fpsset"] for split in (None, 1))
+
+
+def assert_same(one, split):
+    np.testing.assert_array_equal(split.coreset, one.coreset)
+    np.testing.assert_allclose(split.vectors, one.vectors, atol=1e-5)
+    np.testing.assert_allclose(split.norms, one.norms, rtol=1e-5)
+
+
+def test_sets_of_many_sizes(aggregator):
+    """Some leave devices without a face."""
+    sizes = [1, 2, 3, 8, 9, 33, 64]
+    ids = np.repeat(np.arange(len(sizes)), sizes)
+    assert_same(*both(aggregator, *make_set(1, len(ids), dim=DIM), ids))
+
+
+def test_ties_go_to_the_lowest_index_whatever_device_it_is_on(aggregator):
+    embeddings, norms = make_set(2, 8, dim=DIM)
+    embeddings, norms = np.tile(embeddings, (4, 1)), np.tile(norms, 4)
+    one, split = both(aggregator, embeddings, norms, np.zeros(32, int))
+    assert_same(one, split)
+    assert split.coreset.max() < 8
+
+
+def test_a_ragged_last_part_and_what_padding_holds(aggregator):
+    """37 slots on 8 devices of 5; what is beyond a set may be anything."""
+    embeddings, norms = make_set(3, 37, dim=DIM)
+    mask = np.arange(37) < 30
+    clean = FaceSet(embeddings[None], norms[None], mask[None])
+    spoilt = FaceSet(
+        np.where(mask[:, None], embeddings, np.nan)[None], np.where(mask, norms, np.nan)[None], mask[None]
+    )
+    mesh = sharded_sets.device_mesh()
+    assert mesh.size == 8
+
+    def apply(variables, face_set, axis_name=None):
+        out = aggregator.module.apply(variables, face_set, axis_name=axis_name)
+        return out.descriptor, out.norm, out.coreset_indices
+
+    wanted = jax.jit(apply)(aggregator.variables, clean)
+    run = jax.jit(sharded_sets.over_devices(lambda v, s: apply(v, s, sharded_sets.AXIS), mesh))
+    found = run(aggregator.variables, sharded_sets.split(spoilt, mesh))
+    for one, other in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5)
+
+
+def test_large_sets_are_split_by_themselves(aggregator, monkeypatch):
+    embeddings, norms = make_set(4, 60, dim=DIM)
+    ids = np.repeat([7, 9], [50, 10])
+    wanted = aggregator.aggregate(embeddings, norms, ids, return_coreset=True)
+    monkeypatch.setattr("fpsset.inference.aggregator._SPLIT_FROM", 64)
+    split, seen = sharded_sets.split, []
+    monkeypatch.setattr(sharded_sets, "split", lambda batch, mesh: seen.append(batch) or split(batch, mesh))
+    found = aggregator.aggregate(embeddings, norms, ids, return_coreset=True)
+    assert [batch.mask.sum() for batch in seen] == [50]
+    for one, other in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5)

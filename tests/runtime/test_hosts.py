@@ -1,0 +1,190 @@
+"""Real processes that train together: one is killed, one told to stop, and the end is the same to the bit."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from fpsset.errors import InputError
+from fpsset.parallel.mesh import data_mesh
+from fpsset.runtime import hosts
+from tests.compiling import FLAGS
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STEPS = 80
+PATIENCE = ("timeout", "call_terminate_timeout")  # a busy machine may take a process's time away for long
+SMALL = [
+    f"--config={ROOT}/configs/quickstart.py",
+    *("--config.data.people=60", "--config.data.eval_people=20", "--config.data.dim=32"),
+    *("--config.model.num_heads=4", "--config.batch_size=8", f"--config.steps={STEPS}"),
+    *("--config.eval_every=20", "--config.log_every=5", "--config.data.holdout=0.3"),
+    "--config.evaluation.resamples=0",
+]
+
+
+@pytest.fixture
+def launch():
+    """Starts runs of two processes; kills what a test that failed leaves."""
+    started = []
+
+    def start(workdir: pathlib.Path) -> subprocess.Popen:
+        started.append((workdir, process := launch_two(workdir)))
+        return process
+
+    yield start
+    for workdir, process in started:
+        if process.poll() is None:
+            for pid in re.findall(r"process \d+: pid (\d+)", error_of(workdir)):
+                os.kill(int(pid), signal.SIGKILL)
+        process.communicate()
+
+
+def error_of(workdir: pathlib.Path) -> str:
+    return (workdir.parent / f"{workdir.name}.err").read_text()
+
+
+def launch_two(workdir: pathlib.Path) -> subprocess.Popen:
+    """Two processes of two devices each; their programs are kept beside the workdir."""
+    command = [ROOT / "launch/local_processes.sh", "2", sys.executable, "-m", "fpsset.main", *SMALL]
+    command += [f"--workdir={workdir}", f"--config.compilation_cache={workdir.parent}/programs"]
+    patient = " ".join(f"--xla_cpu_collective_{name}_seconds=600" for name in PATIENCE)
+    environment = {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{FLAGS} {patient}",
+        "JAX_NUM_CPU_DEVICES": "2",
+        "GRACE": "1",
+    }
+    with (workdir.parent / f"{workdir.name}.err").open("w") as stderr:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={**os.environ, **environment},
+        )
+
+
+def finish(process: subprocess.Popen, workdir: pathlib.Path, code: int) -> tuple[str, str]:
+    out, _ = process.communicate(timeout=300)
+    err = error_of(workdir)
+    assert process.returncode == code, err
+    return out, err
+
+
+def steps_logged(workdir: pathlib.Path) -> list[int]:
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def signal_one(process: subprocess.Popen, workdir: pathlib.Path, step: int, number: int) -> None:
+    """Sends a signal to the second process once a step is logged."""
+    deadline = time.monotonic() + 240
+    while max(steps_logged(workdir), default=0) < step:
+        assert process.poll() is None and time.monotonic() < deadline, error_of(workdir)
+        time.sleep(0.02)
+    os.kill(int(re.search(r"process 1: pid (\d+)", error_of(workdir))[1]), number)
+
+
+def final_state(workdir: pathlib.Path):
+    path = workdir / f"checkpoints/{STEPS}/state"
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(path).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return checkpointer.restore(path, restore_args=as_numpy)
+
+
+def test_killed_and_stopped_processes_go_on_to_the_same_end(tmp_path, launch):
+    straight, disturbed = tmp_path / "straight", tmp_path / "disturbed"
+    out, err = finish(launch(straight), straight, 0)
+    assert (
+        out.count("TAR at FAR") == 1 and err.count("validation_tar") == STEPS // 20
+    )  # one of the two writes
+
+    process = launch(disturbed)
+    signal_one(process, disturbed, 25, signal.SIGKILL)
+    finish(process, disturbed, 128 + signal.SIGKILL)
+    assert not (disturbed / f"checkpoints/{STEPS}").exists()
+    process = launch(disturbed)
+    signal_one(process, disturbed, 45, signal.SIGTERM)
+    _, err = finish(process, disturbed, 130)
+    assert "from step" in err
+    stopped = int(re.search(r"stopped at step (\d+) of", err)[1])
+    assert 45 <= stopped < STEPS and (disturbed / f"checkpoints/{stopped}").is_dir()
+    _, err = finish(launch(disturbed), disturbed, 0)
+    assert f"from step {stopped}" in err
+
+    jax.tree.map(np.testing.assert_array_equal, final_state(disturbed), final_state(straight))
+    assert (disturbed / "results.json").read_text() == (straight / "results.json").read_text()
+    assert steps_logged(disturbed) == steps_logged(straight)
+
+
+@pytest.mark.parametrize("arguments", [[], ["0", "true"], ["two", "true"], ["2"]])
+def test_the_launcher_says_how_it_is_used(arguments):
+    done = subprocess.run(
+        [ROOT / "launch/local_processes.sh", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and done.stderr.startswith("usage: launch/local_processes.sh N COMMAND")
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "launch").iterdir()), ids=lambda path: path.name)
+def test_every_script_says_how_it_is_used_and_is_clean(script):
+    done = subprocess.run([script], capture_output=True, text=True, check=False)
+    assert (
+        done.returncode == 2 and done.stderr.startswith("usage: ") and f"launch/{script.name}" in done.stderr
+    )
+    assert "set -euo pipefail" in script.read_text()
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", script], check=True)
+
+
+@pytest.mark.parametrize(("command", "code"), [("exit 0", 0), ('exit "$((JAX_PROCESS_ID * 3))"', 3)])
+def test_the_launcher_gives_the_code_of_the_first_that_failed(command, code):
+    done = subprocess.run(
+        [ROOT / "launch/local_processes.sh", "2", "bash", "-c", command], capture_output=True, check=False
+    )
+    assert done.returncode == code
+
+
+EXPLICIT = {"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "2"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments"),
+    [
+        ({}, None),
+        ({"SLURM_NTASKS": "8"}, None),  # a batch script, outside srun
+        ({"SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"SLURM_STEP_NUM_TASKS": "8"}, {}),
+        ({"FPSSET_HOSTS": "auto"}, {}),
+        (EXPLICIT, {"coordinator_address": "host:1", "num_processes": 4, "process_id": 2}),
+    ],
+)
+def test_the_environment_says_which_processes_belong_together(environment, arguments):
+    assert hosts.cluster_arguments(environment) == arguments
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"JAX_PROCESS_ID": ""}, "JAX_PROCESS_ID is not set"), ({"JAX_PROCESS_ID": "x"}, "must be numbers")],
+)
+def test_an_incomplete_environment(change, message):
+    with pytest.raises(InputError, match=message):
+        hosts.cluster_arguments({**EXPLICIT, **change})
+
+
+def test_a_process_alone_agrees_with_itself():
+    agreement, done = hosts.Agreement(data_mesh()), []
+    assert [agreement(asks) for asks in (False, True)] == [False, True]
+    hosts.first_alone(lambda: done.append(1))
+    assert done == [1] and hosts.is_first()

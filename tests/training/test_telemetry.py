@@ -1,0 +1,113 @@
+"""What a run shows in TensorBoard, read back from its files."""
+
+import itertools
+import struct
+import sys
+
+import numpy as np
+import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from fpsset.errors import InputError
+from fpsset.face_set import group_rows
+from fpsset.inference.descriptors import Descriptors
+from fpsset.training.telemetry import Board, selection_spread
+
+
+def events(folder) -> list[Event]:
+    """The events of all files, in order: records of a length, its checksum, bytes and their checksum."""
+    found = []
+    for file in sorted(folder.glob("events.out.tfevents.*")):
+        data, place = file.read_bytes(), 0
+        while place < len(data):
+            (length,) = struct.unpack_from("<Q", data, place)
+            found.append(Event.FromString(data[place + 12 : place + 12 + length]))
+            place += 16 + length
+    return found
+
+
+def scalars(folder) -> dict[tuple[int, str], float]:
+    return {
+        (event.step, value.tag): value.simple_value
+        for event in events(folder)
+        for value in event.summary.value
+        if value.WhichOneof("value") == "simple_value"
+    }
+
+
+@pytest.fixture(scope="module")
+def sets():
+    rng = np.random.default_rng(0)
+    embeddings = rng.standard_normal((7, 4)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    norms = np.arange(1, 8, dtype=np.float32)
+    return group_rows(embeddings, norms, np.array([0, 0, 0, 0, 1, 1, 2]))[1]
+
+
+@pytest.fixture(scope="module")
+def described():
+    coreset = np.array([[3, 0, 2], [5, 4, -1], [6, -1, -1]])
+    return Descriptors(np.eye(4, dtype=np.float32)[:3], np.array([9.0, 8.0, 7.0], np.float32), coreset)
+
+
+def test_scalars_and_histograms_come_back(tmp_path, sets, described):
+    with Board(tmp_path, 0) as board:
+        board.write(5, loss=2.5, gamma=np.float32(0.25))
+        board.validation(5, np.array([30, 31, 32]), sets, described)
+    spread = selection_spread(sets.embeddings, described.coreset)
+    assert scalars(tmp_path) == pytest.approx(
+        {(5, "loss"): 2.5, (5, "gamma"): 0.25, (5, "picks/mean_spread"): np.nanmean(spread)}
+    )
+    histograms = {v.tag: v.histo for e in events(tmp_path) for v in e.summary.value if v.HasField("histo")}
+    assert {tag: (h.num, h.min, h.max, h.sum) for tag, h in histograms.items() if "norm" in tag} == {
+        "faces/norm": (7, 1, 7, 28),
+        "picks/norm": (6, 1, 7, 4 + 1 + 3 + 6 + 5 + 7),
+        "descriptors/norm": (3, 7, 9, 24),
+    }
+    assert histograms["picks/spread"].num == 2  # a set of one pick has none
+
+
+def test_the_projector_shows_the_latest_descriptors(tmp_path, sets, described):
+    with Board(tmp_path, 0) as board:
+        board.validation(5, np.array([30, 31, 32]), sets, described)
+        board.validation(6, np.array([30, 31, 32]), sets, described._replace(vectors=-described.vectors))
+    np.testing.assert_array_equal(np.loadtxt(tmp_path / "descriptors.tsv"), -np.eye(4)[:3])
+    rows = [line.split("\t") for line in (tmp_path / "sets.tsv").read_text().splitlines()]
+    assert rows == [
+        ["subject", "faces", "norm"],
+        ["30", "4", "9.000"],
+        ["31", "2", "8.000"],
+        ["32", "1", "7.000"],
+    ]
+    config = (tmp_path / "projector_config.pbtxt").read_text()
+    assert 'tensor_path: "descriptors.tsv"' in config and 'metadata_path: "sets.tsv"' in config
+
+
+def test_a_resumed_run_hides_what_it_does_again(tmp_path):
+    with Board(tmp_path, 10) as board:
+        board.write(11, loss=1.0)
+    starts = [event.step for event in events(tmp_path) if event.session_log.status == SessionLog.START]
+    assert starts == [11]
+
+
+def test_spread_of_picks(sets):
+    """The mean of (1 - cos) / 2 over pairs; NaN for one pick alone."""
+    coreset = np.array([[3, 0, 2], [5, 4, -1], [6, -1, -1]])
+    spread = selection_spread(sets.embeddings, coreset)
+    for row, value in zip(coreset[:2], spread, strict=False):
+        pairs = itertools.combinations(row[row >= 0], 2)
+        distances = [(1 - sets.embeddings[a] @ sets.embeddings[b]) / 2 for a, b in pairs]
+        assert value == pytest.approx(np.mean(distances), abs=1e-6)
+    assert np.isnan(spread[2])
+    opposite = np.array([[1.0, 0], [-1, 0], [1, 0]])
+    np.testing.assert_allclose(selection_spread(opposite, np.array([[0, 1], [0, 2]])), [1, 0])
+
+
+def test_nothing_is_written_unless_asked(tmp_path, sets, described, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with Board(None, 0) as board:
+        board.write(1, loss=1.0)
+        board.validation(1, np.arange(3), sets, described)
+    with pytest.raises(InputError, match=r"pip install 'fpsset\[tensorboard\]'"):
+        Board(tmp_path, 0)
+    assert not list(tmp_path.iterdir())

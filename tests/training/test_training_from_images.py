@@ -1,0 +1,155 @@
+"""Training from images as real processes: interrupted and resumed, through features, and on bad input."""
+
+import os
+import pathlib
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from fpsset.config import check_config, check_extraction_config
+from fpsset.models.iresnet import IResNetConfig
+from tests.compiling import FLAGS
+from tests.images.images import write_people
+from tests.torch_files import random_variables, save, state_dict
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TINY = IResNetConfig((1, 1, 1, 1))
+STEPS = 12
+FEW = [
+    f"--config.steps={STEPS}",
+    "--config.batch_size=2",
+    "--config.log_every=1",
+    "--config.eval_every=100",
+    "--config.data.max_size=3",
+    "--config.data.holdout=0.5",
+    "--config.evaluation.metric=tar@far=1e-1",
+    "--config.evaluation.resamples=0",
+]
+
+
+def start(config: str, *arguments) -> subprocess.Popen:
+    command = [sys.executable, "-m", "fpsset.main", f"--config={ROOT}/configs/{config}"]
+    return subprocess.Popen(
+        [*command, *map(str, arguments)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
+    )
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == code, err
+    return err
+
+
+def final_state(workdir: pathlib.Path):
+    path = workdir.absolute() / f"checkpoints/{STEPS}/state"
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(path).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return checkpointer.restore(path, restore_args=as_numpy)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Images of people, a backbone, and features of augmented clips."""
+    tmp = tmp_path_factory.mktemp("images")
+    write_people(tmp / "people", people=12, each=2)
+    (tmp / "people/person_0/broken.png").write_text("no image")
+    save(tmp / "tiny.pth", state_dict(random_variables(TINY), TINY, "net."))
+    given = [f"--config.images={tmp}/people", f"--config.weights={tmp}/tiny.pth"]
+    finish(start("extract.py", *given, f"--config.out={tmp}/clips.npz", "--config.augmented=1"))
+    return tmp
+
+
+def from_images(folder: pathlib.Path, workdir: str) -> list[str]:
+    return [
+        f"--workdir={folder}/{workdir}",
+        f"--config.data.train={folder}/people",
+        "--config.data.source=images",
+        f"--config.backbone.weights={folder}/tiny.pth",
+        "--config.backbone.batch_size=3",
+        "--config.backbone.check_color_order=False",
+        f"--config.data.eval={folder}/clips.npz",
+        *FEW,
+    ]
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(folder):
+    straight = start("features.py", *from_images(folder, "straight"))
+    process = start("features.py", *from_images(folder, "stopped"))
+    metrics = folder / "stopped/metrics.jsonl"
+    while not (metrics.is_file() and '"step": 3' in metrics.read_text()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    stopped = int(re.search(r"stopped at step (\d+)", finish(process, 130))[1])
+    err = finish(straight)
+    assert "unreadable:" in err and "broken.png: not a whole image" in err
+    assert "1 of 25 images of" in err and "training on 12 images of 6 people, validating on 12 of 6" in err
+    assert (folder / "straight/results.json").is_file()
+    assert 3 <= stopped < STEPS
+    assert f"from step {stopped}" in finish(start("features.py", *from_images(folder, "stopped")))
+    jax.tree.map(
+        np.testing.assert_array_equal, final_state(folder / "stopped"), final_state(folder / "straight")
+    )
+
+
+def test_features_of_clips_train_by_the_same_command(folder):
+    arguments = [f"--config.data.train={folder}/clips.npz", f"--config.data.eval={folder}/clips.npz"]
+    err = finish(start("features.py", f"--workdir={folder}/features", *arguments, *FEW))
+    assert "training on 36 faces of 6 people" in err and (folder / "features/results.json").is_file()
+
+
+@pytest.mark.parametrize("mode", ["images", "features", "eval"])
+def test_the_published_recipe(mode):
+    """Its figures, as FaceCoresetNet's paper and supplement give them."""
+    config = runpy.run_path(f"{ROOT}/configs/webface4m.py")["get_config"](mode)
+    check_config(config)
+    assert config.mode == ("eval" if mode == "eval" else "train")
+    assert (config.model.coreset_size, config.model.num_heads, config.model.dropout_rate) == (3, 8, 0.1)
+    head = {"name": "adaface", "margin": 0.8, "scale": 48.0, "h": 0.333, "init": "random", "trained": True}
+    assert config.head.to_dict() == head and (config.model.quality, config.model.init) == (False, "random")
+    optimizer = config.optimizer
+    assert (optimizer.learning_rate, optimizer.weight_decay, optimizer.decay) == (1e-4, 1e-3, 0.1)
+    assert (optimizer.gamma_learning_rate, optimizer.clip_norm, len(optimizer.milestones)) == (1e-4, 1.0, 1)
+    assert (config.batch_size, config.data.max_size, config.data.max_clip) == (40, 20, 3)
+
+
+def test_its_cache_is_an_extraction_of_clips():
+    config = runpy.run_path(f"{ROOT}/configs/webface4m.py")["get_config"]("cache")
+    config.update(images="DIR", weights="WEIGHTS", out="clips.npz")
+    check_extraction_config(config)
+    assert (config.augmented, config.clip_frames) == (4, 3)
+
+
+def test_bad_input(folder):
+    write_people(folder / "three", people=3, each=1)
+    (folder / "x.onnx").write_text("no network")
+    cases = {
+        "config.backbone.weights=": "images need a backbone: --config.backbone.weights=WEIGHTS",
+        "config.data.source=features": "config.data.source is 'features'; give --config.data.source=images",
+        f"config.backbone.weights={folder}/none": "none: no such weights; the backbone that embeds",
+        f"config.backbone.weights={folder}/x.onnx": "x.onnx: an ONNX file cannot embed within training",
+        "config.backbone.color_order=bgr": "images are rgb, not bgr",
+        "config.backbone.dtype=float16": "config.backbone.dtype is 'float16'",
+        f"config.data.train={folder}/three": "three: column 'subject' holds 3 subject(s); at least 4",
+        f"config.data.train={folder}/clips.npz": "clips.npz: holds no images that can be read",
+    }
+    processes = {case: start("features.py", *from_images(folder, "bad"), f"--{case}") for case in cases}
+    for case, process in processes.items():
+        err = finish(process, 2)
+        assert cases[case] in err and "Traceback" not in err, err
+        assert sum(line.startswith("fpsset:") for line in err.splitlines()) == 1
+    assert not (folder / "bad").exists()
