@@ -42,7 +42,7 @@ from fpsset.data.files import read_features
 from fpsset.evaluation.resampling import interval
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import far_name, operating_points
-from fpsset.inference.descriptors import describe
+from fpsset.inference.descriptors import describe, describe_one
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.parallel.mesh import data_mesh
 from fpsset.runtime.progress import StepProgress
@@ -201,7 +201,7 @@ def descriptors(
             if recipe.standardised:
                 sets = sets._replace(norms=standard(sets.norms, fit.norms))
             sets = sets._replace(norms=sets.norms * np.float32(faces.norm_scale))
-            found[one.name] = describe({"model": model}, {"model": {"params": params}}, sets)["model"].vectors
+            found[one.name] = describe_one(model, {"params": params}, sets).vectors
         with kept.with_suffix(".part").open("wb") as file:
             np.savez(file, recipe=name, **found)
         kept.with_suffix(".part").replace(kept)

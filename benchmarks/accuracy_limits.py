@@ -26,7 +26,7 @@ from fpsset.data.files import read_features
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import operating_points
 from fpsset.face_set import FaceSet
-from fpsset.inference.descriptors import describe
+from fpsset.inference.descriptors import describe, describe_one
 from fpsset.models.pooling import Pooling
 from fpsset.training.closed_form_init import ClosedForm, closed_form_params, neighbourhood
 from fpsset.training.modules import make_set_model
@@ -44,8 +44,8 @@ def start_vectors(fit: FeatureTable, protocols: list[Templates]) -> list[np.ndar
     net = make_set_model(fields)
     one = FaceSet(np.ones((1, 1, fit.dim)), np.ones((1, 1)), np.ones((1, 1), bool))
     params = closed_form_params(jax.jit(net.init)(jax.random.key(0), one)["params"], fit, ClosedForm())
-    variables = {"start": {"params": params}}
-    return [describe({"start": net}, variables, part.sets)["start"].vectors for part in protocols]
+    variables = {"params": params}
+    return [describe_one(net, variables, part.sets).vectors for part in protocols]
 
 
 def oracle(one: Templates, held: FeatureTable, sharpness: float) -> np.ndarray:

@@ -23,7 +23,7 @@ import fpsset
 from fpsset.data.simulated_ijb import long_tailed_sizes
 from fpsset.face_set import RaggedSets
 from fpsset.inference.batching import batches
-from fpsset.inference.descriptors import describe
+from fpsset.inference.descriptors import describe_one
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     textbook = jax.jit(plain)
 
     def ours(packed=False):
-        return describe({"fpsset": net}, {"fpsset": variables}, sets, packed=packed)["fpsset"].vectors
+        return describe_one(net, variables, sets, packed=packed).vectors
 
     def plain_jax():
         found = np.empty((args.templates, 512), np.float32)

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "datasets": "runtime data images",
     "inference": "ops models parallel runtime weights data",
     "streaming": "ops models runtime data inference",
-    "evaluation": "models runtime data inference",
+    "evaluation": "ops models runtime data inference",
     "reports": "runtime data inference evaluation",
     "training": "ops models parallel runtime weights data images datasets inference evaluation",
     "config": "models images evaluation",

@@ -13,7 +13,7 @@ from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import operating_points
 from fpsset.evaluation.verification_draws import VerificationDraws
 from fpsset.inference.aggregator import Aggregator
-from fpsset.inference.descriptors import describe
+from fpsset.inference.descriptors import describe_one
 from fpsset.runtime.files import write_json
 
 _FORMAT = 1
@@ -48,8 +48,7 @@ def calibrate(
             f"{np.ceil(1 / far):.0f}; give more people, or a higher --far"
         )
     sets = aggregator.scaled(protocol.sets)
-    models, variables = {"fpsset": aggregator.module}, {"fpsset": aggregator.variables}
-    vectors = describe(models, variables, sets, show=True)["fpsset"].vectors
+    vectors = describe_one(aggregator.module, aggregator.variables, sets, show=True).vectors
     scores = pair_scores(vectors, pairs)
     (point,) = operating_points(scores, pairs.same, (far,))
     if not np.isfinite(point.threshold):

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpsset.errors import InputError
-from fpsset.evaluation.scoring import cosines, row_blocks
+from fpsset.evaluation.scoring import row_blocks
+from fpsset.ops.metric import cosines
 
 RANKS = (1, 5, 10)
 FPIRS = (1e-2, 1e-1)

@@ -34,7 +34,7 @@ from fpsset.evaluation.verification import (
 from fpsset.evaluation.verification_draws import VerificationDraws
 from fpsset.face_set import RaggedSets
 from fpsset.inference.aggregator import Aggregator
-from fpsset.inference.descriptors import Descriptors, describe
+from fpsset.inference.descriptors import Descriptors, describe, describe_one
 from fpsset.models.pooling import baselines
 from fpsset.runtime.digests import arrays_digest
 
@@ -133,7 +133,7 @@ def evaluate(
     described = describe(models, {"fpsset": aggregator.variables}, sets, show=True, **options)
     if pooling:
         one, its_sets = pool_by(pooling, protocol.sets, protocol.score, protocol.flipped, protocol.name)
-        described = {**describe({pooling: one}, {}, its_sets, **options), **described}
+        described = {pooling: describe_one(one, {}, its_sets, **options), **described}
     known = (protocol.subjects != UNKNOWN_SUBJECT).all()
     draws = SubjectDraws(protocol.subjects, resamples if known else 0, seed)
     score, drawn_pairs = PairScorer(protocol.pairs), VerificationDraws(protocol.pairs, draws, convention)

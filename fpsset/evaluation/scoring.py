@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fpsset.evaluation.verification import Pairs
+from fpsset.ops.metric import cosines
 
 # Numbers of a block: 32 MiB, and as much again while the next one is under way.
 ENTRIES = 1 << 23
@@ -30,11 +30,6 @@ def product_blocks(
     """
     for rows, block in row_blocks(cosines, (left,), (right,), len(right), entries):
         yield rows, block[: rows.stop - rows.start]
-
-
-def cosines(left: jax.Array, right: jax.Array) -> jax.Array:
-    """[a, D] and [B, D] unit rows -> [a, B]."""
-    return jnp.einsum("ad,bd->ab", left, right, precision=jax.lax.Precision.HIGHEST)
 
 
 def row_blocks(

@@ -7,7 +7,7 @@ import numpy as np
 
 from fpsset.errors import InputError
 from fpsset.face_set import RaggedSets, group_rows, unit_rows
-from fpsset.inference.descriptors import describe
+from fpsset.inference.descriptors import describe_one
 from fpsset.inference.explanation import Explanation, explain
 from fpsset.inference.galleries import Gallery, read_gallery, write_gallery
 from fpsset.inference.out_of_core import Blocks, aggregate_blocks
@@ -89,8 +89,7 @@ class Aggregator:
         if media is not None:
             media = np.unique(media, return_inverse=True)[1]
         _, sets = group_rows(embeddings, norms, set_ids, media)
-        models, variables = {"fpsset": self.module}, {"fpsset": self.variables}
-        out = describe(models, variables, self.scaled(sets), split_from=_SPLIT_FROM)["fpsset"]
+        out = describe_one(self.module, self.variables, self.scaled(sets), split_from=_SPLIT_FROM)
         if return_coreset:
             return out.vectors, out.norms, out.coreset
         return out.vectors, out.norms

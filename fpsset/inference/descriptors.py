@@ -103,6 +103,11 @@ def describe(
     return {name: Descriptors(f["vectors"], f["norms"], f.get("coreset")) for name, f in collected.items()}
 
 
+def describe_one(model: nn.Module, variables: dict, sets: RaggedSets, **options) -> Descriptors:
+    """The descriptors of one model; options as of `describe`."""
+    return describe({"model": model}, {"model": variables}, sets, **options)["model"]
+
+
 def _shape_of(batch: Batch) -> tuple[int, ...]:
     return (batch.count, batch.size, *batch.which.shape[1:])
 

@@ -39,7 +39,7 @@ def margin_logits(
     return scale * jnp.where(is_target, moved[:, None], cosine)
 
 
-def cosines(descriptor: jax.Array, kernel: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+def class_cosines(descriptor: jax.Array, kernel: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
     """Cosines of unit descriptors [B, D] and columns [D, C], their product in `dtype`; kept off -1 and 1."""
     # The columns' lengths divide the product, so that no unit kernel is written.
     lengths = jnp.maximum(safe_length(kernel, axis=0), 1e-12)
@@ -91,7 +91,7 @@ class _MarginHead(nn.Module):
           [B, C] float32 logits, for a softmax cross-entropy.
         """
         kernel, angular, additive = self.terms(descriptor.shape[-1], norm, train=train)
-        cosine = cosines(descriptor, kernel[:, : self.num_classes], self.dtype)
+        cosine = class_cosines(descriptor, kernel[:, : self.num_classes], self.dtype)
         return margin_logits(cosine, labels, angular, additive, self.scale)
 
     def _draw_kernel(self, key: jax.Array, dim: int) -> jax.Array:

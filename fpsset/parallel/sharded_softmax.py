@@ -7,7 +7,7 @@ from jax import lax
 from jax.sharding import AbstractMesh, Mesh
 from jax.sharding import PartitionSpec as P
 
-from fpsset.models.margin_heads import HeadTerms, cosines, margin_logits
+from fpsset.models.margin_heads import HeadTerms, class_cosines, margin_logits
 from fpsset.parallel.mesh import AXIS
 
 _NEVER = -1e30
@@ -54,7 +54,7 @@ def margin_cross_entropy(
 def _partial_softmax(head, kernel, first, descriptor, labels, angular, additive):
     """Of the classes from `first` on: largest logit [B], sum of exp(logit - largest), label's logit or 0."""
     here = first + jnp.arange(kernel.shape[1])[None]
-    cosine = cosines(descriptor, kernel, head.dtype)
+    cosine = class_cosines(descriptor, kernel, head.dtype)
     logits = margin_logits(cosine, labels - first, angular, additive, head.scale)
     logits = jnp.where(here < head.num_classes, logits, _NEVER)
     # The maximum cancels, so no gradient need pass through it.

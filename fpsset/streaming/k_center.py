@@ -17,9 +17,9 @@ sides are therefore counted as they turn out, in `reach` and `least_radius`.
 
 import numpy as np
 
+from fpsset.ops.metric import cosines_on_host
+
 SAME = 1e-3  # points nearer than this are one from the start: float16 rounds by as much
-# Numbers of one side in a product, and rows of the other. Above 2^18 multiply-adds OpenBLAS takes threads.
-_SLICE, _COLUMNS = 4096, 64
 
 
 class KCenter:
@@ -124,27 +124,9 @@ class KCenter:
             rows[first : self._held] = rows[stays]
 
 
-def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Of unit rows: [n, D], [m, D] -> [n, m] float32.
-
-    In products so small that BLAS keeps them on one thread. Its threads spin while they wait for each other,
-    and where other programs want the cores too, a product takes fifty times as long by two of them.
-    """
-    step = max(1, _SLICE // right.shape[1])
-    whole = len(right) // step * step
-    out = np.empty((len(right), len(left)), np.float32)
-    for start in range(0, len(left), _COLUMNS):
-        columns = slice(start, start + _COLUMNS)
-        part = left[columns].T
-        slices = right[:whole].reshape(-1, step, right.shape[1]) @ part
-        out[:whole, columns] = slices.reshape(whole, part.shape[1])
-        out[whole:, columns] = right[whole:] @ part
-    return out.T
-
-
 def _apart(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Distances of unit rows: [n, D], [m, D] -> [n, m]."""
-    squared = cosines(left, right)
+    squared = cosines_on_host(left, right)
     squared *= -2
     squared += 2
     return np.sqrt(np.maximum(squared, 0, out=squared), out=squared)

@@ -12,7 +12,8 @@ A new pick is that of all faces wherever this is a runner-up, and another one ne
 
 import numpy as np
 
-from fpsset.streaming.k_center import SAME, cosines
+from fpsset.ops.metric import cosines_on_host
+from fpsset.streaming.k_center import SAME
 
 _ALIKE = 0.985  # cosine from which only the better one of two runners-up is kept
 _FIRST = 32  # runners-up that stand for picks yet to come
@@ -78,7 +79,7 @@ class RunningPicks:
         """[n], what the pick after those `before` is chosen by; -inf for faces that are one of them."""
         if not len(before):
             return norms
-        distance = (1 - cosines(np.stack(before), faces).max(axis=0)) / 2
+        distance = (1 - cosines_on_host(np.stack(before), faces).max(axis=0)) / 2
         # As `ops.metric.norm_weight`.
         weight = np.where(norms > 0, np.where(norms > 0, norms, 1) ** self._gamma, self._gamma == 0)
         return np.where(4 * distance <= SAME**2, -np.inf, weight * distance)
@@ -119,7 +120,7 @@ class Runners:
         better = better[np.argsort(-scores[better], kind="stable")]
         faces, norms = _joined([(self.faces, self.norms), (faces[better], norms[better])])
         scores = np.concatenate([score(self.faces, self.norms), scores[better]])
-        alike, kept, found = cosines(faces[held:], faces) > _ALIKE, np.arange(len(scores)) < held, 0
+        alike, kept, found = cosines_on_host(faces[held:], faces) > _ALIKE, np.arange(len(scores)) < held, 0
         for row in range(held, len(scores)):
             rivals = alike[row - held] & kept
             if not (rivals & (scores >= scores[row])).any():

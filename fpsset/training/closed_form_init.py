@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from fpsset.data.feature_table import FeatureTable
 from fpsset.errors import InputError
 from fpsset.face_set import group_rows
-from fpsset.inference.descriptors import describe
+from fpsset.inference.descriptors import describe_one
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.parallel.mesh import local_copy
 from fpsset.training.faces import TrainingFaces
@@ -187,8 +187,7 @@ def class_centers(model: FaceCoresetNet, params: dict, table: FeatureTable) -> n
     """The descriptor of all faces of each person: [D, C] float32 unit columns, people by rising subject."""
     _, sets = group_rows(table.embeddings, table.norms, table.subject, table.media)
     model = model.clone(dtype=jnp.float32)
-    found = describe({"fpsset": model}, {"fpsset": {"params": params}}, sets)["fpsset"]
-    return np.ascontiguousarray(found.vectors.T)
+    return np.ascontiguousarray(describe_one(model, {"params": params}, sets).vectors.T)
 
 
 def _some_people(table: FeatureTable) -> FeatureTable:

@@ -16,7 +16,7 @@ from fpsset.data.feature_table import FeatureTable, templates
 from fpsset.errors import InputError, TrainingError
 from fpsset.evaluation.protocols import validation_tar
 from fpsset.evaluation.verification import all_pairs, far_name, reachable_far
-from fpsset.inference.descriptors import describe
+from fpsset.inference.descriptors import describe_one
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.parallel.mesh import local_copy, padded_classes, put_batch, sharded_init
 from fpsset.runtime import hosts
@@ -161,11 +161,10 @@ def _validation(model: FaceCoresetNet, held_out: FeatureTable, config: ConfigDic
     model = model.clone(dtype=jnp.float32)  # as it will be used
 
     def validate(params, watch) -> float:
-        variables = {"fpsset": {"params": params}}
         options = {"faces_per_batch": config.evaluation.faces_per_batch, "packed": config.evaluation.packed}
-        described = describe({"fpsset": model}, variables, sets, **options)
-        watch(subjects, sets, described["fpsset"])
-        return validation_tar(described["fpsset"], pairs, far)
+        described = describe_one(model, {"params": params}, sets, **options)
+        watch(subjects, sets, described)
+        return validation_tar(described, pairs, far)
 
     return validate, f"validation_tar@far={far_name(far)}"
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fpsset
-from fpsset.streaming.k_center import cosines
+from fpsset.ops.metric import cosines_on_host
 from fpsset.streaming.running_picks import RunningPicks
 from fpsset.streaming.uniform_sample import UniformSample
 from fpsset.weights.cards import AggregatorCard
@@ -157,7 +157,7 @@ def test_a_sample_is_uniform_and_does_not_depend_on_the_order_of_merges():
 def test_cosines_are_products(shape):
     rng = np.random.default_rng(0)
     left, right = (rng.standard_normal((count, shape[2])).astype(np.float32) for count in shape[:2])
-    np.testing.assert_allclose(cosines(left, right), left @ right.T, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(cosines_on_host(left, right), left @ right.T, rtol=1e-4, atol=1e-3)
 
 
 def test_save_and_load(model, tmp_path):
