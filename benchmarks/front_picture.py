@@ -36,7 +36,7 @@ def find_set(model: fpsset.Aggregator):
         lengths = np.unique(table.media[rows], return_counts=True)[1]
         if len(rows) == _FACES and (lengths == 1).sum() >= 3:
             media = table.media[rows]
-            why = model.explain(table.embeddings[rows], table.norms[rows], media, leave_one_out=False)
+            why = model.explain(table.embeddings[rows], table.norms[rows], media=media, leave_one_out=False)
             seen = clean[rows[why.picks]].min() > 0.7  # a blurred pick would need explaining
             if seen and len(np.unique(media[why.picks])) == len(why.picks):
                 return table, clean, rows, person, first
@@ -51,11 +51,10 @@ def main() -> None:
     arguments = parser.parse_args()
     model = fpsset.load(arguments.workdir)
     table, clean, rows, person, first = find_set(model)
-    why = model.explain(table.embeddings[rows], table.norms[rows], table.media[rows])
+    why = model.explain(table.embeddings[rows], table.norms[rows], media=table.media[rows])
     others = table.take(~first)
-    gallery, _ = model.aggregate(others.embeddings, others.norms, others.subject, media=others.media)
-    cosines = gallery @ why.descriptor
-    ids = np.unique(others.subject)
+    gallery = model.aggregate(others.embeddings, others.norms, others.subject, media=others.media)
+    ids, cosines = gallery.ids, gallery.descriptors @ why.descriptor
     mate, next_best = cosines[ids == person][0], cosines[ids != person].max()
     rank = 1 + int((cosines > mate).sum())
     images = [

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpsset.face_set import FaceSet
-from fpsset.models.descriptor import SetDescriptor
-from fpsset.models.face_coreset_net import Coreset, FaceCoresetNet
+from fpsset.face_set import FaceSet, SetDescriptor
+from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.pooling import CoresetMean, Pooling, media_mean
+from fpsset.models.selector import Coreset, CoresetSelector
 from fpsset.ops.masking import normalize, zero_padding
 from fpsset.ops.norm_encoding import encode_norms
 
@@ -67,8 +67,8 @@ def norm_of(embeddings: jax.Array, norms: jax.Array) -> jax.Array:
     return norms
 
 
-class PicksByScore(FaceCoresetNet):
-    """FaceCoresetNet whose picks are the faces of the largest scores, whatever their distances.
+class SelectorByScore(CoresetSelector):
+    """Picks the faces of the largest scores, whatever their distances.
 
     Attributes:
       score: embeddings [*B, N, D], norms [*B, N] -> [*B, N].
@@ -76,39 +76,61 @@ class PicksByScore(FaceCoresetNet):
 
     score: Callable = norm_of
 
-    def pick_coreset(self, face_set, gamma, axis_name) -> Coreset:
+    def __call__(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
         """The same picks for inference and training."""
-        del gamma, axis_name
+        del axis_name
         mask = face_set.mask
         faces, norms = zero_padding(face_set.embeddings, mask), zero_padding(face_set.norms, mask)
-        size = min(self.coreset_size, mask.shape[-1])
+        size = min(self.size, mask.shape[-1])
         order = jax.lax.top_k(jnp.where(mask, self.score(faces, norms), -jnp.inf), size)[1]
-        order = jnp.pad(order, [(0, 0)] * (order.ndim - 1) + [(0, self.coreset_size - size)])
-        valid = jnp.arange(self.coreset_size) < mask.sum(-1, keepdims=True)
+        order = jnp.pad(order, [(0, 0)] * (order.ndim - 1) + [(0, self.size - size)])
+        valid = jnp.arange(self.size) < mask.sum(-1, keepdims=True)
         core = jnp.take_along_axis(faces * norms[..., None], order[..., None], axis=-2)
         return Coreset(jnp.where(valid, order, -1).astype(jnp.int32), valid, zero_padding(core, valid))
 
-    def draw_coreset(self, face_set, noise, gamma, temperature, score_scale) -> Coreset:
-        """See `pick_coreset`."""
+    def sample(self, face_set: FaceSet, noise, temperature=1.0, score_scale=1.0) -> Coreset:
+        """See `__call__`."""
         del noise, temperature, score_scale
-        return self.pick_coreset(face_set, gamma, None)
+        return self(face_set)
 
 
-class GrowingCoreset(FaceCoresetNet):
-    """FaceCoresetNet that picks more faces of larger sets: sqrt(N), and K at the most."""
+class PicksByScore(FaceCoresetNet):
+    """FaceCoresetNet with a `SelectorByScore`.
 
-    def pick_coreset(self, face_set, gamma, axis_name) -> Coreset:
+    Attributes:
+      score: see there.
+    """
+
+    score: Callable = norm_of
+
+    def make_selector(self) -> CoresetSelector:
+        """See the base."""
+        return SelectorByScore(self.coreset_size, self.gamma_init, self.score)
+
+
+class GrowingSelector(CoresetSelector):
+    """Picks more faces of larger sets: sqrt(N), and K at the most."""
+
+    def __call__(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
         """Picks for inference."""
-        return self._fewer(super().pick_coreset(face_set, gamma, axis_name), face_set)
+        return self._fewer(super().__call__(face_set, axis_name), face_set)
 
-    def draw_coreset(self, face_set, *args) -> Coreset:
+    def sample(self, face_set: FaceSet, *args, **options) -> Coreset:
         """Picks for training."""
-        return self._fewer(super().draw_coreset(face_set, *args), face_set)
+        return self._fewer(super().sample(face_set, *args, **options), face_set)
 
     def _fewer(self, coreset: Coreset, face_set: FaceSet) -> Coreset:
         wanted = jnp.ceil(jnp.sqrt(face_set.mask.sum(-1, keepdims=True)))
-        valid = coreset.mask & (jnp.arange(self.coreset_size) < wanted)
+        valid = coreset.mask & (jnp.arange(self.size) < wanted)
         return Coreset(jnp.where(valid, coreset.indices, -1), valid, zero_padding(coreset.features, valid))
+
+
+class GrowingCoreset(FaceCoresetNet):
+    """FaceCoresetNet with a `GrowingSelector`."""
+
+    def make_selector(self) -> CoresetSelector:
+        """See the base."""
+        return GrowingSelector(self.coreset_size, self.gamma_init)
 
 
 class _Peer(nn.Module):

@@ -101,7 +101,7 @@ def simulated(model, people: int, frames: int) -> tuple[list[Run], np.ndarray, t
     with StepProgress(2 * people, 0, 1, "streams", "streams") as progress:
         for number in range(2 * people):
             faces, norms = draw_video(np.random.default_rng([1, number]), identities[number // 2], frames)
-            batch.append(model.aggregate(faces, norms, np.zeros(frames, int))[0][0])
+            batch.append(model.aggregate(faces, norms).descriptors[0])
             best = farthest_point_radii(faces, {kind.size for kind in kinds}) if number < COVERED else {}
             for kind in kinds:
                 if number >= kind.streams:
@@ -125,7 +125,7 @@ def simulated(model, people: int, frames: int) -> tuple[list[Run], np.ndarray, t
     whose = np.repeat(np.arange(people), STILLS)
     frames = [draw_video(rng, identities[who], 10) for who in whose]
     faces, norms = (np.concatenate([frame[column][:1] for frame in frames]) for column in (0, 1))
-    return kinds, np.stack(batch), (model.aggregate(faces, norms, np.arange(len(whose)))[0], whose)
+    return kinds, np.stack(batch), (model.aggregate(faces, norms, np.arange(len(whose))).descriptors, whose)
 
 
 def main() -> None:
@@ -179,7 +179,7 @@ def from_file(model, path: str) -> None:
     ids, subjects, sets = templates(table)
     every = np.arange(len(ids)).repeat(sets.sizes())
     faces, norms = table.embeddings[sets.rows], table.norms[sets.rows]
-    batch, rows = model.aggregate(faces, norms, every)[0], []
+    batch, rows = model.aggregate(faces, norms, every).descriptors, []
     for size in (256, 16, 8):
         vectors = np.stack(
             [

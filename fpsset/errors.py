@@ -10,7 +10,15 @@ _LONGEST = 200
 
 
 class InputError(ValueError):
-    """Bad input or configuration: one line that names the file, row or field and the fix (exit code 2)."""
+    """Bad input or configuration: one line that names the file, row or field and the fix (exit code 2).
+
+    Example:
+      >>> import numpy as np, fpsset
+      >>> fpsset.PlainAggregator().aggregate(np.array([[1.0, 2.0], [0.0, 0.0]]))
+      Traceback (most recent call last):
+        ...
+      fpsset.errors.InputError: input: row 1 of 'embeddings' has length zero; leave the row out
+    """
 
 
 class TrainingError(RuntimeError):

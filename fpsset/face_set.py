@@ -4,29 +4,47 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from fpsset.errors import InputError, refuse_rows
 
 _ROWS_AT_ONCE = 1 << 14
+_NORMALISED = 5e-3  # float16 rows of length 1 are off by as much
+
+
+def _fields(name: str, **arrays) -> str:
+    """'Name(field=dtype[shape], ...)' of the arrays that are there."""
+
+    def form(array) -> str:
+        shape = ",".join(map(str, getattr(array, "shape", ())))
+        return f"{array.dtype}[{shape}]" if hasattr(array, "dtype") else type(array).__name__
+
+    return f"{name}({', '.join(f'{key}={form(a)}' for key, a in arrays.items() if a is not None)})"
 
 
 @struct.dataclass
 class FaceSet:
     """A batch of face sets, padded to one size. A pytree.
 
+    Packs are sets that share a row of slots: S sets with a mask [*P, S, N] over embeddings [*P, 1, N, D],
+    where each slot belongs to one set at most. Their descriptors are [*P, S, D].
+
     Attributes:
       embeddings: [*B, N, D] unit rows, float32, bfloat16 or float16.
-      norms: [*B, N] lengths of the embeddings before normalisation, >= 0: the quality signal.
-      mask: [*B, N] bool, True where a slot holds a face. Padded slots may hold anything. In packs of S sets
-        that share a row of slots it is [*P, S, N], all else [*P, 1, N], and a slot is of one set at most;
-        descriptors are then [*P, S, D].
+      norms: [*B, N] lengths of the embeddings before normalisation, >= 0.
+      mask: [*B, N] bool, True where a slot holds a face. Padded slots may hold anything.
       media_size: optional [*B, N] float32 >= 1, how many faces of the set share this one's medium (still or
         video); None where media are not known. Pooling by media and FaceCoresetNet with `by_media` read it.
         Count again after removing faces.
-      multiplicity: optional [*B, N] float32 >= 0, how many faces alike a slot stands for in the set attention
-        of FaceCoresetNet, which alone reads it; 1 each when None.
+      multiplicity: optional [*B, N] float32 >= 0, how many equal faces a slot stands for in the attention of
+        FaceCoresetNet and in the plain model's mean; 1 each when None.
+
+    Example:
+      >>> import numpy as np, fpsset
+      >>> fpsset.FaceSet(np.eye(4, dtype="f")[None, :3], np.ones((1, 3), "f"), np.ones((1, 3), bool))
+      FaceSet(embeddings=float32[1,3,4], norms=float32[1,3], mask=bool[1,3])
     """
 
     embeddings: jax.Array
@@ -34,6 +52,42 @@ class FaceSet:
     mask: jax.Array
     media_size: jax.Array | None = None
     multiplicity: jax.Array | None = None
+
+    def __repr__(self) -> str:
+        return _fields("FaceSet", **vars(self))
+
+    def checked(self) -> "FaceSet":
+        """The set as JAX arrays, lists included.
+
+        Raises:
+          ValueError: the mask is not bool, or shapes disagree.
+        """
+        sets = jax.tree.map(jnp.asarray, self, is_leaf=lambda leaf: isinstance(leaf, list | tuple))
+        check_faces(sets.embeddings, sets.norms, sets.mask)
+        return sets
+
+
+@struct.dataclass
+class SetDescriptor:
+    """One descriptor per set. A pytree.
+
+    Attributes:
+      descriptor: [*B, D] float32 of unit length; zero for a set without faces.
+      norm: [*B] float32, the descriptor's length before normalisation.
+      coreset_indices: [*B, K] int32 slots of the faces picked, -1 beyond the set's size; None for models that
+        pick none.
+      coreset_mask: [*B, K] bool, True where a pick is valid.
+      core_features: [*B, K, D] float32 n_i u_i of the picks, 0 where a pick is not valid.
+    """
+
+    descriptor: jax.Array
+    norm: jax.Array
+    coreset_indices: jax.Array | None = None
+    coreset_mask: jax.Array | None = None
+    core_features: jax.Array | None = None
+
+    def __repr__(self) -> str:
+        return _fields("SetDescriptor", **vars(self))
 
 
 def pad_sets(
@@ -55,6 +109,12 @@ def pad_sets(
 
     Raises:
       ValueError: no face, sets of several widths, lengths that disagree, or a set larger than `size`.
+
+    Example:
+      >>> import numpy as np, fpsset
+      >>> sets = fpsset.pad_sets([np.eye(4)[:1], np.eye(4)[:3]], [[2.0], [1.0, 2.0, 3.0]])
+      >>> sets.mask.sum(axis=1).tolist()
+      [1, 3]
     """
     embeddings_list = [np.asarray(e) for e in embeddings_list]
     norms_list = [np.asarray(n) for n in norms_list]
@@ -89,6 +149,10 @@ class RaggedSets(NamedTuple):
     media: np.ndarray | None  # [M] int
     rows: np.ndarray  # [M'] int64
     starts: np.ndarray  # [T + 1] int64
+
+    def __repr__(self) -> str:
+        sets, dim = len(self.starts) - 1, self.embeddings.shape[-1]
+        return f"RaggedSets({sets} sets of {len(self.rows)} faces, embeddings {dim} wide)"
 
     def sizes(self) -> np.ndarray:
         """[T] int64, faces per set."""
@@ -180,19 +244,20 @@ def count_alike(sets: np.ndarray, media: np.ndarray) -> np.ndarray:
     return counts
 
 
-def unit_rows(embeddings: np.ndarray, norms: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+def unit_rows(embeddings: np.ndarray, norms: np.ndarray | None, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Checks embeddings and norms, and brings the embeddings to unit length.
 
     Args:
-      embeddings: [M, D] float of any length but zero.
-      norms: [M] or [M, 1] numbers, >= 0.
+      embeddings: [M, D] float, of any length but zero.
+      norms: [M] or [M, 1] numbers, >= 0; the lengths of the embeddings when None.
       name: where they come from, for messages.
 
     Returns:
       ([M, D] float32 unit rows, [M] float32).
 
     Raises:
-      InputError: malformed arrays, or an impossible row (it is named).
+      InputError: malformed arrays, an impossible row (it is named), or no norms where all embeddings have
+        length 1.
     """
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or 0 in embeddings.shape:
@@ -200,21 +265,50 @@ def unit_rows(embeddings: np.ndarray, norms: np.ndarray, name: str) -> tuple[np.
             f"{name}: 'embeddings' must be float [M, D] with at least one row; "
             f"it is {embeddings.dtype} {list(embeddings.shape)}"
         )
-    norms = checked_column(norms, "norms", "fiu", len(embeddings), name)
-    # By the largest entry first: the square of a large or small float32 is not one.
+    # By the largest entry first, since the square of a large or small float32 overflows or vanishes.
     largest = np.maximum(embeddings.max(axis=1, keepdims=True), -embeddings.min(axis=1, keepdims=True))
     finite = np.isfinite(largest[:, 0])
     refuse_rows(~finite, "embeddings", "holds a value that is not finite; leave the row out", name)
     refuse_rows(largest[:, 0] == 0, "embeddings", "has length zero; leave the row out", name)
-    refuse_rows(~(np.abs(norms) < 1e30), "norms", "is not finite; leave the row out", name)
-    refuse_rows(norms < 0, "norms", "is negative; a norm is a length", name)
     wide = np.promote_types(embeddings.dtype, np.float32)
-    unit = np.empty(embeddings.shape, np.float32)
+    unit, lengths = np.empty(embeddings.shape, np.float32), np.empty(len(embeddings), wide)
     for start in range(0, len(unit), _ROWS_AT_ONCE):  # copies of all of them would be gigabytes
         part = slice(start, start + _ROWS_AT_ONCE)
         unit[part] = embeddings[part].astype(wide) / largest[part]
-        unit[part] /= np.linalg.norm(unit[part], axis=1, keepdims=True)
+        scaled = np.linalg.norm(unit[part], axis=1, keepdims=True)
+        unit[part] /= scaled
+        lengths[part] = (scaled * largest[part].astype(wide))[:, 0]
+    if norms is None:
+        if np.abs(lengths - 1).max() < _NORMALISED:
+            raise InputError(
+                f"{name}: all embeddings have length 1, so their norms were lost when they were normalised; "
+                "give norms, or ones to weigh all faces alike"
+            )
+        norms = lengths
+    norms = checked_column(norms, "norms", "fiu", len(embeddings), name)
+    refuse_rows(~(np.abs(norms) < 1e30), "norms", "is not finite; leave the row out", name)
+    refuse_rows(norms < 0, "norms", "is negative; a norm is a length", name)
     return unit, norms.astype(np.float32)
+
+
+def check_faces(embeddings, norms, mask) -> None:
+    """Raises ValueError unless arrays are faces with their mask, or packs of them.
+
+    Args:
+      embeddings: [*B, N, D]; [*P, 1, N, D] for packs.
+      norms: [*B, N]; [*P, 1, N].
+      mask: [*B, N] bool; [*P, S, N].
+    """
+    if mask.dtype != bool:
+        raise ValueError(
+            f"mask must be bool, True where a slot holds a face; it is {mask.dtype}: give mask > 0"
+        )
+    pack = (*mask.shape[:-2], 1, *mask.shape[-1:]) if mask.ndim > 1 else mask.shape
+    if embeddings.shape[:-1] != norms.shape or norms.shape not in (mask.shape, pack):
+        raise ValueError(
+            "embeddings [*B, N, D], norms [*B, N] and mask [*B, N] disagree, and are no packs "
+            f"[*P, 1, N, D], [*P, 1, N] and [*P, S, N]: {embeddings.shape}, {norms.shape}, {mask.shape}"
+        )
 
 
 def checked_column(values, column: str, kinds: str, rows: int, name: str) -> np.ndarray:

@@ -141,7 +141,7 @@ def test_it_loads(straight):
     model = fpsset.load(straight[0])
     assert model.dim == 32 and model.module.coreset_size == 3 and model.module.num_heads == 4
     table, _ = make_synthetic(6, 9, dim=32)
-    vectors, norms = model.aggregate(table.embeddings, table.norms, table.subject)
+    _, vectors, norms, _ = model.aggregate(table.embeddings, table.norms, table.subject)
     assert vectors.shape == (6, 32) and norms.shape == (6,)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     step = max(int(p.name) for p in (straight[0] / "checkpoints").iterdir() if p.name.isdigit())

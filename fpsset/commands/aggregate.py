@@ -4,7 +4,6 @@ import json
 import pathlib
 
 import click
-import numpy as np
 
 from fpsset.commands.options import by_option, json_option, model_argument
 from fpsset.errors import InputError
@@ -42,17 +41,17 @@ def aggregate(
     ids = set_ids(table, by)
     loaded = load_model(model)
     require_backbone(table, loaded.dim, loaded.backbone)
-    descriptors, norms = loaded.aggregate(table.embeddings, table.norms, ids, media=table.media)
-    loaded.save_gallery(target, np.unique(ids), descriptors, norms)
+    found = loaded.aggregate(table.embeddings, table.norms, ids, media=table.media)
+    loaded.save_gallery(target, found.ids, found.descriptors, found.norms)
     said = {
         "out": str(target),
         "model": loaded.name,
         "digest": loaded.digest,
-        "sets": len(norms),
+        "sets": len(found.ids),
         "faces": len(table),
         "dim": table.dim,
     }
     if as_json:
         click.echo(json.dumps(said))
     else:
-        click.echo(f"{target}: {len(norms)} descriptors of {len(table)} faces, {table.dim} wide")
+        click.echo(f"{target}: {len(found.ids)} descriptors of {len(table)} faces, {table.dim} wide")

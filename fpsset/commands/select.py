@@ -71,7 +71,7 @@ def select(
     few = len(table) <= _LEAVE_OUT_AT_MOST
     if not few:
         StepProgress.say(f"{len(table)} faces: too many to run the model without each; no change is given")
-    why = aggregator.explain(table.embeddings, table.norms, table.media, leave_one_out=few)
+    why = aggregator.explain(table.embeddings, table.norms, media=table.media, leave_one_out=few)
     found = Sheet(
         faces.title,
         aggregator.name,

@@ -42,7 +42,7 @@ def verify(
     for table in tables:
         require_backbone(table, aggregator.dim, aggregator.backbone)
     table_a, table_b = tables
-    vectors, _ = aggregator.aggregate(
+    _, vectors, _, _ = aggregator.aggregate(
         np.concatenate([table_a.embeddings, table_b.embeddings]),
         np.concatenate([table_a.norms, table_b.norms]),
         np.repeat([0, 1], [len(table_a), len(table_b)]),

@@ -22,6 +22,13 @@ def embed(variables: dict, images: jax.Array, dtype: jnp.dtype = jnp.float32) ->
 
     Raises:
       InputError: the variables are of no backbone, or images of another shape.
+
+    Example:
+      >>> import numpy as np, fpsset
+      >>> weights = fpsset.load_official("FaceCoresetNet.ckpt")
+      >>> embeddings, norms = fpsset.embed(weights["backbone"], np.zeros((1, 112, 112, 3), "f"))
+      >>> embeddings.shape, norms.shape
+      ((1, 512), (1,))
     """
     try:
         config = config_of(variables)

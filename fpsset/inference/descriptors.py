@@ -130,11 +130,11 @@ class _Shape:
 @functools.lru_cache(maxsize=16)
 def _runner(models: tuple[tuple[str, nn.Module], ...], mesh: jax.sharding.Mesh | None = None):
     """One jitted function for these models; modules are compared by value, so it is found again."""
-    options = {} if mesh is None else {"axis_name": sharded_sets.AXIS}
+    options = {} if mesh is None else {"axis_name": sharded_sets.AXIS, "method": "over_devices"}
 
     def run(variables: dict[str, dict], face_set: FaceSet):
         out = {name: model.apply(variables[name], face_set, **options) for name, model in models}
-        # What is not asked for need not come back to the host.
+        # Nobody needs these on the host.
         return {name: o.replace(coreset_mask=None, core_features=None) for name, o in out.items()}
 
     return jax.jit(run if mesh is None else sharded_sets.over_devices(run, mesh))

@@ -1,4 +1,4 @@
-"""Why a set's descriptor is what it is: picks, what each added, and what each face contributes."""
+"""Why a set's descriptor is what it is: the picks, what each added, and what each face contributes."""
 
 import dataclasses
 import functools
@@ -8,10 +8,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from fpsset.face_set import FaceSet
 from fpsset.inference.batching import bucket_size
+from fpsset.models.set_model import SetModel
 from fpsset.ops.metric import norm_weight
 
 # Faces of a batch of sets that each lack one: 64 MB of 512-D embeddings.
@@ -40,6 +40,15 @@ class Explanation:
       change: [N] float32, 1 - cosine of the descriptors with and without each face; NaN for N = 1. None
         where it was not asked for.
       media: [N] the medium of each face, as given; None where not known.
+
+    Example:
+      >>> import numpy as np, fpsset
+      >>> faces = np.array([[3.0, 0, 0], [2.9, 0.1, 0], [0, 2, 0]])
+      >>> why = fpsset.PlainAggregator(coreset_size=2).explain(faces)
+      >>> why
+      Explanation(3 faces, picks [0, 2], remaining distance 0.000431)
+      >>> why.nearest.tolist()
+      [0, 0, 1]
     """
 
     descriptor: np.ndarray
@@ -61,6 +70,10 @@ class Explanation:
     def __len__(self) -> int:
         return len(self.norms)
 
+    def __repr__(self) -> str:
+        rest = f"remaining distance {self.remaining_distance:.3g}"
+        return f"Explanation({len(self)} faces, picks {self.picks.tolist()}, {rest})"
+
     def members(self, k: int) -> np.ndarray:
         """Faces that pick k stands for, the pick first, then by falling cosine: [n] int64."""
         rows = np.flatnonzero(self.nearest == k)
@@ -77,7 +90,7 @@ class Explanation:
 
 
 def explain(
-    model: nn.Module,
+    model: SetModel,
     variables: dict,
     embeddings: np.ndarray,
     norms: np.ndarray,
@@ -90,7 +103,7 @@ def explain(
     Leaving each face out costs about as much as N sets of N faces; memory stays bounded.
 
     Args:
-      model: a set model with a coreset, which keeps its 'attention' [*B, H, K, N] in 'intermediates'.
+      model: a set model with a coreset.
       variables: of the model; their 'gamma' is the metric's.
       embeddings: [N, D] float32 unit rows, N >= 1.
       norms: [N] float32, >= 0, as the backbone gave them.
@@ -150,7 +163,7 @@ def explain(
 
 
 @functools.lru_cache(maxsize=16)
-def _runner(model: nn.Module, by_media: bool):
+def _runner(model: SetModel, by_media: bool):
     """Jitted: one set under B masks -> descriptors [B, D], norms [B], picks [B, K], attention [B, K, N]."""
 
     @jax.vmap
@@ -163,8 +176,7 @@ def _runner(model: nn.Module, by_media: bool):
 
         known = frames(masks, tile(media)) if by_media else None
         sets = FaceSet(tile(embeddings), tile(norms), masks, known)
-        out, kept = model.apply(variables, sets, mutable=["intermediates"])
-        (weights,) = kept["intermediates"]["attention"]
+        out, weights = model.apply(variables, sets, method="with_attention")
         return out.descriptor, out.norm, out.coreset_indices, jnp.mean(weights, axis=-3)
 
     return jax.jit(run)

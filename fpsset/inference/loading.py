@@ -16,11 +16,16 @@ def load(path: str | os.PathLike) -> Aggregator:
       path: a workdir (its best checkpoint), its `checkpoints` folder, one checkpoint in that, a folder
         that `fpsset convert` wrote, or a published FaceCoresetNet checkpoint itself.
 
-    Returns:
-      Aggregator.
-
     Raises:
       InputError: there is no aggregator.
+
+    Example:
+      >>> import numpy as np, fpsset
+      >>> model = fpsset.load("runs/quickstart")
+      >>> faces = np.random.default_rng(0).normal(size=(6, model.dim))
+      >>> found = model.aggregate(faces, set_ids=[0, 0, 0, 1, 1, 1])
+      >>> found.ids.tolist()
+      [0, 1]
     """
     path = as_path(path)
     if not (path.is_file() or is_weights(path)):

@@ -1,21 +1,22 @@
 """One set of any size in fixed memory: its faces are read block by block, several times.
 
-The picks of farthest-point sampling follow from each other, so each needs a pass of its own; the attention
-needs the picks, and then one pass. Nothing is kept of a face between passes, not even its distance to the
-picks, which is taken again: a set costs memory for one block, whatever its size.
+Each pick of farthest-point sampling depends on those before it, so each needs its own pass over the faces;
+the attention needs the picks, and then one pass. Nothing is kept of a face between passes, not even its
+distance to the picks, which is computed again: a set costs the memory of one block, whatever its size.
 """
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, unit_rows
-from fpsset.models.face_coreset_net import Coreset, Earlier, FaceCoresetNet
-from fpsset.ops.attention import start_of
+from fpsset.models.selector import Coreset
+from fpsset.models.set_model import SetModel
+from fpsset.ops.attention import AttentionSums, merge
 from fpsset.ops.sampling import farthest_from
 
 Blocks = Iterable[tuple[np.ndarray, np.ndarray]] | Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
@@ -23,34 +24,42 @@ Blocks = Iterable[tuple[np.ndarray, np.ndarray]] | Callable[[], Iterable[tuple[n
 _ROWS = 8192
 
 
+class BlocksAggregated(NamedTuple):
+    """The descriptor of one set that was read in blocks."""
+
+    descriptor: np.ndarray  # [D] float32 unit
+    norm: np.float32  # its length before normalisation
+    coreset: np.ndarray  # [K] int64 places in the set, -1 where it has fewer than K faces
+
+    def __repr__(self) -> str:
+        return f"BlocksAggregated(descriptor {len(self.descriptor)} wide, coreset {self.coreset.tolist()})"
+
+
 def aggregate_blocks(
-    model: FaceCoresetNet, variables: dict, blocks: Blocks, dim: int, norm_scale: float = 1.0
-) -> tuple[np.ndarray, np.float32, np.ndarray]:
-    """Descriptor, norm and coreset of one set; see `Aggregator.aggregate_blocks`.
+    module: SetModel, variables: dict, blocks: Blocks, dim: int = 0, norm_scale: float = 1.0
+) -> BlocksAggregated:
+    """Descriptor, norm and coreset of one set; see `SetAggregator.aggregate_blocks`.
 
     Args:
-      model: the linen module.
+      module: the set model.
       variables: its variables.
-      blocks: pairs (embeddings [n, dim], norms [n]).
-      dim: D.
+      blocks: pairs (embeddings [n, D], norms [n]).
+      dim: D; 0 for any.
       norm_scale: factor applied to norms.
-
-    Returns:
-      ([D] float32, float32, [K] int64 places in the set, -1 where it has fewer than K faces).
 
     Raises:
       InputError: see there.
     """
     norm_scale = np.float32(norm_scale)
     faces, first, face = _largest_norm(blocks)
+    size, (center, length) = module.coreset_size, _checked(*face, dim, norm_scale, "blocks")
+    dim = center.shape[1]
     read = functools.partial(_read, blocks, dim, norm_scale, faces)
     rows = min(_ROWS, 1 << (faces - 1).bit_length())
-    centers = np.zeros((model.coreset_size, dim), np.float32)
-    lengths = np.zeros(model.coreset_size, np.float32)
-    picks = [first]
-    centers[:1], lengths[:1] = _checked(*face, dim, norm_scale, "blocks")
+    centers, lengths = np.zeros((size, dim), np.float32), np.zeros(size, np.float32)
+    picks, centers[:1], lengths[:1] = [first], center, length
     gamma = variables["params"]["gamma"]
-    for count in range(1, min(model.coreset_size, faces)):
+    for count in range(1, min(size, faces)):
         best = -np.inf
         for start, block in _padded(read(), rows):
             mask = block.mask & ~np.isin(start + np.arange(rows), picks)
@@ -60,20 +69,21 @@ def aggregate_blocks(
                 found = start + row, block.embeddings[row], block.norms[row]
         picks.append(found[0])
         centers[count], lengths[count] = found[1:]
-    places = np.full(model.coreset_size, -1, np.int64)
+    places = np.full(size, -1, np.int64)
     places[: len(picks)] = picks
     valid = places >= 0
     coreset = Coreset(valid.astype(np.int32) - 1, valid, lengths[:, None] * centers)
-    return *attend_to(model, variables, coreset, (block for _, block in _padded(read(), rows))), places
+    blocks = (block for _, block in _padded(read(), rows))
+    return BlocksAggregated(*descriptor_of_parts(module, variables, coreset, blocks), places)
 
 
-def attend_to(
-    model: FaceCoresetNet, variables: dict, coreset: Coreset, parts: Iterable[FaceSet]
+def descriptor_of_parts(
+    module: SetModel, variables: dict, coreset: Coreset, parts: Iterable[FaceSet]
 ) -> tuple[np.ndarray, np.float32]:
-    """Descriptor and norm of a set from its coreset and all its faces, a part at a time.
+    """Descriptor and norm of a set from its coreset and all its faces, one part at a time.
 
     Args:
-      model: the linen module.
+      module: the set model.
       variables: its variables.
       coreset: of the set, without batch axes.
       parts: FaceSets [N] of one shape, at least one.
@@ -81,23 +91,44 @@ def attend_to(
     Returns:
       ([D] float32 unit, float32).
     """
-    queries = model.num_heads * model.coreset_size
-    pooled = jax.tree.map(np.asarray, start_of(jnp.zeros((queries, coreset.features.shape[-1]))))
-    run = _runner(model)
+    sums = None
     for part in parts:
-        descriptor, norm, pooled = run(variables, part, Earlier(coreset, pooled))
-    return np.asarray(descriptor), np.float32(norm)
+        sums = sums_of_part(module, variables, coreset, part, sums)
+    return descriptor_of_sums(module, variables, coreset, sums)
+
+
+def sums_of_part(
+    module: SetModel, variables: dict, coreset: Coreset, part: FaceSet, before: AttentionSums | None
+) -> AttentionSums:
+    """The sums over a part of a set, added to those over the parts before it."""
+    return _jitted(module).look(variables, coreset, part, before)
+
+
+def descriptor_of_sums(
+    module: SetModel, variables: dict, coreset: Coreset, sums: AttentionSums
+) -> tuple[np.ndarray, np.float32]:
+    """Descriptor and norm from the sums over all parts."""
+    out = _jitted(module).conclude(variables, coreset, sums)
+    return np.asarray(out.descriptor), np.float32(out.norm)
+
+
+class _Jitted(NamedTuple):
+    look: Callable
+    conclude: Callable
 
 
 @functools.lru_cache(maxsize=16)
-def _runner(model: FaceCoresetNet):
-    """One jitted function for a model; modules are compared by value, so it is found again."""
+def _jitted(module: SetModel) -> _Jitted:
+    """The jitted steps of a model; modules compare by value, so equal ones share them."""
 
-    def run(variables, part, earlier):
-        out = model.apply(variables, part, earlier=earlier)
-        return out.descriptor, out.norm, out.pooled
+    def look(variables, coreset, part, before):
+        # The queries are computed again for each part: that is one face's work among thousands.
+        sums = module.apply(
+            variables, module.apply(variables, coreset, method="queries"), part, method="look"
+        )
+        return sums if before is None else merge(before, sums)
 
-    return jax.jit(run)
+    return _Jitted(jax.jit(look), jax.jit(functools.partial(module.apply, method="conclude")))
 
 
 _farthest = jax.jit(farthest_from)
@@ -113,9 +144,9 @@ def _start(blocks: Blocks) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _largest_norm(blocks: Blocks) -> tuple[int, int, tuple[np.ndarray, np.ndarray]]:
-    """(Number of faces, place of the first of those of the largest norm, that face as a block of one).
+    """(Number of faces, place of the face with the largest norm, that face as a block of one).
 
-    Reads no embeddings but that face's, where blocks are parts of a file.
+    Of equal norms the first counts. Where blocks are parts of a file, no embeddings but that face's are read.
     """
     faces, best, place, face = 0, -np.inf, 0, None
     for embeddings, norms in _start(blocks):
@@ -125,7 +156,7 @@ def _largest_norm(blocks: Blocks) -> tuple[int, int, tuple[np.ndarray, np.ndarra
             best, place, face = norms[row], faces + row, (embeddings[row : row + 1], norms[row : row + 1])
         faces += len(norms)
     if face is None:
-        raise InputError("blocks: hold no face")
+        raise InputError("blocks: hold no face; give at least one")
     return faces, place, face
 
 
@@ -143,12 +174,12 @@ def _read(blocks, dim, norm_scale, faces) -> Iterator[tuple[np.ndarray, np.ndarr
 
 
 def _padded(parts, rows: int) -> Iterator[tuple[int, FaceSet]]:
-    """(Place of the first face, FaceSet [rows]): parts of any sizes laid end to end, cut, and filled up."""
+    """(Place of the first face, FaceSet [rows]): parts of any sizes as blocks of one, the last padded."""
     start, filled, block = 0, 0, None
     for embeddings, norms in parts:
         taken = 0
         while taken < len(norms):
-            if block is None:  # a new one: what was handed out may still be read
+            if block is None:  # always a new one: the last may still be in use
                 block = FaceSet(
                     np.zeros((rows, embeddings.shape[1]), np.float32),
                     np.zeros(rows, np.float32),
@@ -169,6 +200,6 @@ def _padded(parts, rows: int) -> Iterator[tuple[int, FaceSet]]:
 def _checked(embeddings, norms, dim: int, norm_scale, name: str) -> tuple[np.ndarray, np.ndarray]:
     """([n, D] float32 unit rows, [n] float32 scaled norms)."""
     embeddings, norms = unit_rows(embeddings, norms, name)
-    if embeddings.shape[1] != dim:
+    if dim and embeddings.shape[1] != dim:
         raise InputError(f"{name}: embeddings are {embeddings.shape[1]} wide; the model takes {dim}")
     return embeddings, norms * norm_scale

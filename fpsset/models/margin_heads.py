@@ -111,6 +111,14 @@ class AdaFaceHead(_MarginHead):
       margin: m.
       h: concentration of z.
       scale: s.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, fpsset
+      >>> head = fpsset.AdaFaceHead(num_classes=4)
+      >>> sets, labels = jnp.eye(8)[:3], jnp.array([0, 1, 2])
+      >>> variables = head.init(jax.random.key(0), sets, jnp.full(3, 20.0), labels)
+      >>> head.apply(variables, sets, jnp.full(3, 20.0), labels).shape
+      (3, 4)
     """
 
     margin: float = 0.8
@@ -136,6 +144,14 @@ class ArcFaceHead(_MarginHead):
       num_classes: C.
       margin: radians.
       scale: s.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, fpsset
+      >>> head = fpsset.ArcFaceHead(num_classes=4)
+      >>> sets, labels = jnp.eye(8)[:3], jnp.array([0, 1, 2])
+      >>> variables = head.init(jax.random.key(0), sets, jnp.full(3, 20.0), labels)
+      >>> head.apply(variables, sets, jnp.full(3, 20.0), labels).shape
+      (3, 4)
     """
 
     margin: float = 0.5
@@ -153,6 +169,14 @@ class CosFaceHead(_MarginHead):
       num_classes: C.
       margin: taken from the target's cosine.
       scale: s.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, fpsset
+      >>> head = fpsset.CosFaceHead(num_classes=4)
+      >>> sets, labels = jnp.eye(8)[:3], jnp.array([0, 1, 2])
+      >>> variables = head.init(jax.random.key(0), sets, jnp.full(3, 20.0), labels)
+      >>> head.apply(variables, sets, jnp.full(3, 20.0), labels).shape
+      (3, 4)
     """
 
     margin: float = 0.35

@@ -1,14 +1,17 @@
-"""The plain ways to pool a set, behind the interface of FaceCoresetNet: sums of c_i u_i, normalised."""
+"""Plain ways to pool a set, with FaceCoresetNet's interface: normalised sums of c_i u_i."""
 
 import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpsset.face_set import FaceSet
-from fpsset.models.descriptor import SetDescriptor
+from fpsset.face_set import FaceSet, SetDescriptor
+from fpsset.models.selector import Coreset, CoresetSelector
+from fpsset.models.set_model import SetModel
+from fpsset.ops.attention import AttentionSums
 from fpsset.ops.masking import count_valid, media_shares, normalize, zero_padding
 from fpsset.ops.sampling import farthest_point_sampling
 
@@ -77,45 +80,73 @@ class Pooling(nn.Module):
     def __call__(self, face_set: FaceSet, *, train: bool = False) -> SetDescriptor:
         """Same interface as FaceCoresetNet; `train` changes nothing."""
         del train
-        weights = self.coefficients(face_set)
-        embeddings = zero_padding(face_set.embeddings, face_set.mask)
-        total = jnp.einsum(
-            "...n,...nd->...d",
-            weights,
-            embeddings.astype(jnp.float32),
-            precision=jax.lax.Precision.HIGHEST,
-        )
-        return SetDescriptor(*normalize(total))
+        face_set = face_set.checked()
+        return SetDescriptor(*normalize(_weighted_sum(self.coefficients(face_set), face_set)))
 
 
-class PlainCoreset(nn.Module):
+class PlainCoreset(SetModel):
     """Picks by farthest-point sampling with a fixed gamma; the descriptor is the mean n_i u_i of all faces.
 
-    What FaceCoresetNet does before anything is learned: its interface, its 'attention' for explanations
-    (n_i / sum n, whichever the pick), and no parameter but gamma.
+    What FaceCoresetNet does before anything is learned; its one parameter is gamma. Every pick attends to a
+    face by n_i / sum n.
 
     Attributes:
       coreset_size: K.
       gamma: exponent of the norm in the metric.
     """
 
+    picks_ask: ClassVar[bool] = False
     coreset_size: int = 3
     gamma: float = 0.35
 
-    @nn.compact
+    def setup(self):  # noqa: D102
+        self.selector = CoresetSelector(self.coreset_size, self.gamma)
+        nn.share_scope(self, self.selector)
+
     def __call__(self, face_set: FaceSet, *, train: bool = False) -> SetDescriptor:
         """Same interface as FaceCoresetNet; `train` changes nothing."""
-        out = Pooling(norm_weighted)(face_set, train=train)
-        gamma = self.param("gamma", nn.initializers.constant(self.gamma), ())
-        picks = farthest_point_sampling(
-            face_set.embeddings, face_set.norms, face_set.mask, self.coreset_size, gamma
-        )
+        del train
+        face_set = face_set.checked()
+        coreset = self.selector(face_set)
+        return self.conclude(coreset, self.look(self.queries(coreset), face_set))
+
+    def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
+        """See `SetModel`."""
+        return self.selector(face_set, axis_name)
+
+    def queries(self, coreset: Coreset) -> jax.Array:
+        """See `SetModel`; one row, whose values do not matter."""
+        return coreset.features[..., :1, :]
+
+    def look(self, queries: jax.Array, face_set: FaceSet) -> AttentionSums:
+        """See `SetModel`; sums of n, of faces, and of n u."""
+        mask, count = face_set.mask, face_set.mask
+        if face_set.multiplicity is not None:
+            count = zero_padding(face_set.multiplicity, mask)
+        weights = zero_padding(face_set.norms, mask).astype(jnp.float32) * count
+        sums = _weighted_sum(weights, face_set)[..., None, :]
+        zeros = jnp.zeros_like(queries[..., 0])
+        total, faces = (jnp.sum(array, axis=-1, dtype=jnp.float32)[..., None] for array in (weights, count))
+        return AttentionSums(zeros, total + zeros, faces + zeros, sums)
+
+    def conclude(self, coreset: Coreset, sums: AttentionSums) -> SetDescriptor:
+        """See `SetModel`."""
+        mean = sums.values[..., 0, :] / jnp.maximum(sums.mass, 1.0)
+        return SetDescriptor(*normalize(mean), *coreset)
+
+    def with_attention(self, face_set: FaceSet) -> tuple[SetDescriptor, jax.Array]:
+        """See `SetModel`; H = 1."""
         weights = norm_weighted(face_set)
         total = jnp.sum(weights, axis=-1, keepdims=True)
         shares = jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), 0.0)
         shape = (*shares.shape[:-1], 1, self.coreset_size, shares.shape[-1])
-        self.sow("intermediates", "attention", jnp.broadcast_to(shares[..., None, None, :], shape))
-        return out.replace(coreset_indices=picks, coreset_mask=picks >= 0)
+        return self(face_set), jnp.broadcast_to(shares[..., None, None, :], shape)
+
+
+def _weighted_sum(weights: jax.Array, face_set: FaceSet) -> jax.Array:
+    """sum_i w_i u_i, products in full float32: [*B, N] -> [*B, D] float32."""
+    embeddings = zero_padding(face_set.embeddings, face_set.mask).astype(jnp.float32)
+    return jnp.einsum("...n,...nd->...d", weights, embeddings, precision=jax.lax.Precision.HIGHEST)
 
 
 def baselines(size: int = 3, gamma: float = 0.35) -> dict[str, Pooling]:

@@ -1,12 +1,16 @@
 """Multi-head attention of a few queries over any number of masked faces, block by block.
 
-Only K queries meet N keys, so the key projection moves to the queries and the value projection
-behind the weighted sum: softmax((q Wq Wk^T) x^T) and (a x) Wv are the numbers of the textbook form at
-about 2 K H / D of its cost per key. The key bias shifts all logits of a query alike, so there is none.
+Only K queries meet N keys, so the key projection is absorbed into the queries and the value projection is
+applied after the weighted sum: softmax((q Wq Wk^T) x^T) and (a x) Wv are the same numbers as in the textbook
+form, at about 2 K H / D of its cost per key. A key bias would shift all logits of a query equally: there is
+none.
 
-Keys and values are made a block at a time, where they are used, with the running maximum and sum of
-the online softmax (arXiv 1805.02867): softmax(l)_i = exp(l_i - m) / sum_j exp(l_j - m) holds for any m,
-so what was summed under an older maximum m' counts exp(m' - m) times. No [N, D] array is written.
+Keys and values are computed one block at a time, with the running maximum and sum of the online softmax
+(arXiv 1805.02867): softmax(l)_i = exp(l_i - m) / sum_j exp(l_j - m) holds for any m, so sums taken under an
+older maximum m' are scaled by exp(m' - m). No [N, D] array is written.
+
+`absorb` the queries, take `attention_sums` over the faces, `merge` those of several parts, and project them
+by `attention_output`; `set_attention` does all of it.
 """
 
 import functools
@@ -23,7 +27,7 @@ from fpsset.ops.masking import project, zero_padding
 _NEVER = -1e30
 # Rows of a block over all sets of the batch: keys and values of 2,048 rows stay in a CPU's cache.
 _BLOCK_ROWS = 2048
-# The least, whatever the batch: a large one may be split over devices, of which nothing is known here.
+# Minimum block size. The batch may be sharded, which this function cannot see.
 _LEAST_SLOTS = 32
 
 
@@ -42,8 +46,8 @@ class AttentionParams(NamedTuple):
     out_bias: jax.Array  # [D]
 
 
-class Pooled(NamedTuple):
-    """Sums over faces for query rows R, each under a maximum of its own, so that they can be merged."""
+class AttentionSums(NamedTuple):
+    """Sums over faces for R query rows, each under its own maximum, so that those of parts can be merged."""
 
     largest: jax.Array  # [*B, R] of the logits seen; m
     total: jax.Array  # [*B, R] sum of exp(l - m)
@@ -107,46 +111,23 @@ def set_attention(
     params: AttentionParams,
     dropout: Dropout | None = None,
     block_size: int | None = None,
-    axis_name: str | None = None,
-    earlier: Pooled | None = None,
-) -> tuple[jax.Array, Pooled]:
-    """Attention of few queries over many masked keys.
+) -> jax.Array:
+    """Attention of a few queries over many masked keys.
 
     Args:
       queries: [*B, K, D].
-      memory: arrays [*B, N, ...] that keys and values are made of; [*P, 1, N, ...] where B is P x S and the
-        S sets of a pack share its slots.
-      mask: [*B, N] bool, True where a slot is real; or float32, how many equal faces it counts as. [*P, S, N]
-        of packs.
-      keys_values: a block of each array of `memory`, its padding 0, to what is attended to.
+      memory: arrays [*B, N, ...] that keys and values are computed from; see `attention_sums`.
+      mask: [*B, N] bool, True where a slot is real; or float32, how many equal faces it counts as.
+      keys_values: maps a block of each array of `memory`, its padding 0, to keys and values.
       params: the projections.
       dropout: of the weights, for training.
-      block_size: n, slots of a set seen at a time; by the batch's size when None.
-      axis_name: of the devices that a set's slots are split over, inside `shard_map`; each has its part.
-      earlier: sums over slots seen before, of the same queries, which these are added to.
+      block_size: slots of a set seen at a time; chosen by the batch's size when None.
 
     Returns:
-      ([*B, K, D] float32, the output bias for a set without a real slot; the sums it is made of).
+      [*B, K, D] float32; the output bias for a set without a real slot.
     """
-    absorbed = absorb(queries, params)
-    if axis_name is not None:  # each device has faces of its own
-        absorbed = jax.lax.pcast(absorbed, axis_name, to="varying")
-    if _shared(memory, mask):
-        # One product for the queries of all sets that share a row of slots.
-        *batch, sets, rows, dim = absorbed.shape
-        together = absorbed.reshape(*batch, sets * rows, dim)
-        memory = tuple(jnp.squeeze(array, len(batch)) for array in memory)
-        pooled = pool(together, memory, jnp.repeat(mask, rows, axis=-2), keys_values, dropout, block_size)
-        pooled = Pooled(
-            *(array.reshape(*batch, sets, rows, *array.shape[len(batch) + 1 :]) for array in pooled)
-        )
-    else:
-        pooled = pool(absorbed, memory, mask, keys_values, dropout, block_size)
-    if axis_name is not None:
-        pooled = merge_devices(pooled, axis_name)
-    if earlier is not None:
-        pooled = merge(earlier, pooled)
-    return attend(pooled, params), pooled
+    sums = attention_sums(absorb(queries, params), memory, mask, keys_values, dropout, block_size)
+    return attention_output(sums, params)
 
 
 def absorb(queries: jax.Array, params: AttentionParams) -> jax.Array:
@@ -163,16 +144,16 @@ def absorb(queries: jax.Array, params: AttentionParams) -> jax.Array:
     return absorbed.reshape(*batch, heads * count, dim)
 
 
-def attend(pooled: Pooled, params: AttentionParams) -> jax.Array:
-    """What the queries see: sums over all faces to [*B, K, D] float32."""
+def attention_output(sums: AttentionSums, params: AttentionParams) -> jax.Array:
+    """What the queries see, from the sums over all faces: [*B, K, D] float32."""
     heads = len(params.query_bias)
-    *batch, rows, _ = pooled.values.shape
+    *batch, rows, _ = sums.values.shape
 
     def by_head(array):
         return array.reshape(*batch, heads, rows // heads, *array.shape[len(batch) + 1 :])
 
-    # Divided by the sum of weights behind the projection, where there is 1/H of the numbers.
-    values, mass, total = by_head(pooled.values), by_head(pooled.mass), by_head(pooled.total)
+    # Divided by the sum of weights after the projection, where there are 1/H as many numbers.
+    values, mass, total = by_head(sums.values), by_head(sums.mass), by_head(sums.total)
     mixed = jnp.stack(
         [project(p, w) for p, w in zip(_unstack(values, -3), _unstack(params.value, 1), strict=True)],
         axis=-2,
@@ -182,11 +163,11 @@ def attend(pooled: Pooled, params: AttentionParams) -> jax.Array:
     return _project_out(mixed, params)
 
 
-def merge(one: Pooled, other: Pooled) -> Pooled:
+def merge(one: AttentionSums, other: AttentionSums) -> AttentionSums:
     """The sums over the faces of both, of the same queries."""
     largest = jnp.maximum(one.largest, other.largest)
     mine, yours = jnp.exp(one.largest - largest), jnp.exp(other.largest - largest)
-    return Pooled(
+    return AttentionSums(
         largest,
         one.total * mine + other.total * yours,
         one.mass * mine + other.mass * yours,
@@ -194,46 +175,39 @@ def merge(one: Pooled, other: Pooled) -> Pooled:
     )
 
 
-def merge_devices(pooled: Pooled, axis_name: str) -> Pooled:
-    """The sums over all devices of an axis, from each one's own."""
-    largest = jax.lax.pmax(pooled.largest, axis_name)
-    older = jnp.exp(pooled.largest - largest)
-    sums = pooled.total * older, pooled.mass * older, pooled.values * older[..., None]
-    return Pooled(largest, *jax.lax.psum(sums, axis_name))
+def merge_devices(sums: AttentionSums, axis_name: str) -> AttentionSums:
+    """The sums over all devices of an axis, from each device's own."""
+    largest = jax.lax.pmax(sums.largest, axis_name)
+    older = jnp.exp(sums.largest - largest)
+    scaled = sums.total * older, sums.mass * older, sums.values * older[..., None]
+    return AttentionSums(largest, *jax.lax.psum(scaled, axis_name))
 
 
-def start_of(absorbed: jax.Array) -> Pooled:
-    """Sums over no faces. Made from the input, not from constants, so that they vary over its devices."""
+def no_sums(absorbed: jax.Array) -> AttentionSums:
+    """Sums over no faces, made from the input so that inside `shard_map` they vary over its devices."""
     zeros = jnp.zeros_like(absorbed[..., 0])
-    return Pooled(zeros + _NEVER, zeros, zeros, jnp.zeros_like(absorbed))
+    return AttentionSums(zeros + _NEVER, zeros, zeros, jnp.zeros_like(absorbed))
 
 
 def attention_weights(
-    queries: jax.Array,
-    memory: tuple[jax.Array, ...],
-    mask: jax.Array,
-    keys_values: Callable[..., Block],
-    params: AttentionParams,
+    absorbed: jax.Array, memory: tuple[jax.Array, ...], mask: jax.Array, keys_values: Callable[..., Block]
 ) -> jax.Array:
-    """The weights that `set_attention` sums values by, for looking at them.
+    """The weights that `attention_sums` sums values by, to look at.
 
     Args:
-      queries: [*B, K, D].
-      memory: arrays [*B, N, ...], all used at once: [*B, N, D] is held.
-      mask: [*B, N] bool or float32, as of `set_attention`.
-      keys_values: as there.
-      params: the projections.
+      absorbed: [*B, R, D], see `absorb`.
+      memory: arrays [*B, N, ...], all used at once, so that [*B, N, D] is held.
+      mask: [*B, N] bool or float32.
+      keys_values: see `attention_sums`.
 
     Returns:
-      [*B, H, K, N] float32 rows that sum to 1, 0 on padding; rows of zeros for a set without a real slot.
+      [*B, R, N] float32 rows that sum to 1, 0 on padding; rows of zeros for a set without a real slot.
     """
     weight = mask.astype(jnp.float32)
     real = weight > 0
-    logits = _logits(absorb(queries, params), keys_values(*[zero_padding(array, real) for array in memory]))
+    logits = _logits(absorbed, keys_values(*[zero_padding(array, real) for array in memory]))
     logits = logits + jnp.log(jnp.where(real, weight, 1.0))[..., None, :]
-    weights = jax.nn.softmax(jnp.where(real[..., None, :], logits, _NEVER), axis=-1) * real[..., None, :]
-    heads, count = len(params.query_bias), queries.shape[-2]
-    return weights.reshape(*mask.shape[:-1], heads, count, mask.shape[-1])
+    return jax.nn.softmax(jnp.where(real[..., None, :], logits, _NEVER), axis=-1) * real[..., None, :]
 
 
 def _logits(absorbed: jax.Array, block: Block) -> jax.Array:
@@ -253,34 +227,50 @@ def _project_out(mixed: jax.Array, params: AttentionParams) -> jax.Array:
     return output + _lift(params.out_bias, output)
 
 
-def pool(
+def attention_sums(
     absorbed: jax.Array,
     memory: tuple[jax.Array, ...],
     mask: jax.Array,
     keys_values: Callable[..., Block],
     dropout: Dropout | None = None,
     block_size: int | None = None,
-) -> Pooled:
-    """Sums over faces, a block at a time; arguments as of `set_attention`.
+) -> AttentionSums:
+    """The weighted sums of values over faces, one block at a time.
 
     Args:
-      absorbed: [*B, R, D], of `absorb`.
-      memory: arrays [*B, N, ...].
-      mask: [*B, N] bool or float32; [*B, R, N] where rows see slots of their own.
-      keys_values: of a block.
-      dropout: of the weights.
-      block_size: slots seen at a time.
+      absorbed: [*B, R, D], see `absorb`.
+      memory: arrays [*B, N, ...] that keys and values are computed from; [*P, 1, N, ...] for packs, where B
+        is P x S and the S sets of a pack share its slots.
+      mask: [*B, N] bool, True where a slot is real, or float32, how many equal faces it counts as; [*P, S, N]
+        for packs.
+      keys_values: maps a block of each array of `memory`, its padding 0, to keys and values.
+      dropout: of the weights, for training.
+      block_size: slots of a set seen at a time; chosen by the batch's size when None.
     """
+    if not _shared(memory, mask):
+        return _sums(absorbed, memory, mask, keys_values, dropout, block_size)
+    # One product for the queries of all sets that share a row of slots.
+    *batch, sets, rows, dim = absorbed.shape
+    together = absorbed.reshape(*batch, sets * rows, dim)
+    memory = tuple(jnp.squeeze(array, len(batch)) for array in memory)
+    sums = _sums(together, memory, jnp.repeat(mask, rows, axis=-2), keys_values, dropout, block_size)
+    return AttentionSums(
+        *(array.reshape(*batch, sets, rows, *array.shape[len(batch) + 1 :]) for array in sums)
+    )
+
+
+def _sums(absorbed, memory, mask, keys_values, dropout, block_size) -> AttentionSums:
+    """See `attention_sums`; a mask [*B, R, N] gives rows that share the slots each their own."""
     slots, batch = mask.shape[-1], absorbed.shape[:-2]
     if block_size is None:
         block_size = jax.core.max_dim(_BLOCK_ROWS // jax.core.max_dim(math.prod(batch), 1), _LEAST_SLOTS)
-    # These take the symbolic sizes of an export too.
+    # Unlike the built-ins, these take the symbolic sizes of an export too.
     block_size = jax.core.min_dim(block_size, slots)
     apart = mask.ndim == absorbed.ndim
     if not apart:
         mask = mask[..., None, :]
 
-    def sums_of(number) -> Pooled:
+    def sums_of(number) -> AttentionSums:
         # The last block ends with the set; what the one before has seen is masked.
         first = jnp.minimum(number * block_size, slots - block_size)
         count = _cut(mask, first, block_size, len(batch) + 1).astype(jnp.float32)
@@ -289,7 +279,7 @@ def pool(
         seen = jnp.any(count > 0, axis=-2)
         parts = [_cut(array, first, block_size, len(batch)) for array in memory]
         if apart:
-            # A face that is no number is one to its own set alone.
+            # A non-finite face must spoil only its own set.
             finite = functools.reduce(jnp.logical_and, (_finite(part, seen.ndim) for part in parts))
             spoiled, seen = jnp.any((count > 0) & ~finite[..., None, :], axis=-1), seen & finite
         block = keys_values(*[zero_padding(part, seen) for part in parts])
@@ -301,12 +291,12 @@ def pool(
         values = jnp.einsum("...rn,...nc->...rc", kept, block.values)
         total = jnp.sum(weights, axis=-1)
         total = jnp.where(spoiled, jnp.nan, total) if apart else total
-        return Pooled(largest, total, jnp.sum(kept, axis=-1), values)
+        return AttentionSums(largest, total, jnp.sum(kept, axis=-1), values)
 
     if block_size == slots:  # nothing to merge
         return sums_of(0)
     blocks = jnp.arange(-(-slots // block_size))
-    return jax.lax.scan(lambda sums, n: (merge(sums, sums_of(n)), None), start_of(absorbed), blocks)[0]
+    return jax.lax.scan(lambda sums, n: (merge(sums, sums_of(n)), None), no_sums(absorbed), blocks)[0]
 
 
 def _finite(array: jax.Array, ndim: int) -> jax.Array:
@@ -314,7 +304,7 @@ def _finite(array: jax.Array, ndim: int) -> jax.Array:
 
 
 def _shared(memory: tuple[jax.Array, ...], mask: jax.Array) -> bool:
-    # Slots that have one row where the mask has S are those of packs.
+    # In packs the slots have one row where the mask has S.
     return mask.ndim > 1 and any(array.shape[mask.ndim - 2] != mask.shape[-2] for array in memory)
 
 

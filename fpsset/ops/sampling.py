@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from fpsset.face_set import check_faces
 from fpsset.ops.masking import count_valid, normalize, safe_length, widen, zero_padding
 from fpsset.ops.metric import cosine_distance, norm_weight
 
@@ -11,15 +12,12 @@ _NEVER = -1e30
 _NO_SLOT = jnp.iinfo(jnp.int32).max
 
 
-def _check(embeddings, norms, mask, size: int) -> None:
+def _check(embeddings, norms, mask, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     if size < 1:
         raise ValueError(f"size is {size}: a coreset holds at least one face")
-    pack = (*mask.shape[:-2], 1, *mask.shape[-1:]) if mask.ndim > 1 else mask.shape
-    if embeddings.shape[:-1] != norms.shape or norms.shape not in (mask.shape, pack):
-        raise ValueError(
-            "embeddings [*B, N, D], norms [*B, N] and mask [*B, N] disagree, and are no packs "
-            f"[*P, 1, N, D], [*P, 1, N] and [*P, S, N]: {embeddings.shape}, {norms.shape}, {mask.shape}"
-        )
+    embeddings, norms, mask = map(jnp.asarray, (embeddings, norms, mask))
+    check_faces(embeddings, norms, mask)
+    return embeddings, norms, mask
 
 
 def farthest_point_sampling(
@@ -49,9 +47,15 @@ def farthest_point_sampling(
       [*B, K] int32 indices into N, over all devices; -1 for the picks beyond the number of real faces.
 
     Raises:
-      ValueError: `size` < 1, or shapes that disagree.
+      ValueError: `size` < 1, a mask that is not bool, or shapes that disagree.
+
+    Example:
+      >>> import numpy as np, fpsset
+      >>> u = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], "f")
+      >>> fpsset.farthest_point_sampling(u, np.array([3.0, 1.0, 2.0]), np.ones(3, bool), size=2).tolist()
+      [0, 2]
     """
-    _check(embeddings, norms, mask, size)
+    embeddings, norms, mask = _check(embeddings, norms, mask, size)
     (norms,) = widen(zero_padding(norms, mask))
     weight = norm_weight(norms, gamma)
     first_slot = 0 if axis_name is None else jax.lax.axis_index(axis_name) * mask.shape[-1]
@@ -166,9 +170,17 @@ def soft_farthest_point_sampling(
       [*B, K, N] float32 rows that sum to 1; rows of zeros for picks beyond the number of real faces.
 
     Raises:
-      ValueError: `size` < 1, or shapes that disagree.
+      ValueError: `size` < 1, a mask that is not bool, or shapes that disagree.
+
+    Example:
+      >>> import jax, numpy as np, fpsset
+      >>> u, norms = np.eye(3, dtype="f"), np.array([3.0, 1.0, 2.0])
+      >>> noise = jax.random.gumbel(jax.random.key(0), (2, 3))
+      >>> rows = fpsset.soft_farthest_point_sampling(u, norms, np.ones(3, bool), noise, size=2)
+      >>> rows.sum(axis=1).tolist()
+      [1.0, 1.0]
     """
-    _check(embeddings, norms, mask, size)
+    embeddings, norms, mask = _check(embeddings, norms, mask, size)
     if noise.shape != (*mask.shape[:-1], size, mask.shape[-1]):
         raise ValueError(f"noise must be [*B, K, N] with K = {size}, N = {mask.shape[-1]}; got {noise.shape}")
     embeddings, norms = widen(zero_padding(embeddings, mask), zero_padding(norms, mask))

@@ -95,6 +95,19 @@ class KCenter:
             self.threshold = max(self.growth * self.threshold, nearest)
             self._join(apart, 0)
 
+    def state(self) -> dict[str, np.ndarray | float]:
+        """What `of_state` makes an equal one of: `centers`, `norms`, `counts`, `reach` and two numbers."""
+        rows = {name: values[: self._held] for name, values in self._rows.items()}
+        return rows | {"threshold": self.threshold, "least_radius": self.least_radius}
+
+    @classmethod
+    def of_state(cls, size: int, growth: float, state: dict) -> "KCenter":
+        """One with the state that `state` gave."""
+        made = cls(size, growth, state["centers"].shape[1])
+        made.add(state["centers"], state["norms"], state["counts"], state["reach"])
+        made.threshold, made.least_radius = float(state["threshold"]), float(state["least_radius"])
+        return made
+
     def merge(self, other: "KCenter") -> None:
         """Takes in what another of the same size and growth stands for; that stays as it is."""
         self.threshold = max(self.threshold, other.threshold)

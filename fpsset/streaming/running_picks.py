@@ -16,6 +16,7 @@ from fpsset.ops.metric import cosines_on_host
 from fpsset.streaming.k_center import SAME
 
 _ALIKE = 0.985  # cosine from which only the better one of two runners-up is kept
+_COLUMNS = ("faces", "norms", "scores")
 _FIRST = 32  # runners-up that stand for picks yet to come
 
 
@@ -42,6 +43,24 @@ class RunningPicks:
         self.faces, self.norms = np.zeros((0, dim), np.float32), np.zeros(0, np.float32)
         self.scores = np.full(size, -np.inf, np.float32)
         self.runners = [Runners(spares if number else min(_FIRST, spares), dim) for number in range(size)]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What `of_state` makes an equal one of: columns of the picks and of all runners-up."""
+        state = {f"pick_{name}": getattr(self, name) for name in _COLUMNS}
+        for name in _COLUMNS:
+            state[f"runner_{name}"] = np.concatenate([getattr(slot, name) for slot in self.runners])
+        return state | {"runner_counts": np.array([len(slot.norms) for slot in self.runners])}
+
+    @classmethod
+    def of_state(cls, size: int, spares: int, gamma: float, state: dict) -> "RunningPicks":
+        """One with the state that `state` gave."""
+        made = cls(size, spares, gamma, state["pick_faces"].shape[1])
+        made.faces, made.norms, made.scores = (state[f"pick_{name}"] for name in _COLUMNS)
+        ends = np.cumsum(state["runner_counts"])[:-1]
+        parts = zip(*(np.split(state[f"runner_{name}"], ends) for name in _COLUMNS), strict=True)
+        for slot, part in zip(made.runners, parts, strict=True):
+            slot.put(*part)
+        return made
 
     def known(self) -> tuple[np.ndarray, np.ndarray]:
         """([n, D], [n]): picks and runners-up; a face may be there more than once."""

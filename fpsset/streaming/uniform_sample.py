@@ -27,6 +27,17 @@ class UniformSample:
         """[s] float64."""
         return self._keys[: self._held]
 
+    def state(self) -> dict[str, np.ndarray]:
+        """What `of_state` makes an equal one of."""
+        return {"faces": self.faces, "norms": self.norms, "keys": self.keys}
+
+    @classmethod
+    def of_state(cls, size: int, state: dict[str, np.ndarray]) -> "UniformSample":
+        """One with the state that `state` gave."""
+        made = cls(size, state["faces"].shape[1])
+        made.add(state["faces"], state["norms"], state["keys"])
+        return made
+
     def add(self, faces: np.ndarray, norms: np.ndarray, keys: np.ndarray) -> None:
         """Takes in faces [n, D] with norms [n], each by its key in [n]."""
         held, size = self._held, len(self._keys)

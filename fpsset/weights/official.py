@@ -78,6 +78,12 @@ def load_official(path: str | os.PathLike, color_order: str | None = None) -> We
     Raises:
       InputError: the file cannot be read, is of no known family, lacks a key, has one too many, or
         holds an array of the wrong shape.
+
+    Example:
+      >>> import fpsset
+      >>> weights = fpsset.load_official("FaceCoresetNet.ckpt")
+      >>> sorted(weights), weights.card.family
+      (['aggregator', 'backbone', 'head'], 'FaceCoresetNet')
     """
     path = pathlib.Path(path)
     if color_order not in (None, "bgr", "rgb"):

@@ -46,7 +46,7 @@ def test_aggregate(folder, tmp_path):
     table = fpsset_features(folder)
     gallery = model.load_gallery(out)
     assert gallery.ids.tolist() == [0, 1, 2, 3] and said["sets"] == 4 and said["faces"] == len(table)
-    expected, norms = model.aggregate(table.embeddings, table.norms, table.subject)
+    _, expected, norms, _ = model.aggregate(table.embeddings, table.norms, table.subject)
     np.testing.assert_allclose(gallery.descriptors, expected, atol=1e-6)
     np.testing.assert_allclose(gallery.norms, norms, rtol=1e-5)
     assert "4 descriptors" in process("aggregate", "plain", folder / "f.npz", out).stdout
@@ -65,7 +65,7 @@ def test_features_in_text_and_json(folder):
     table = fpsset_features(folder)
     rows = np.flatnonzero(table.subject == 2)
     model = fpsset.load(folder / "a.ckpt")
-    why = model.explain(table.embeddings[rows], table.norms[rows], table.media[rows])
+    why = model.explain(table.embeddings[rows], table.norms[rows], media=table.media[rows])
     said = json.loads(process("select", folder / "a.ckpt", folder / "f.npz", "--set", 2, "--json").stdout)
     assert said["picks"] == why.picks.tolist()
     assert said["picked"] == [f"row {row}" for row in rows[why.picks]]

@@ -37,7 +37,8 @@ def test_one_compilation_a_bucket_for_all_methods(aggregator, faces):
 
 def test_aggregate_is_the_model_on_each_set(aggregator, faces):
     embeddings, norms, ids = faces
-    vectors, lengths, coreset = aggregator.aggregate(3 * embeddings, norms, ids, return_coreset=True)
+    found, vectors, lengths, coreset = aggregator.aggregate(3 * embeddings, norms, ids)
+    np.testing.assert_array_equal(found, np.unique(ids))
     assert vectors.shape == (40, DIM) and lengths.shape == (40,) and coreset.shape == (40, 3)
     for t in (0, 7, 39):
         rows = np.flatnonzero(ids == np.unique(ids)[t])
@@ -76,9 +77,48 @@ def test_packs_are_not_split_over_devices(aggregator, faces):
 
 def test_ids_may_be_strings(aggregator, faces):
     embeddings, norms, ids = faces
-    by_number, _ = aggregator.aggregate(embeddings, norms, ids)
-    by_name, _ = aggregator.aggregate(embeddings, norms, np.char.mod("id%03d", ids))
-    np.testing.assert_array_equal(by_name, by_number)
+    by_number = aggregator.aggregate(embeddings, norms, ids)
+    by_name = aggregator.aggregate(embeddings, norms, np.char.mod("id%03d", ids))
+    np.testing.assert_array_equal(by_name.descriptors, by_number.descriptors)
+
+
+def test_norms_are_the_lengths_where_none_are_given(aggregator, faces):
+    embeddings, norms, ids = faces
+    wanted = aggregator.aggregate(embeddings, norms, ids)
+    for given in (embeddings * norms[:, None], (embeddings * norms[:, None]).astype(np.float64)):
+        found = aggregator.aggregate(given, set_ids=ids.tolist())
+        np.testing.assert_allclose(found.descriptors, wanted.descriptors, atol=1e-5)
+        np.testing.assert_allclose(found.norms, wanted.norms, rtol=1e-4)
+    for normalised in (embeddings, embeddings.astype(np.float16)):
+        with pytest.raises(fpsset.InputError, match="all embeddings have length 1"):
+            aggregator.aggregate(normalised, set_ids=ids)
+
+
+def test_padding_scales_norms_for_the_module(aggregator, faces):
+    embeddings, norms, ids = faces
+    wanted = aggregator.aggregate(embeddings, norms, ids)
+    rows = [np.flatnonzero(ids == which) for which in wanted.ids[:3]]
+    sets = aggregator.pad([3 * embeddings[part] for part in rows], [norms[part] for part in rows])
+    out = jax.jit(aggregator.module.apply)(aggregator.variables, sets)
+    np.testing.assert_allclose(out.descriptor, wanted.descriptors[:3], atol=1e-5)
+    names = [np.array(["still", *["clip"] * (len(part) - 1)]) for part in rows]
+    sets = aggregator.pad([embeddings[part] * norms[part, None] for part in rows], media_list=names, size=80)
+    assert sets.mask.shape == (3, 80) and sets.media_size[0, 1] == len(rows[0]) - 1
+    np.testing.assert_allclose(sets.norms[0, : len(rows[0])], 2 * norms[rows[0]], rtol=1e-5)
+
+
+def test_a_mask_of_numbers_is_refused_in_one_line(aggregator, faces):
+    sets = aggregator.pad([faces[0][:3]], [faces[1][:3]])
+    spoilt = sets.replace(mask=sets.mask.astype(np.float32))
+    for model in (aggregator.module, *baselines(3).values()):
+        with pytest.raises(ValueError, match=r"^mask is float32; it must be bool.*give mask > 0$"):
+            model.apply(aggregator.variables, spoilt)
+    lists = fpsset.FaceSet(*(array.tolist() for array in (sets.embeddings, sets.norms, sets.mask)))
+    np.testing.assert_allclose(
+        aggregator.module.apply(aggregator.variables, lists).descriptor,
+        aggregator.module.apply(aggregator.variables, sets).descriptor,
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize(

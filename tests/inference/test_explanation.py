@@ -33,8 +33,8 @@ def model(request):
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_it_tells_what_the_model_does(model, size):
     (embeddings, norms), media = make_set(5, size), np.arange(size) // 2
-    why = model.explain(embeddings, norms, media)
-    descriptors, lengths, chosen = model.aggregate(embeddings, norms, np.zeros(size, int), True, media)
+    why = model.explain(embeddings, norms, media=media)
+    _, descriptors, lengths, chosen = model.aggregate(embeddings, norms, media=media)
     np.testing.assert_allclose(why.descriptor, descriptors[0], atol=1e-6)
     np.testing.assert_allclose(why.norm, lengths[0], rtol=1e-5)
     np.testing.assert_array_equal(why.picks, chosen[0][chosen[0] >= 0])
@@ -47,8 +47,8 @@ def test_it_tells_what_the_model_does(model, size):
         return
     for face in range(size):
         rest = np.delete(np.arange(size), face)
-        without, _ = model.aggregate(embeddings[rest], norms[rest], media[rest] * 0, media=media[rest])
-        np.testing.assert_allclose(why.change[face], 1 - without[0] @ descriptors[0], atol=1e-6)
+        without = model.aggregate(embeddings[rest], norms[rest], media=media[rest]).descriptors[0]
+        np.testing.assert_allclose(why.change[face], 1 - without @ descriptors[0], atol=1e-6)
 
 
 def test_frames_of_one_video_share_the_attention_of_one(trained):
@@ -115,7 +115,7 @@ def set_of(*cosines, norms=None):
 
 def said(embeddings, norms, media=None, size=1, **rules):
     model = fpsset.PlainAggregator(coreset_size=size)
-    return advise(model.explain(embeddings, norms, media), embeddings, rules=Rules(**rules))
+    return advise(model.explain(embeddings, norms, media=media), embeddings, rules=Rules(**rules))
 
 
 def test_a_stranger_and_a_poor_face():
@@ -154,9 +154,17 @@ def test_two_frames_of_a_clip_are_explained():
     assert said(embeddings, norms, media=[7, 1, 1, 2], size=2).repeats.tolist() == []
 
 
-def test_the_plain_model_takes_no_blocks_and_no_stream():
-    embeddings, norms = set_of(0.5)
-    with pytest.raises(fpsset.InputError, match="takes sets as a whole"):
-        fpsset.PlainAggregator().aggregate_blocks([(embeddings, norms)])
-    with pytest.raises(fpsset.InputError, match="keeps no stream"):
-        fpsset.StreamingAggregator(fpsset.PlainAggregator())
+@pytest.mark.parametrize("size", [2, 60])
+def test_the_plain_model_takes_blocks_and_streams(size):
+    """To the same descriptor, however many faces: its sums need no picks."""
+    embeddings, norms = make_set(8, size)
+    model = fpsset.PlainAggregator()
+    wanted = model.aggregate(embeddings, norms)
+    parts = [(embeddings[part], norms[part]) for part in (slice(0, 1), slice(1, None))]
+    found = model.aggregate_blocks(parts)
+    np.testing.assert_allclose(found.descriptor, wanted.descriptors[0], atol=1e-6)
+    np.testing.assert_array_equal(found.coreset, wanted.coreset[0])
+    streams = [fpsset.StreamingAggregator(model, size=8).update(*part) for part in parts]
+    descriptor, norm = streams[0].merge(streams[1]).descriptor()
+    np.testing.assert_allclose(descriptor, wanted.descriptors[0], atol=1e-6)
+    np.testing.assert_allclose(norm, wanted.norms[0], rtol=1e-5)

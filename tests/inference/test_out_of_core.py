@@ -18,14 +18,12 @@ def cut(embeddings, norms, *places):
 def test_blocks_of_any_sizes_are_the_set(aggregator, size, monkeypatch):
     monkeypatch.setattr(rooms, "_ROWS", 8)
     embeddings, norms = make_set(size, size, dim=DIM)
-    wanted = aggregator.aggregate(5 * embeddings, norms, np.zeros(size, int), return_coreset=True)
+    wanted = aggregator.aggregate(5 * embeddings, norms)
     for places in ((), (1,), (0, size // 2, size // 2)):
-        vector, norm, chosen = aggregator.aggregate_blocks(
-            cut(5 * embeddings, norms, *places), return_coreset=True
-        )
-        np.testing.assert_array_equal(chosen, wanted[2][0])
-        np.testing.assert_allclose(vector, wanted[0][0], atol=1e-5)
-        np.testing.assert_allclose(norm, wanted[1][0], rtol=1e-5)
+        found = aggregator.aggregate_blocks(cut(5 * embeddings, norms, *places))
+        np.testing.assert_array_equal(found.coreset, wanted.coreset[0])
+        np.testing.assert_allclose(found.descriptor, wanted.descriptors[0], atol=1e-5)
+        np.testing.assert_allclose(found.norm, wanted.norms[0], rtol=1e-5)
 
 
 def test_a_file_that_is_mapped_and_two_compilations(aggregator, tmp_path):
@@ -39,14 +37,18 @@ def test_a_file_that_is_mapped_and_two_compilations(aggregator, tmp_path):
         reads.append(1)
         return ((faces[part], norms[part]) for part in parts)
 
-    vector, _ = aggregator.aggregate_blocks(blocks)
+    found = aggregator.aggregate_blocks(blocks)
     assert len(reads) == 4  # norms, two picks, attention
-    np.testing.assert_allclose(
-        vector, aggregator.aggregate(embeddings, norms, np.zeros(300))[0][0], atol=1e-5
-    )
-    before = rooms._farthest._cache_size(), rooms._runner(aggregator.module)._cache_size()
+    expected = aggregator.aggregate(embeddings, norms).descriptors[0]
+    np.testing.assert_allclose(found.descriptor, expected, atol=1e-5)
+
+    def compiled():
+        steps = rooms._jitted(aggregator.module)
+        return [step._cache_size() for step in (rooms._farthest, steps.look, steps.conclude)]
+
+    before = compiled()
     aggregator.aggregate_blocks(cut(embeddings, norms, 100, 130))
-    assert before == (rooms._farthest._cache_size(), rooms._runner(aggregator.module)._cache_size())
+    assert compiled() == before
 
 
 def test_what_cannot_be_read_again(aggregator):

@@ -14,6 +14,7 @@ from fpsset.ops.attention import (
     AttentionParams,
     Block,
     Dropout,
+    absorb,
     attention_weights,
     self_attention,
     set_attention,
@@ -34,7 +35,14 @@ def weighed(keys, values, quality):
 
 @functools.partial(jax.jit, static_argnames="block_size")
 def attend(queries, keys, values, mask, params, dropout=None, block_size=None):
-    return set_attention(queries, (keys, values), mask, plain, params, dropout, block_size)[0]
+    return set_attention(queries, (keys, values), mask, plain, params, dropout, block_size)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def weights_of(queries, memory, mask, keys_values, params):
+    """[H, K, N]."""
+    weights = attention_weights(absorb(queries, params), memory, mask, keys_values)
+    return weights.reshape(HEADS, -1, weights.shape[-1])
 
 
 attend_to_each_other = jax.jit(self_attention)
@@ -197,7 +205,7 @@ def test_bfloat16_stays_near_float32():
     q, k, v = make_inputs(1, 3, 40)
     params, mask = make_params(1), np.ones(40, bool)
     half = [jnp.asarray(x, jnp.bfloat16) for x in (k, v)]
-    out, _ = set_attention(
+    out = set_attention(
         q, half, mask, lambda k, v: Block(k.astype(jnp.float32), v.astype(jnp.float32)), params, block_size=16
     )
     assert out.dtype == jnp.float32
@@ -209,9 +217,7 @@ def test_weights_are_those_that_values_are_summed_by():
     params, (queries, keys, values) = make_params(5), make_inputs(5, 3, 9)
     mask = np.arange(9) < 6
     keys[6:] = values[6:] = np.nan
-    weights = np.asarray(
-        jax.jit(attention_weights, static_argnums=3)(queries, (keys, values), mask, plain, params)
-    )
+    weights = np.asarray(weights_of(queries, (keys, values), mask, plain, params))
     assert weights.shape == (HEADS, 3, 9) and (weights[..., 6:] == 0).all()
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
     projected = np.einsum("nc,chd->hnd", values[:6], params.value) + params.value_bias[:, None]
@@ -227,13 +233,11 @@ def test_a_face_of_quality_log_2_counts_as_two(block_size):
     quality[2], quality[8] = np.log(2), np.nan
     attend_weighed = jax.jit(set_attention, static_argnums=3, static_argnames="block_size")
     memory = keys, values, quality
-    seen = attend_weighed(queries, memory, mask, weighed, params, block_size=block_size)[0]
+    seen = attend_weighed(queries, memory, mask, weighed, params, block_size=block_size)
     twice = [np.concatenate([x[:7], x[2:3]]) for x in (keys, values)]
     np.testing.assert_allclose(seen, textbook(queries, *twice, params), atol=2e-5)
-    weights = np.asarray(jax.jit(attention_weights, static_argnums=3)(queries, memory, mask, weighed, params))
-    alike = np.asarray(
-        jax.jit(attention_weights, static_argnums=3)(queries, (keys, values), mask, plain, params)
-    )
+    weights = np.asarray(weights_of(queries, memory, mask, weighed, params))
+    alike = np.asarray(weights_of(queries, (keys, values), mask, plain, params))
     odds = alike * np.where(np.arange(10) == 2, 2, 1)
     np.testing.assert_allclose(weights, odds / odds.sum(-1, keepdims=True), atol=1e-6)
 

@@ -50,12 +50,15 @@ def test_a_ragged_last_part_and_what_padding_holds(aggregator):
     mesh = sharded_sets.device_mesh()
     assert mesh.size == 8
 
-    def apply(variables, face_set, axis_name=None):
-        out = aggregator.module.apply(variables, face_set, axis_name=axis_name)
+    def apply(variables, face_set, *axis_name, method=None):
+        out = aggregator.module.apply(variables, face_set, *axis_name, method=method)
         return out.descriptor, out.norm, out.coreset_indices
 
+    def over_devices(variables, face_set):
+        return apply(variables, face_set, sharded_sets.AXIS, method="over_devices")
+
     wanted = jax.jit(apply)(aggregator.variables, clean)
-    run = jax.jit(sharded_sets.over_devices(lambda v, s: apply(v, s, sharded_sets.AXIS), mesh))
+    run = jax.jit(sharded_sets.over_devices(over_devices, mesh))
     found = run(aggregator.variables, sharded_sets.split(spoilt, mesh))
     for one, other in zip(wanted, found, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5)
@@ -64,11 +67,11 @@ def test_a_ragged_last_part_and_what_padding_holds(aggregator):
 def test_large_sets_are_split_by_themselves(aggregator, monkeypatch):
     embeddings, norms = make_set(4, 60, dim=DIM)
     ids = np.repeat([7, 9], [50, 10])
-    wanted = aggregator.aggregate(embeddings, norms, ids, return_coreset=True)
+    wanted = aggregator.aggregate(embeddings, norms, ids)
     monkeypatch.setattr("fpsset.inference.aggregator._SPLIT_FROM", 64)
     split, seen = sharded_sets.split, []
     monkeypatch.setattr(sharded_sets, "split", lambda batch, mesh: seen.append(batch) or split(batch, mesh))
-    found = aggregator.aggregate(embeddings, norms, ids, return_coreset=True)
+    found = aggregator.aggregate(embeddings, norms, ids)
     assert [batch.mask.sum() for batch in seen] == [50]
     for one, other in zip(wanted, found, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5)

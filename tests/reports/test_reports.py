@@ -195,7 +195,7 @@ def calibrated(house):
     model = load(root / "model0")
     table = make_faces()
     protocol = make_protocol(table)
-    vectors, _ = model.aggregate(
+    _, vectors, _, _ = model.aggregate(
         table.embeddings[protocol.sets.rows],
         table.norms[protocol.sets.rows],
         np.repeat(np.arange(48), protocol.sets.sizes()),

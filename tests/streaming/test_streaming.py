@@ -28,8 +28,8 @@ def model():
 
 
 def batch(model, embeddings, norms):
-    vectors, lengths, picks = model.aggregate(embeddings, norms, np.zeros(len(norms), int), True)
-    return vectors[0], lengths[0], picks[0]
+    found = model.aggregate(embeddings, norms)
+    return found.descriptors[0], found.norms[0], found.coreset[0]
 
 
 def test_a_stream_that_fits_is_the_batch(model):

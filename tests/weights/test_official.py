@@ -269,7 +269,7 @@ def test_galleries_belong_to_their_model(tmp_path, official):
     first = fpsset.load(write(tmp_path / "a.ckpt", official))
     other = fpsset.load(write(tmp_path / "b.ckpt", official | {"hyper_parameters": {"coreset_size": 3}}))
     ids = np.array(["ann", "bob"])
-    descriptors, norms = first.aggregate(*make_set(0, 8, dim=32), np.repeat(ids, 4))
+    _, descriptors, norms, _ = first.aggregate(*make_set(0, 8, dim=32), np.repeat(ids, 4))
     first.save_gallery(tmp_path / "gallery.npz", ids, descriptors, norms)
     gallery = fpsset.load(tmp_path / "a.ckpt").load_gallery(tmp_path / "gallery.npz")
     np.testing.assert_array_equal(gallery.ids, ids)
@@ -296,7 +296,7 @@ def test_golden_checkpoint(shared):
         }
     embeddings, norms = (np.concatenate(parts) for parts in zip(*faces.values(), strict=True))
     ids = np.repeat(list(faces), list(faces))
-    descriptors, lengths, chosen = model.aggregate(embeddings, norms, ids, return_coreset=True)
+    _, descriptors, lengths, chosen = model.aggregate(embeddings, norms, ids)
     for row, n in enumerate(faces):
         start = sum(m for m in faces if m < n)
         picks = chosen[row][chosen[row] >= 0] - start

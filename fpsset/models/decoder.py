@@ -1,0 +1,162 @@
+"""What the picks see: the coreset attends to itself, then to the whole set, and becomes one descriptor."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen import initializers as init
+
+from fpsset.face_set import FaceSet, SetDescriptor
+from fpsset.models.selector import Coreset, features_of
+from fpsset.ops.attention import (
+    AttentionParams,
+    AttentionSums,
+    Block,
+    Dropout,
+    absorb,
+    attention_output,
+    attention_sums,
+    attention_weights,
+    self_attention,
+)
+from fpsset.ops.masking import media_shares, normalize, safe_length, zero_padding
+from fpsset.ops.norm_encoding import normalized_norm_encoding
+from fpsset.ops.quality import face_quality, quality_shares
+
+_EPSILON = 1e-5
+
+
+class NormEncoding(nn.Module):
+    """E(n): sinusoids of the norm behind a LayerNorm, added to queries and keys alike."""
+
+    @nn.compact
+    def __call__(self, norms: jax.Array, dim: int) -> jax.Array:
+        """[*B] -> [*B, dim] float32."""
+        scale = self.param("norm_encoding_scale", init.ones, (dim,))
+        bias = self.param("norm_encoding_bias", init.zeros, (dim,))
+        return normalized_norm_encoding(norms, scale, bias, _EPSILON)
+
+
+class FaceQuality(nn.Module):
+    """The learned quality of faces, a log weight: a . n u + p log n."""
+
+    @nn.compact
+    def __call__(self, features: jax.Array, norms: jax.Array) -> jax.Array:
+        """[*B, D] n u, [*B] n -> [*B] float32."""
+        direction = self.param("quality_direction", init.zeros, features.shape[-1:])
+        power = self.param("quality_power", init.zeros, ())
+        return face_quality(features, norms, direction, power)
+
+
+class Projections(nn.Module):
+    """The parameters of one multi-head attention, its matrices in `dtype`."""
+
+    num_heads: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, dim: int) -> AttentionParams:
+        """The projections over `dim` features."""
+        split = (dim, self.num_heads, dim // self.num_heads)
+        # The ranges of a joint [3D, D] Xavier projection, and of the plain linear layer behind it.
+        projection = init.variance_scaling(0.5, "fan_in", "uniform", in_axis=0, out_axis=(1, 2))
+        output = init.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=(0, 1), out_axis=2)
+        params = AttentionParams(
+            query=self.param("query", projection, split),
+            query_bias=self.param("query_bias", init.zeros, split[1:]),
+            key=self.param("key", projection, split),
+            value=self.param("value", projection, split),
+            value_bias=self.param("value_bias", init.zeros, split[1:]),
+            out=self.param("out", output, (*split[1:], dim)),
+            out_bias=self.param("out_bias", init.zeros, (dim,)),
+        )
+        kernels = ("query", "key", "value", "out")
+        return params._replace(**{name: getattr(params, name).astype(self.dtype) for name in kernels})
+
+
+class CoresetDecoder(nn.Module):
+    """Refines a coreset by attention to the whole set (arXiv 2308.14075, section 3).
+
+    q0 = S + E(|S|), q1 = LN(q0 + SelfAttention(q0)), o = LN(S + Attention(q1, F + E(n), F)); the descriptor
+    is the mean of S + o, normalised. S are the features picked, F those of all faces.
+
+    The work is split in three so that faces may come in parts: `queries`, `look` at each part, `conclude`.
+
+    Attributes:
+      num_heads: heads of both attentions; divides D.
+      dropout_rate: of attention weights and of each branch, in training.
+      quality: weigh faces by a learned quality, in the attention and where the picks are averaged; without,
+        as published, all count alike.
+      by_media: let the faces of a medium weigh as one in the attention, where media are known.
+      dtype: of products with parameters, float32 or bfloat16; parameters and all else are float32.
+    """
+
+    num_heads: int = 8
+    dropout_rate: float = 0.1
+    quality: bool = False
+    by_media: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):  # noqa: D102
+        self.encode = NormEncoding()
+        nn.share_scope(self, self.encode)
+        if self.quality:
+            self.quality_of = FaceQuality()
+            nn.share_scope(self, self.quality_of)
+        self.self_attention = Projections(self.num_heads, self.dtype)
+        self.query_norm = nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False)
+        self.set_attention = Projections(self.num_heads, self.dtype)
+        self.output_norm = nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False)
+        self.drop = nn.Dropout(self.dropout_rate)
+
+    def __call__(self, coreset: Coreset, face_set: FaceSet, train: bool = False) -> SetDescriptor:
+        """The descriptor of each set from its coreset and all its faces."""
+        sums = self.look(self.queries(coreset, train), face_set, train)
+        return self.conclude(coreset, sums, train)
+
+    def queries(self, coreset: Coreset, train: bool = False) -> jax.Array:
+        """The picks' queries as they meet faces before any projection: [*B, H K, D] float32."""
+        core, dim = coreset.features, coreset.features.shape[-1]
+        query = core + self.encode(safe_length(core), dim)
+        mixed = self_attention(query, coreset.mask, self.self_attention(dim), self._dropout(train))
+        query = self.query_norm(query + self.drop(mixed, deterministic=not train))
+        return absorb(query, self.set_attention(dim))
+
+    def look(self, queries: jax.Array, face_set: FaceSet, train: bool = False) -> AttentionSums:
+        """The attention's sums over some faces of each set; those of several parts can be merged."""
+        faces = face_set.embeddings, face_set.norms
+        return attention_sums(queries, faces, self._weigh(face_set), self._block, self._dropout(train))
+
+    def conclude(self, coreset: Coreset, sums: AttentionSums, train: bool = False) -> SetDescriptor:
+        """The descriptor from the sums over all faces."""
+        indices, valid, core = coreset
+        seen = attention_output(sums, self.set_attention(core.shape[-1]))
+        refined = self.output_norm(core + self.drop(seen, deterministic=not train))
+        quality = self.quality_of(core, safe_length(core)) if self.quality else jnp.zeros(valid.shape)
+        shares = quality_shares(quality, valid)
+        mean = jnp.sum(shares[..., None] * zero_padding(core + refined, valid), axis=-2)
+        return SetDescriptor(*normalize(mean), indices, valid, core)
+
+    def attention(self, coreset: Coreset, face_set: FaceSet) -> jax.Array:
+        """How much each pick attends to each face: [*B, H, K, N] float32 rows that sum to 1."""
+        faces = face_set.embeddings, face_set.norms
+        weights = attention_weights(self.queries(coreset), faces, self._weigh(face_set), self._block)
+        split = (*weights.shape[:-2], self.num_heads, -1, weights.shape[-1])
+        return weights.reshape(split)
+
+    def _block(self, embeddings: jax.Array, norms: jax.Array) -> Block:
+        features = features_of(embeddings, norms)
+        keys = features + self.encode(norms, embeddings.shape[-1])
+        return Block(keys, features, self.quality_of(features, norms) if self.quality else None)
+
+    def _weigh(self, face_set: FaceSet) -> jax.Array:
+        """How many faces each slot counts as: the mask, or [*B, N] float32."""
+        mask, weight = face_set.mask, face_set.mask
+        if face_set.multiplicity is not None:
+            weight = zero_padding(face_set.multiplicity, mask)
+        if self.by_media and face_set.media_size is not None:
+            weight = weight * media_shares(face_set.media_size, mask)
+        return weight
+
+    def _dropout(self, train: bool) -> Dropout | None:
+        rate = self.dropout_rate if train else 0.0
+        return Dropout(self.make_rng("dropout"), rate) if rate else None

@@ -1,0 +1,80 @@
+"""Which faces: the coreset of a set, picked by farthest-point sampling under a learned metric."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpsset.face_set import FaceSet
+from fpsset.ops.masking import count_valid, widen, zero_padding
+from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling, take_faces
+
+
+class Coreset(NamedTuple):
+    """The faces picked from each set."""
+
+    indices: jax.Array  # [*B, K] int32 slots, -1 beyond the set's size
+    mask: jax.Array  # [*B, K] bool, True where a pick is valid
+    features: jax.Array  # [*B, K, D] float32 n_i u_i, 0 where not valid
+
+
+class CoresetSelector(nn.Module):
+    """Picks K faces, each the farthest from those before it (arXiv 2308.14075, section 3).
+
+    The distance n^gamma (1 - cos) / 2 weighs a face's norm against how much it differs; gamma is learned.
+
+    Attributes:
+      size: K >= 1.
+      gamma_init: initial value of gamma.
+    """
+
+    size: int = 3
+    gamma_init: float = 0.35
+
+    def setup(self):  # noqa: D102
+        self.gamma = self.param("gamma", nn.initializers.constant(self.gamma_init), ())
+
+    def __call__(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
+        """The picks at inference: the farthest face each time, without randomness.
+
+        Args:
+          face_set: sets [*B, N].
+          axis_name: the device axis that each set's slots are split over, inside `shard_map`.
+        """
+        faces = face_set.embeddings, face_set.norms
+        indices = farthest_point_sampling(*faces, face_set.mask, self.size, self.gamma, axis_name)
+        features = features_of(*(take_faces(array, indices, axis_name) for array in faces))
+        return Coreset(indices, indices >= 0, zero_padding(features, indices >= 0))
+
+    def sample(
+        self,
+        face_set: FaceSet,
+        noise: jax.Array,
+        temperature: jax.Array | float = 1.0,
+        score_scale: jax.Array | float = 1.0,
+    ) -> Coreset:
+        """The picks in training, drawn by straight-through Gumbel-softmax.
+
+        Args:
+          face_set: sets [*B, N].
+          noise: [*B, K, N] standard Gumbel draws.
+          temperature: of the softmax over faces.
+          score_scale: factor of the scores before the noise is added.
+        """
+        mask, faces = face_set.mask, (face_set.embeddings, face_set.norms)
+        rows = soft_farthest_point_sampling(
+            *faces, mask, noise, self.size, self.gamma, temperature, score_scale
+        )
+        places = jnp.arange(self.size).reshape((1,) * (mask.ndim - 1) + (self.size,))
+        valid = places < count_valid(mask)[..., None]
+        indices = jnp.where(valid, jnp.argmax(rows, axis=-1), -1).astype(jnp.int32)
+        embeddings, norms = widen(*(zero_padding(array, mask) for array in faces))
+        weights = rows * norms[..., None, :]
+        features = jnp.einsum("...kn,...nd->...kd", weights, embeddings, precision=jax.lax.Precision.HIGHEST)
+        return Coreset(indices, valid, features)
+
+
+def features_of(embeddings: jax.Array, norms: jax.Array) -> jax.Array:
+    """f_i = n_i u_i: [*B, N, D], [*B, N] -> [*B, N, D] float32."""
+    return norms[..., None].astype(jnp.float32) * embeddings.astype(jnp.float32)

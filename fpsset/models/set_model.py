@@ -1,0 +1,50 @@
+"""What every set model offers beside its call: a descriptor of sets whose faces lie in parts."""
+
+import abc
+from typing import ClassVar
+
+import jax
+from flax import linen as nn
+
+from fpsset.face_set import FaceSet, SetDescriptor
+from fpsset.models.selector import Coreset
+from fpsset.ops.attention import AttentionSums, merge_devices
+
+
+class SetModel(nn.Module, metaclass=abc.ABCMeta):
+    """A set model with a coreset, whose faces may be split over devices or come one part after another.
+
+    For any split into parts, `conclude(coreset, s)` equals the model's call on the whole set, where
+    coreset = `select(set)` and s merges `look(queries(coreset), part)` over the parts.
+
+    Attributes:
+      picks_ask: whether the sums depend on the picks' queries; else they need not wait for the picks.
+    """
+
+    picks_ask: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
+        """The picks at inference; over the devices of an axis where there is one."""
+
+    @abc.abstractmethod
+    def queries(self, coreset: Coreset) -> jax.Array:
+        """What the picks ask of every face: [*B, R, D] float32."""
+
+    @abc.abstractmethod
+    def look(self, queries: jax.Array, face_set: FaceSet) -> AttentionSums:
+        """Sums over some of the faces."""
+
+    @abc.abstractmethod
+    def conclude(self, coreset: Coreset, sums: AttentionSums) -> SetDescriptor:
+        """The descriptor from the sums over all faces."""
+
+    @abc.abstractmethod
+    def with_attention(self, face_set: FaceSet) -> tuple[SetDescriptor, jax.Array]:
+        """(The call's output; [*B, H, K, N], each pick's attention to each face, rows that sum to 1)."""
+
+    def over_devices(self, face_set: FaceSet, axis_name: str) -> SetDescriptor:
+        """The call's output for sets whose slots are split over the devices of `axis_name`."""
+        coreset = self.select(face_set, axis_name)
+        queries = jax.lax.pcast(self.queries(coreset), axis_name, to="varying")
+        return self.conclude(coreset, merge_devices(self.look(queries, face_set), axis_name))
