@@ -40,6 +40,8 @@ class FaceSet:
         Count again after removing faces.
       multiplicity: optional [*B, N] float32 >= 0, how many equal faces a slot stands for in the attention of
         FaceCoresetNet and in the plain model's mean; 1 each when None.
+      media: optional [*B, N] int32 in [0, N), equal for the faces of a medium; None where media are not
+        known. Padded slots may hold anything. `PosteriorPooling` reads it.
 
     Example:
       >>> import numpy as np, fpsset
@@ -52,6 +54,7 @@ class FaceSet:
     mask: jax.Array
     media_size: jax.Array | None = None
     multiplicity: jax.Array | None = None
+    media: jax.Array | None = None
 
     def __repr__(self) -> str:
         return _fields("FaceSet", **vars(self))
@@ -186,13 +189,13 @@ class RaggedSets(NamedTuple):
         embeddings = np.asarray(self.embeddings[rows], np.float32)
         embeddings[~real] = 0
         norms = np.where(real, self.norms[rows], 0).astype(np.float32)
-        frames = None
+        media = sizes = None
         if self.media is not None:
-            frames = media_sizes(self.media[rows], real, mask.argmax(1) if packed else 0)
-        if packed:
-            embeddings, norms = embeddings[:, None], norms[:, None]
-            frames = None if frames is None else frames[:, None]
-        return FaceSet(embeddings, norms, mask, frames)
+            media, sizes = group_media(self.media[rows], real, mask.argmax(1) if packed else 0)
+        sets = FaceSet(embeddings, norms, mask, sizes, media=media)
+        if packed:  # one row of slots for all sets of a pack
+            sets = jax.tree.map(lambda array: array[:, None], sets).replace(mask=mask)
+        return sets
 
 
 def group_rows(
@@ -215,33 +218,46 @@ def group_rows(
     return ids, RaggedSets(embeddings, norms, media, rows, starts)
 
 
-def media_sizes(media: np.ndarray, mask: np.ndarray, owner: np.ndarray | int = 0) -> np.ndarray:
-    """How many real slots of its set have the same medium as each, 1 on padding.
+def group_media(
+    media: np.ndarray, mask: np.ndarray, owner: np.ndarray | int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """`FaceSet.media` and `FaceSet.media_size` of padded sets.
 
     Args:
       media: [B, N] integers or strings; padding may hold anything.
       mask: [B, N] bool.
-      owner: [B, N] int, which of the sets of a row a slot is of; 0 where a row is one set.
+      owner: [B, N] int, which of the sets in a row a slot belongs to; 0 where a row is one set.
 
     Returns:
-      [B, N] float32.
+      ([B, N] int32, the first slot of the same set and medium, a padded slot's own; [B, N] float32, how many
+      slots these are, 1 on padding).
     """
     most = np.max(owner, initial=0) + 1
     sets = np.broadcast_to(most * np.arange(len(mask))[:, None] + owner, mask.shape)
-    frames = np.ones(mask.shape, np.float32)
-    frames[mask] = count_alike(sets[mask], media[mask])
-    return frames
+    slots = np.broadcast_to(np.arange(mask.shape[1], dtype=np.int32), mask.shape)
+    order, runs = _runs(sets[mask], media[mask])
+    first = np.flatnonzero(np.diff(runs, prepend=-1))  # slots rise within a run, since sorting is stable
+    codes, sizes = slots.copy(), np.ones(mask.shape, np.float32)
+    one_code, one_size = np.empty(len(order), np.int32), np.empty(len(order), np.float32)
+    one_code[order], one_size[order] = slots[mask][order][first][runs], np.bincount(runs)[runs]
+    codes[mask], sizes[mask] = one_code, one_size
+    return codes, sizes
 
 
 def count_alike(sets: np.ndarray, media: np.ndarray) -> np.ndarray:
     """How many rows have the same set and medium as each: [M], [M] -> [M] int64."""
+    order, runs = _runs(sets, media)
+    counts = np.empty(len(order), np.int64)
+    counts[order] = np.bincount(runs)[runs]
+    return counts
+
+
+def _runs(sets: np.ndarray, media: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(An order that brings rows of one set and medium together, the number of each ordered row's run)."""
     order = np.lexsort((media, sets))
     sets, media = sets[order], media[order]
     new = np.concatenate([[True], (sets[1:] != sets[:-1]) | (media[1:] != media[:-1])])[: len(order)]
-    run = np.cumsum(new) - 1
-    counts = np.empty(len(order), np.int64)
-    counts[order] = np.bincount(run)[run]
-    return counts
+    return order, np.cumsum(new) - 1
 
 
 def unit_rows(embeddings: np.ndarray, norms: np.ndarray | None, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fpsset
-from fpsset.face_set import group_rows, media_sizes
+from fpsset.face_set import group_media, group_rows
 from fpsset.inference.batching import batches, bucket_size
 from tests.sets import make_set, seeds
 
@@ -27,17 +27,21 @@ def test_frames_of_a_medium_are_counted_in_each_set():
     sets = fpsset.pad_sets([first, second], [norms, more], media_list=[[70, 7, 70], [9, 8]])
     assert sets.media_size.tolist() == [[2, 1, 2], [1, 1, 1]]
     assert sets.media_size.dtype == np.float32
+    assert sets.media.tolist() == [[0, 1, 0], [0, 1, 2]] and sets.media.dtype == np.int32
 
 
 @given(seed=seeds)
-def test_frames_of(seed):
+def test_media_are_grouped(seed):
     rng = np.random.default_rng(seed)
     media, mask = rng.integers(0, 5, (5, 9)).astype(np.uint64) + 2**60, rng.random((5, 9)) < 0.7
     mask[0] = False
-    counted = np.ones(mask.shape)
+    counted, first = np.ones(mask.shape), np.tile(np.arange(9), (5, 1))
     for row, slot in np.argwhere(mask):
-        counted[row, slot] = (mask[row] & (media[row] == media[row, slot])).sum()
-    np.testing.assert_array_equal(media_sizes(media, mask), counted)
+        alike = np.flatnonzero(mask[row] & (media[row] == media[row, slot]))
+        counted[row, slot], first[row, slot] = len(alike), alike[0]
+    codes, sizes = group_media(media, mask)
+    np.testing.assert_array_equal(sizes, counted)
+    np.testing.assert_array_equal(codes, first)
 
 
 @pytest.mark.parametrize(

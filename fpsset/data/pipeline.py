@@ -6,7 +6,7 @@ import grain
 import numpy as np
 
 from fpsset.data.feature_table import FeatureTable
-from fpsset.face_set import FaceSet, media_sizes
+from fpsset.face_set import FaceSet, group_media
 
 _ALL = slice(None)
 
@@ -45,8 +45,8 @@ def training_batches(
     def draw(people: np.ndarray, rng: np.random.Generator) -> TrainingBatch:
         faces, mask = (array[rows] for array in sampler.draw(people, rng))
         # Padding repeats row 0: the mask keeps it out, and a gather beats a gather and a fill.
-        frames = media_sizes(table.media[faces], mask)
-        face_set = FaceSet(table.embeddings[faces], table.norms[faces], mask, frames)
+        media, sizes = group_media(table.media[faces], mask)
+        face_set = FaceSet(table.embeddings[faces], table.norms[faces], mask, sizes, media=media)
         return TrainingBatch(face_set, people[rows].astype(np.int32))
 
     people = grain.MapDataset.range(len(sampler.people)).seed(seed).shuffle()

@@ -174,8 +174,9 @@ def _runner(model: SetModel, by_media: bool):
         def tile(array):
             return jnp.broadcast_to(array[None], (len(masks), *array.shape))
 
-        known = frames(masks, tile(media)) if by_media else None
-        sets = FaceSet(tile(embeddings), tile(norms), masks, known)
+        sets = FaceSet(tile(embeddings), tile(norms), masks)
+        if by_media:
+            sets = sets.replace(media_size=frames(masks, tile(media)), media=tile(media))
         out, weights = model.apply(variables, sets, method="with_attention")
         return out.descriptor, out.norm, out.coreset_indices, jnp.mean(weights, axis=-3)
 

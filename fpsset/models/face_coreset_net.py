@@ -98,7 +98,7 @@ class FaceCoresetNet(SetModel):
         """See `SetModel`; R = H K."""
         return self.decoder.queries(coreset)
 
-    def look(self, queries: jax.Array, face_set: FaceSet) -> AttentionSums:
+    def look(self, queries: jax.Array, face_set: FaceSet, axis_name: str | None = None) -> AttentionSums:
         """See `SetModel`."""
         return self.decoder.look(queries, face_set)
 

@@ -118,7 +118,7 @@ class PlainCoreset(SetModel):
         """See `SetModel`; one row, whose values do not matter."""
         return coreset.features[..., :1, :]
 
-    def look(self, queries: jax.Array, face_set: FaceSet) -> AttentionSums:
+    def look(self, queries: jax.Array, face_set: FaceSet, axis_name: str | None = None) -> AttentionSums:
         """See `SetModel`; sums of n, of faces, and of n u."""
         mask, count = face_set.mask, face_set.mask
         if face_set.multiplicity is not None:

@@ -32,8 +32,8 @@ class SetModel(nn.Module, metaclass=abc.ABCMeta):
         """What the picks ask of every face: [*B, R, D] float32."""
 
     @abc.abstractmethod
-    def look(self, queries: jax.Array, face_set: FaceSet) -> AttentionSums:
-        """Sums over some of the faces."""
+    def look(self, queries: jax.Array, face_set: FaceSet, axis_name: str | None = None) -> AttentionSums:
+        """Sums over some of the faces; `axis_name` names the devices that hold the others."""
 
     @abc.abstractmethod
     def conclude(self, coreset: Coreset, sums: AttentionSums) -> SetDescriptor:
@@ -47,4 +47,4 @@ class SetModel(nn.Module, metaclass=abc.ABCMeta):
         """The call's output for sets whose slots are split over the devices of `axis_name`."""
         coreset = self.select(face_set, axis_name)
         queries = jax.lax.pcast(self.queries(coreset), axis_name, to="varying")
-        return self.conclude(coreset, merge_devices(self.look(queries, face_set), axis_name))
+        return self.conclude(coreset, merge_devices(self.look(queries, face_set, axis_name), axis_name))

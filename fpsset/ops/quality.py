@@ -24,9 +24,13 @@ def face_quality(features: jax.Array, norms: jax.Array, direction: jax.Array, po
     Returns:
       [*B] float32.
     """
-    seen = norms > _LEAST_NORM  # a norm that is not has no gradient
-    logs = jnp.log(jnp.where(seen, norms, _LEAST_NORM).astype(jnp.float32))
-    return jnp.einsum("...d,d->...", features, direction) + power * logs
+    return jnp.einsum("...d,d->...", features, direction) + power * log_norms(norms)
+
+
+def log_norms(norms: jax.Array) -> jax.Array:
+    """log n, or of 1e-6 for smaller norms, with gradient 0 there: [*B] -> [*B] float32."""
+    seen = norms > _LEAST_NORM
+    return jnp.log(jnp.where(seen, norms, _LEAST_NORM).astype(jnp.float32))
 
 
 def quality_shares(quality: jax.Array, mask: jax.Array) -> jax.Array:

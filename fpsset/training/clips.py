@@ -91,4 +91,5 @@ def _embed_clips(
     embeddings, norms = embeddings.reshape(*mask.shape, dim), norms.reshape(mask.shape)
     same = (batch.medium[:, :, None] == batch.medium[:, None, :]) & mask[:, None, :]
     frames = jnp.sum(same, axis=-1, dtype=jnp.float32)
-    return FaceSet(zero_padding(embeddings, mask), zero_padding(norms, mask), mask, frames)
+    faces = zero_padding(embeddings, mask), zero_padding(norms, mask)
+    return FaceSet(*faces, mask, frames, media=batch.medium)

@@ -111,7 +111,7 @@ def test_a_mask_of_numbers_is_refused_in_one_line(aggregator, faces):
     sets = aggregator.pad([faces[0][:3]], [faces[1][:3]])
     spoilt = sets.replace(mask=sets.mask.astype(np.float32))
     for model in (aggregator.module, *baselines(3).values()):
-        with pytest.raises(ValueError, match="^mask must be bool.*it is float32: give mask > 0"):
+        with pytest.raises(ValueError, match=r"^mask must be bool.*it is float32: give mask > 0"):
             model.apply(aggregator.variables, spoilt)
     lists = fpsset.FaceSet(*(array.tolist() for array in (sets.embeddings, sets.norms, sets.mask)))
     np.testing.assert_allclose(

@@ -1,0 +1,193 @@
+"""The default set model: a posterior mean of the person, fitted in closed form, and a coreset beside it."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen import initializers as init
+
+from fpsset.face_set import FaceSet, SetDescriptor
+from fpsset.models.selector import Coreset, CoresetSelector
+from fpsset.models.set_model import SetModel
+from fpsset.ops.attention import AttentionSums
+from fpsset.ops.masking import normalize, zero_padding
+from fpsset.ops.posterior import (
+    expected_cosine,
+    face_precision,
+    media_totals,
+    near_copies,
+    posterior_mean,
+)
+from fpsset.ops.quality import log_norms
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class PosteriorParams(NamedTuple):
+    """The parameters, see `fpsset.ops.posterior`; `fpsset.training.closed_form` fits them."""
+
+    direction: jax.Array  # [D] a, and
+    power: jax.Array  # [] p, and
+    bias: jax.Array  # [] k of the quality a . n u + p log n + k, the expected cosine
+    sharpness: jax.Array  # [] by which log weights differ for a difference of 1 in quality
+    drift: jax.Array  # [2, D] d_0, d_1
+    basis: jax.Array  # [D, D]
+    variance: jax.Array  # [D] of people in the basis
+    noise: jax.Array  # []
+    copies: jax.Array  # [] cosine from which faces of unknown media are taken for copies
+
+
+class PosteriorPooling(SetModel):
+    """The posterior mean of the person that a set shows.
+
+    Every face gets a quality, the cosine to its person that its norm and direction lead one to expect.
+    Where media are known, the faces of a medium share one vote by a softmax of quality; where not,
+    near-copies of a pick share one. The vote is taken for faces less the drift that poor ones have in
+    common, and is shrunk towards what people have in common where the faces' precision is low.
+
+    The picks are those of farthest-point sampling under the quality-aware metric: they say which faces
+    stand for the set, and which crowds count as one face.
+
+    Attributes:
+      coreset_size: K, faces picked.
+      gamma_init: exponent of the norm in the metric.
+    """
+
+    coreset_size: int = 3
+    gamma_init: float = 2.0
+
+    def setup(self):  # noqa: D102
+        self.selector = CoresetSelector(self.coreset_size, self.gamma_init)
+        nn.share_scope(self, self.selector)
+
+    @nn.compact
+    def parameters(self, dim: int) -> PosteriorParams:
+        """The parameters for embeddings of width `dim`; fresh ones weigh all faces alike."""
+        return PosteriorParams(
+            direction=self.param("quality_direction", init.zeros, (dim,)),
+            power=self.param("quality_power", init.zeros, ()),
+            bias=self.param("quality_bias", init.constant(0.5), ()),
+            sharpness=self.param("sharpness", init.constant(10.0), ()),
+            drift=self.param("drift", init.zeros, (2, dim)),
+            basis=self.param("basis", lambda key, shape: jnp.eye(*shape), (dim, dim)),
+            variance=self.param("person_variance", init.ones, (dim,)),
+            noise=self.param("noise", init.zeros, ()),
+            copies=self.param("copy_cosine", init.ones, ()),
+        )
+
+    def __call__(self, face_set: FaceSet, *, train: bool = False) -> SetDescriptor:
+        """Aggregates each set.
+
+        Args:
+          face_set: sets [*B, N] of D-dimensional faces.
+          train: changes nothing.
+
+        Raises:
+          ValueError: K < 1, or a mask that is not bool.
+        """
+        del train
+        face_set = face_set.checked()
+        coreset = self.selector(face_set)
+        return self.conclude(coreset, self.look(self.queries(coreset), face_set))
+
+    def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
+        """See `SetModel`."""
+        return self.selector(face_set.checked(), axis_name)
+
+    def queries(self, coreset: Coreset) -> jax.Array:
+        """See `SetModel`; the picks' directions, zero for picks that are not valid."""
+        return normalize(coreset.features)[0]
+
+    def look(self, queries: jax.Array, face_set: FaceSet, axis_name: str | None = None) -> AttentionSums:
+        """See `SetModel`; one row where media are known, else one for each pick's copies and one for the
+        rest.
+
+        Values hold the sums of the faces' D channels, of their quality, of their precision, and of the
+        copies.
+        """
+        params = self.parameters(face_set.embeddings.shape[-1])
+        faces, cosine, weights, count = self._weigh(params, face_set)
+        if face_set.media is None:
+            shares = self._groups(params, queries, faces)
+        else:
+            totals = media_totals(weights, face_set.media, axis_name)
+            weights = weights / jnp.where(totals > 0, totals, 1.0)
+            shares = jnp.ones_like(weights)[..., None, :]
+        rows = shares * weights[..., None, :]
+        channels = [
+            jnp.einsum("...rn,...nd->...rd", rows, faces, precision=_HIGHEST),
+            jnp.sum(rows * cosine[..., None, :], axis=-1)[..., None],
+            jnp.sum(rows * face_precision(cosine)[..., None, :], axis=-1)[..., None],
+            jnp.sum(shares * count[..., None, :], axis=-1)[..., None],
+        ]
+        total = jnp.sum(rows, axis=-1)
+        return AttentionSums(jnp.zeros_like(total), total, total, jnp.concatenate(channels, axis=-1))
+
+    def conclude(self, coreset: Coreset, sums: AttentionSums) -> SetDescriptor:
+        """See `SetModel`."""
+        dim = coreset.features.shape[-1]
+        params = self.parameters(dim)
+        faces, (cosine, precision, _) = sums.values[..., :dim], jnp.moveaxis(sums.values[..., dim:], -1, 0)
+        shares = self._row_shares(sums)
+        total, cosine, precision = (jnp.sum(shares * x, axis=-1) for x in (sums.total, cosine, precision))
+        weight = jnp.where(total > 0, total, 1.0)[..., None]
+        seen = jnp.sum(shares[..., None] * faces, axis=-2)
+        drift = total[..., None] * _lift(params.drift[0], seen) + cosine[..., None] * _lift(
+            params.drift[1], seen
+        )
+        if sums.values.shape[-2] > 1:  # media are not known: the whole set counts as one
+            precision = precision / weight[..., 0]
+        person = posterior_mean(
+            (seen - drift) / weight, precision, params.basis, params.variance, params.noise
+        )
+        return SetDescriptor(*normalize(person), *coreset)
+
+    def with_attention(self, face_set: FaceSet) -> tuple[SetDescriptor, jax.Array]:
+        """See `SetModel`; H = 1, and every pick attends by the faces' weights in the mean."""
+        face_set = face_set.checked()
+        coreset = self.selector(face_set)
+        queries = self.queries(coreset)
+        sums = self.look(queries, face_set)
+        params = self.parameters(face_set.embeddings.shape[-1])
+        faces, _, weights, _ = self._weigh(params, face_set)
+        if face_set.media is None:
+            groups = self._groups(params, queries, faces)
+            weights = weights * jnp.sum(groups * self._row_shares(sums)[..., None], axis=-2)
+        else:
+            totals = media_totals(weights, face_set.media)
+            weights = weights / jnp.where(totals > 0, totals, 1.0)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        weights = weights / jnp.where(total > 0, total, 1.0)
+        shape = (*weights.shape[:-1], 1, self.coreset_size, weights.shape[-1])
+        return self.conclude(coreset, sums), jnp.broadcast_to(weights[..., None, None, :], shape)
+
+    def _weigh(self, params: PosteriorParams, face_set: FaceSet):
+        """([*B, N, D] faces, 0 on padding; [*B, N] quality; weights times counts; counts)."""
+        mask = face_set.mask
+        faces = zero_padding(face_set.embeddings, mask).astype(jnp.float32)
+        norms = zero_padding(face_set.norms, mask).astype(jnp.float32)
+        along = jnp.einsum("...nd,d->...n", faces, params.direction, precision=_HIGHEST)
+        cosine = expected_cosine(norms * along + params.power * log_norms(norms), params.bias)
+        count = mask.astype(jnp.float32)
+        if face_set.multiplicity is not None:
+            count = zero_padding(face_set.multiplicity, mask).astype(jnp.float32)
+        return faces, cosine, jnp.exp(params.sharpness * (cosine - 0.5)) * count, count
+
+    def _groups(self, params: PosteriorParams, queries: jax.Array, faces: jax.Array) -> jax.Array:
+        """How much each face is a copy of each pick, and of none: [*B, K + 1, N], sums to 1 over the rows."""
+        cosines = jnp.einsum("...kd,...nd->...kn", queries, faces, precision=_HIGHEST)
+        copies = near_copies(cosines, params.copies)
+        return jnp.concatenate([copies, 1 - jnp.sum(copies, axis=-2, keepdims=True)], axis=-2)
+
+    def _row_shares(self, sums: AttentionSums) -> jax.Array:
+        """[*B, R], what each row counts: the copies of a pick as one face, all else as it is."""
+        copies = sums.values[..., -1]
+        last = jnp.arange(copies.shape[-1]) == copies.shape[-1] - 1
+        return jnp.where(
+            last.reshape((1,) * (copies.ndim - 1) + last.shape), 1.0, 1 / jnp.maximum(copies, 1.0)
+        )
+
+
+def _lift(array: jax.Array, like: jax.Array) -> jax.Array:
+    return array.reshape((1,) * (like.ndim - array.ndim) + array.shape)
