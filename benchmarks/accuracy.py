@@ -39,9 +39,10 @@ from rich.table import Table
 from fpsset.config import base_config, check_config, published_config
 from fpsset.data.feature_table import FeatureTable, split_people
 from fpsset.data.files import read_features
+from fpsset.evaluation.metric_names import far_name
 from fpsset.evaluation.resampling import interval
 from fpsset.evaluation.scoring import pair_scores
-from fpsset.evaluation.verification import far_name, operating_points
+from fpsset.evaluation.verification import operating_points
 from fpsset.inference.descriptors import describe, describe_one
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.parallel.mesh import data_mesh
@@ -221,8 +222,8 @@ def figure(vectors: np.ndarray, one: Templates) -> Figure:
     scores = pair_scores(vectors, one.pairs)
     tar = np.array([point.tar for point in operating_points(scores, one.pairs.same, FARS)], float)
     drawn = one.draws(scores, FARS, area=False)
-    missing = np.full(len(next(iter(drawn.values()), ())), np.nan)
-    return Figure(tar, np.stack([drawn.get(f"tar@far={far_name(far)}", missing) for far in FARS]))
+    missing = np.full(len(drawn.eer), np.nan)
+    return Figure(tar, np.stack([drawn.tar.get(far, missing) for far in FARS]))
 
 
 def pooled(models: dict[str, nn.Module], one: Templates) -> dict[str, np.ndarray]:

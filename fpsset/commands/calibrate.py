@@ -1,5 +1,6 @@
 """fpsset calibrate: a threshold for a stated FAR, on the user's labelled faces."""
 
+import dataclasses
 import pathlib
 
 import click
@@ -50,24 +51,22 @@ def calibrate(
     if warning:
         StepProgress.say(f"warning: {warning}; calibrate on people it has not seen")
     found = calibration.calibrate(aggregator, protocol, far, resamples, seed)
-    found |= {"warning": warning} if warning else {}
+    found = dataclasses.replace(found, warning=warning)
     path = calibration.thresholds_file(model)
     calibration.save_threshold(path, aggregator.digest, found)
-    click.echo(f"threshold {_figure(found, 'threshold')} for a FAR of {far:g}")
-    click.echo(f"achieved FAR {found['achieved_far']:.3g}, TAR {_figure(found, 'tar')}")
+    click.echo(f"threshold {_as_text(found.threshold)} for a FAR of {far:g}")
+    click.echo(f"achieved FAR {found.achieved_far:.3g}, TAR {_as_text(found.tar)}")
     click.echo(
-        f"{found['subjects']} subjects, {found['genuine_pairs']} genuine and {found['impostor_pairs']} "
-        f"impostor pairs; {found['accepted_impostors']} of these are accepted, the next sets the threshold"
+        f"{found.subjects} subjects, {found.genuine_pairs} genuine and {found.impostor_pairs} "
+        f"impostor pairs; {found.accepted_impostors} of these are accepted, the next sets the threshold"
     )
-    if "threshold_low" in found:
-        click.echo(f"95% intervals by resampling subjects ({found['resamples']} draws, seed {seed})")
+    if found.threshold.interval:
+        click.echo(f"95% intervals by resampling subjects ({found.resamples} draws, seed {seed})")
     else:
         click.echo("no intervals: they take at least 10 known subjects, and --resamples")
     click.echo(f"{path}: written")
 
 
-def _figure(found: dict, name: str) -> str:
-    text = f"{found[name]:.4f}"
-    if f"{name}_low" in found:
-        text += f" ({found[f'{name}_low']:.4f} to {found[f'{name}_high']:.4f})"
-    return text
+def _as_text(figure) -> str:
+    ends = figure.interval
+    return f"{figure.value:.4f}" + (f" ({ends.low:.4f} to {ends.high:.4f})" if ends else "")

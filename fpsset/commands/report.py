@@ -21,8 +21,8 @@ def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | 
     WORKDIRS are two or more; the first is what the others are compared with. Differences come with 95%
     intervals on the same draws of the subjects.
     """
-    from fpsset.reports.comparison import compare, read_run, require_comparable
-    from fpsset.reports.comparison_page import write_comparison
+    from fpsset.reports.comparison import compare, require_comparable, write_comparison
+    from fpsset.reports.draws_file import read_run
     from fpsset.reports.forms import as_text
 
     if len({path.resolve() for path in workdirs}) < max(2, len(workdirs)):

@@ -26,7 +26,8 @@ def run(config, workdir: pathlib.Path) -> None:
       Interrupted: training was asked to stop.
     """
     from fpsset.datasets.sources import evaluation_data, require_files
-    from fpsset.evaluation.protocols import evaluate, make_protocol, require_backbone
+    from fpsset.evaluation.evaluator import evaluate
+    from fpsset.evaluation.protocols import make_protocol, require_backbone
     from fpsset.inference.loading import load
     from fpsset.reports.report import Provenance, write_report
     from fpsset.training.faces import load_training_faces

@@ -48,17 +48,18 @@ def verify(
         np.repeat([0, 1], [len(table_a), len(table_b)]),
         media=np.concatenate([table_a.media, table_b.media]),
     )
-    if "warning" in kept:
-        click.echo(f"warning: {kept['warning']}", err=True)
+    if kept.warning:
+        click.echo(f"warning: {kept.warning}", err=True)
     score = float(vectors[0] @ vectors[1])
-    accepted = score > kept["threshold"]
+    accepted = score > kept.threshold.value
     if as_json:
         names = ("threshold", "threshold_low", "threshold_high", "far", "achieved_far", "impostor_pairs")
-        answer = {"score": score, "accepted": accepted, **{name: kept.get(name) for name in names}}
-        click.echo(json.dumps(answer | {"data": kept["data"], "model": aggregator.digest}))
+        held = kept.to_json()
+        answer = {"score": score, "accepted": accepted, **{name: held.get(name) for name in names}}
+        click.echo(json.dumps(answer | {"data": kept.data, "model": aggregator.digest}))
         return
     decision = "accepted" if accepted else "refused"
     click.echo(
-        f"{decision}: score {score:.4f}, threshold {kept['threshold']:.4f}, which stands "
-        f"for a FAR of {kept['far']:g} ({kept['impostor_pairs']} impostor pairs of {kept['data']})"
+        f"{decision}: score {score:.4f}, threshold {kept.threshold.value:.4f}, which stands "
+        f"for a FAR of {kept.far:g} ({kept.impostor_pairs} impostor pairs of {kept.data})"
     )

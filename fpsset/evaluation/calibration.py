@@ -1,14 +1,16 @@
-"""Thresholds for use: picked for a stated FAR on labelled sets, kept beside the model."""
+"""Decision thresholds: calibrated for a target FAR on labelled sets, and kept beside the model."""
 
+import dataclasses
 import json
 import pathlib
 
 import numpy as np
 
-from fpsset.data.feature_table import UNKNOWN_SUBJECT, FeatureTable
+from fpsset.data.feature_table import FeatureTable
 from fpsset.errors import InputError
+from fpsset.evaluation.metric_names import flat, limit_names
 from fpsset.evaluation.protocols import Protocol, faces_fingerprint, require_backbone
-from fpsset.evaluation.resampling import Metrics, SubjectDraws, with_intervals
+from fpsset.evaluation.resampling import NO_DRAWS, Estimate, Interval, SubjectDraws, estimate
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import operating_points
 from fpsset.evaluation.verification_draws import VerificationDraws
@@ -17,24 +19,71 @@ from fpsset.inference.descriptors import describe_one
 from fpsset.runtime.files import write_json
 
 _FORMAT = 1
-_NUMBERS = ("threshold", "far", "achieved_far", "impostor_pairs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """The threshold for one FAR target, and what it was found on.
+
+    Attributes:
+      far: the target.
+      threshold: a pair is accepted if its cosine is above it.
+      tar: at the threshold.
+      achieved_far: at the threshold, at most `far`.
+      accepted_impostors: impostor pairs above the threshold.
+      impostor_pairs, genuine_pairs, subjects: how many there were.
+      resamples: draws of the subjects for the intervals; 0 for none.
+      resampling_seed: of the draws.
+      data: the name of the feature file.
+      data_fingerprint: of its faces.
+      warning: why the threshold should not be trusted; empty if nothing is known against it.
+    """
+
+    far: float
+    threshold: Estimate
+    tar: Estimate
+    achieved_far: float
+    accepted_impostors: int
+    impostor_pairs: int
+    genuine_pairs: int
+    subjects: int
+    resamples: int
+    resampling_seed: int
+    data: str
+    data_fingerprint: str
+    warning: str = ""
+
+    def to_json(self) -> dict:
+        """Its entry in thresholds.json."""
+        rest = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        figures = {name: rest.pop(name) for name in ("threshold", "tar", "achieved_far", "far")}
+        return flat(figures, ["tar", "threshold"]) | {k: v for k, v in rest.items() if v or k != "warning"}
+
+    @classmethod
+    def from_json(cls, entry: dict) -> "Calibration":
+        """Reads an entry; raises KeyError, TypeError or ValueError if it is not one."""
+        fields = dict(entry)
+        for name in ("threshold", "tar"):
+            ends = [fields.pop(limit, None) for limit in limit_names(name)]
+            fields[name] = Estimate(fields[name], None if None in ends else Interval(*ends))
+        found = cls(**fields)
+        numbers = (found.threshold.value, found.far, found.achieved_far, found.impostor_pairs)
+        if not found.data or not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError(entry)
+        return found
 
 
 def calibrate(
     aggregator: Aggregator, protocol: Protocol, far: float, resamples: int = 1000, seed: int = 0
-) -> Metrics:
-    """The threshold above which a model's cosine accepts a pair, for a stated FAR.
+) -> Calibration:
+    """Finds the cosine above which pairs are accepted, for a target FAR.
 
     Args:
       aggregator: the model.
       protocol: labelled templates and their pairs.
-      far: in (0, 1); the FAR on these pairs does not exceed it.
-      resamples: of the subjects, for 95% intervals.
-      seed: of the resampling.
-
-    Returns:
-      'threshold', 'achieved_far', 'tar', with the ends of intervals where at least ten subjects are known;
-      'far', the counts, and the fingerprint of the faces.
+      far: target in (0, 1), which the FAR on these pairs does not exceed.
+      resamples: draws of the subjects for 95% intervals, which need at least ten known subjects.
+      seed: of the draws.
 
     Raises:
       InputError: embeddings of another backbone, or fewer than 1 / far impostor pairs.
@@ -44,99 +93,100 @@ def calibrate(
     impostors = int((~pairs.same).sum())
     if far * impostors + 1e-6 < 1:
         raise InputError(
-            f"{protocol.name}: {impostors} impostor pairs are too few for a FAR of {far:g}, which takes "
-            f"{np.ceil(1 / far):.0f}; give more people, or a higher --far"
+            f"{protocol.name}: {impostors} impostor pairs are too few for a FAR of {far:g}, which needs "
+            f"{np.ceil(1 / far):.0f}; add more people, or raise --far"
         )
     sets = aggregator.scaled(protocol.sets)
     vectors = describe_one(aggregator.module, aggregator.variables, sets, show=True).vectors
     scores = pair_scores(vectors, pairs)
     (point,) = operating_points(scores, pairs.same, (far,))
     if not np.isfinite(point.threshold):
-        raise InputError(f"--far is {far:g}: every pair would be accepted; give a lower one")
-    known = (protocol.subjects != UNKNOWN_SUBJECT).all()
-    draws = SubjectDraws(protocol.subjects, resamples if known else 0, seed)
-    drawn = VerificationDraws(pairs, draws)(scores, (far,))
-    drawn = {name.partition("@")[0]: values for name, values in drawn.items()}
-    figures = {"threshold": point.threshold, "tar": point.tar, "achieved_far": point.achieved_far, "far": far}
-    return with_intervals(figures, drawn) | {
-        "accepted_impostors": round(point.achieved_far * impostors),
-        "impostor_pairs": impostors,
-        "genuine_pairs": int(pairs.same.sum()),
-        "subjects": len(np.unique(protocol.subjects)),
-        "resamples": len(draws),
-        "resampling_seed": seed,
-        "data": pathlib.Path(protocol.name).name,
-        "data_fingerprint": faces_fingerprint(protocol.sets),
-    }
+        raise InputError(f"--far is {far:g}, which accepts every pair; lower it")
+    draws = SubjectDraws(protocol.subjects, resamples, seed)
+    drawn = VerificationDraws(pairs, draws)(scores, (far,), area=False)
+    return Calibration(
+        far=far,
+        threshold=estimate(point.threshold, drawn.threshold.get(far, NO_DRAWS)),
+        tar=estimate(point.tar, drawn.tar.get(far, NO_DRAWS)),
+        achieved_far=point.achieved_far,
+        accepted_impostors=round(point.achieved_far * impostors),
+        impostor_pairs=impostors,
+        genuine_pairs=int(pairs.same.sum()),
+        subjects=len(np.unique(protocol.subjects)),
+        resamples=len(draws),
+        resampling_seed=seed,
+        data=pathlib.Path(protocol.name).name,
+        data_fingerprint=faces_fingerprint(protocol.sets),
+    )
 
 
 def warning_of(aggregator: Aggregator, table: FeatureTable) -> str:
-    """What speaks against calibrating a model on these faces; empty where nothing is known to.
+    """Warns if the model was trained on these faces; empty if not, or if that is not known.
 
-    A model keeps the fingerprint of the feature file it was trained on. Other files of the same faces are not
-    told, nor are faces of a model whose training is not known.
+    A model keeps the fingerprint of the feature file it was trained on. Other files with the same faces are
+    not recognised.
     """
     if aggregator.train_fingerprint != table.fingerprint():
         return ""
     return (
-        f"the model was trained on the faces of {pathlib.Path(table.name).name}; it tells them apart better "
-        "than other people's, so at this threshold the FAR of others will be higher"
+        f"the model was trained on the faces of {pathlib.Path(table.name).name}; it separates them better "
+        "than those of other people, whose FAR will be higher at this threshold"
     )
 
 
 def thresholds_file(model: pathlib.Path) -> pathlib.Path:
-    """Where the thresholds of a model lie: in its folder, or beside its file."""
+    """The thresholds.json of a model: in its folder, or beside its file."""
     return model / "thresholds.json" if model.is_dir() else model.with_name(f"{model.name}.thresholds.json")
 
 
-def save_threshold(path: pathlib.Path, digest: str, found: Metrics) -> None:
-    """Keeps a threshold with those of the same model at other FARs; another model's are dropped.
+def save_threshold(path: pathlib.Path, digest: str, found: Calibration) -> None:
+    """Adds a threshold to those of the same model at other FARs; another model's are dropped.
 
     Args:
-      path: as `thresholds_file` names it.
+      path: from `thresholds_file`.
       digest: of the model.
-      found: by `calibrate`.
+      found: from `calibrate`.
+
+    Raises:
+      InputError: the file exists and is not a thresholds file.
     """
-    held = _read(path) if path.is_file() else {}
-    kept = held["thresholds"] if held.get("model") == digest else {}
-    kept |= {f"{found['far']:g}": found}
-    write_json(path, {"format": _FORMAT, "model": digest, "thresholds": kept})
+    model, kept = _read(path) if path.is_file() else (digest, {})
+    kept = (kept if model == digest else {}) | {f"{found.far:g}": found}
+    thresholds = {name: calibration.to_json() for name, calibration in kept.items()}
+    write_json(path, {"format": _FORMAT, "model": digest, "thresholds": thresholds})
 
 
-def read_threshold(path: pathlib.Path, digest: str, far: float | None) -> Metrics:
-    """A threshold that `save_threshold` kept.
+def read_threshold(path: pathlib.Path, digest: str, far: float | None) -> Calibration:
+    """Reads a threshold that `save_threshold` wrote.
 
     Args:
-      path: as `thresholds_file` names it.
-      digest: of the model that is to be used.
-      far: which; None where there is only one.
+      path: from `thresholds_file`.
+      digest: of the model to use it with.
+      far: which; None if there is only one.
 
     Raises:
       InputError: there is none, or it is another model's.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; pick a threshold first: fpsset calibrate MODEL FEATURES")
-    held = _read(path)
-    if held["model"] != digest:
-        raise InputError(
-            f"{path}: its thresholds are of the model {held['model']}, not of {digest}; calibrate again"
-        )
-    thresholds = held["thresholds"]
+        raise InputError(f"{path}: no such file; calibrate a threshold: fpsset calibrate MODEL FEATURES")
+    model, thresholds = _read(path)
+    if model != digest:
+        raise InputError(f"{path}: its thresholds are for the model {model}, not {digest}; calibrate again")
     if far is None and len(thresholds) == 1:
         return next(iter(thresholds.values()))
     if far is None or f"{far:g}" not in thresholds:
-        asked = "several thresholds" if far is None else f"no threshold for a FAR of {far:g}"
-        raise InputError(f"{path}: holds {asked}; give --far, one of {', '.join(thresholds)}, or calibrate")
+        held = "several thresholds" if far is None else f"no threshold for a FAR of {far:g}"
+        raise InputError(f"{path}: holds {held}; give --far as one of {', '.join(thresholds)}, or calibrate")
     return thresholds[f"{far:g}"]
 
 
-def _read(path: pathlib.Path) -> dict:
+def _read(path: pathlib.Path) -> tuple[str, dict[str, Calibration]]:
+    """(Digest of the model, {FAR: calibration})."""
     try:
         held = json.loads(path.read_text())
-        thresholds = list(held["thresholds"].values())
-        sound = all(isinstance(kept[name], int | float) for kept in thresholds for name in _NUMBERS)
-        if held["format"] == _FORMAT and sound and all(kept["data"] for kept in thresholds):
-            return {"model": str(held["model"]), "thresholds": held["thresholds"]}
+        if held["format"] == _FORMAT:
+            entries = held["thresholds"].items()
+            return str(held["model"]), {far: Calibration.from_json(entry) for far, entry in entries}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise InputError(f"{path}: holds no thresholds of this version of fpsset; delete it and calibrate again")

@@ -1,4 +1,4 @@
-"""1:N identification: a probe's template against galleries, closed and open set."""
+"""1:N identification: probe templates searched in galleries, closed and open set."""
 
 import itertools
 import math
@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpsset.errors import InputError
+from fpsset.evaluation.resampling import estimate
+from fpsset.evaluation.results import Identification, MergedPoint
 from fpsset.evaluation.scoring import row_blocks
 from fpsset.ops.metric import cosines
 
@@ -31,12 +33,12 @@ class Search(NamedTuple):
 
 
 def search_protocol(galleries: dict[str, np.ndarray], probes: np.ndarray, template_ids: np.ndarray) -> Search:
-    """Finds the templates of a protocol's lists.
+    """Looks up the templates that a protocol lists.
 
     Args:
       galleries: name -> [G, 2] (template, subject).
-      probes: [P, 2].
-      template_ids: [T] sorted ids of the templates there are.
+      probes: [P, 2] (template, subject).
+      template_ids: [T] sorted ids of the templates that have faces.
 
     Raises:
       InputError: a list names a template that has no faces.
@@ -54,28 +56,28 @@ def search_protocol(galleries: dict[str, np.ndarray], probes: np.ndarray, templa
 
 
 class Outcomes(NamedTuple):
-    """P probes against G galleries, each apart and all of them merged."""
+    """Scores of P probes against G galleries, separately and merged."""
 
-    mate: np.ndarray  # [P, G] best score of an entry of the same subject, -inf without
-    top: np.ndarray  # [P, G] best score of an entry of another subject
-    rank: np.ndarray  # [P] of the best mate among the merged galleries' entries, from 1; ties against it
-    best_others: np.ndarray  # [B] highest scores of a probe and an entry that is no mate, falling
+    mate: np.ndarray  # [P, G] best score of a mate in the gallery, -inf without one
+    top: np.ndarray  # [P, G] best score of a non-mate
+    rank: np.ndarray  # [P] rank of the best mate in the merged galleries, from 1; ties count against it
+    best_others: np.ndarray  # [B] highest non-mate scores of all pairs of probe and entry, descending
     best_owners: np.ndarray  # [B] the probe of each
-    entries: int  # of the merged galleries
+    entries: int  # in the merged galleries
 
     def mated(self) -> np.ndarray:
-        """[P, G] bool, the gallery holds the probe's subject."""
+        """[P, G] bool, whether the gallery holds the probe's subject."""
         return self.mate > -np.inf
 
 
 class _Comparison(NamedTuple):
-    """Probes against all galleries' entries, on one device."""
+    """Compares a block of probes with the entries of all galleries, on one device."""
 
-    bounds: tuple[int, ...]  # where each gallery's entries start, and the last one's end
-    listed: int  # how many of the highest scores without a mate to give
+    bounds: tuple[int, ...]  # first entry of each gallery, then the number of entries
+    listed: int  # how many of the highest non-mate scores to return
 
     def __call__(self, probes, subjects, numbers, entries, entry_subjects):
-        """Fields of `Outcomes` for [p, D] probes of [p] subjects; their [p] numbers are 0 in padding."""
+        """Fields of `Outcomes` for probes [p, D], subjects [p] and numbers [p], which are 0 in padding."""
         scores = cosines(probes, entries)
         same = subjects[:, None] == entry_subjects[None]
         mates = jnp.where(same, scores, -jnp.inf)
@@ -90,7 +92,7 @@ class _Comparison(NamedTuple):
 
 
 def search_galleries(descriptors: np.ndarray, search: Search) -> Outcomes:
-    """Compares every probe with every entry, in blocks; each device searches for its share of the probes.
+    """Compares every probe with every entry, in blocks; the devices share the probes.
 
     Args:
       descriptors: [T, D] float32 unit rows.
@@ -100,7 +102,7 @@ def search_galleries(descriptors: np.ndarray, search: Search) -> Outcomes:
     positions, subjects = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     bounds = np.cumsum([0, *(len(part.positions) for part in parts)])
     count = len(search.probes.positions)
-    # A merged threshold is among the first ceil(P F), in resamples somewhat further on.
+    # A merged threshold is among the first ceil(P F) scores, or somewhat further on in a resample.
     listed = 4 * math.ceil(count * max(FPIRS)) + 1000
     codes = np.unique(np.concatenate([search.probes.subjects, subjects]), return_inverse=True)[1]
     probes = descriptors[search.probes.positions], codes[:count], np.arange(1, count + 1)
@@ -117,82 +119,64 @@ def search_galleries(descriptors: np.ndarray, search: Search) -> Outcomes:
     return Outcomes(*map(np.concatenate, zip(*found, strict=True)), best, owners, len(positions))
 
 
-def identification_metrics(found: Outcomes) -> dict[str, float | int | None]:
-    """Closed-set ranks, open-set TPIR at FPIR, and the figures of older code.
-
-    - `rank@R`: share of mated probes among whose R best entries of the merged galleries a mate is. Ties
-      count against the mate.
-    - `tpir@fpir=F`: each gallery apart. Probes without a mate in it set the threshold: the largest set
-      of them with a top score above it whose share does not exceed F. A mated probe is a hit if its
-      mate is first and above the threshold. Averaged over galleries.
-    - `merged_tpir@fpir=F`, `merged_threshold@fpir=F`: the merged galleries, where every probe has a
-      mate; the threshold is the ceil(P F)-th highest non-mate score of all pairs of probe and entry, a
-      hit any mate's score above it. IJB figures of InsightFace's code are of this kind; they are not
-      open-set figures.
+def identification_metrics(found: Outcomes, weights: np.ndarray | None = None) -> Identification:
+    """All 1:N figures of one method; see `Identification` for their definitions.
 
     Args:
-      found: by `search_galleries`.
-
-    Returns:
-      Metrics by name; None where too few probes are without a mate.
+      found: from `search_galleries`.
+      weights: [R, P] float32, how often each probe counts in R draws, for intervals; thresholds are set anew.
     """
     mated = found.mated().any(1)
-    drawn = identification_draws(found, np.ones((1, len(mated)), np.float32))
-    figures = {name: None if np.isnan(value) else float(value) for name, (value,) in drawn.items()}
-    return {"probes": len(mated), "mated_probes": int(mated.sum()), "gallery": found.entries, **figures}
-
-
-def identification_draws(found: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Ranks and TPIRs where probes count several times or not at all; thresholds are set anew.
-
-    Args:
-      found: by `search_galleries`.
-      weights: [R, P] float32, how often each probe counts.
-
-    Returns:
-      Figures of `identification_metrics` -> [R] float64, NaN where there is none.
-    """
-    mated = found.mated().any(1)
+    whole = np.ones((1, len(mated)), np.float32)
+    weights = whole if weights is None else np.concatenate([whole, weights])
     everyone = weights @ mated.astype(np.float64)
-    drawn = {f"rank@{rank}": _share(weights @ (mated & (found.rank <= rank)), everyone) for rank in RANKS}
-    names = {fpir: f"fpir=1e-{round(-math.log10(fpir))}" for fpir in FPIRS}
-    for fpir, name in names.items():
+
+    def estimated(rates: np.ndarray):
+        return estimate(rates[0], rates[1:])
+
+    def tpir(fpir: float) -> np.ndarray:
         rates = [_tpir(mate, top, weights, fpir) for mate, top in zip(found.mate.T, found.top.T, strict=True)]
-        drawn[f"tpir@{name}"] = np.mean(rates, axis=0)
-    for fpir, name in names.items():
-        drawn[f"merged_tpir@{name}"], drawn[f"merged_threshold@{name}"] = _merged(found, weights, fpir)
-    return drawn
+        return np.mean(rates, axis=0)
+
+    return Identification(
+        probes=len(mated),
+        mated_probes=int(mated.sum()),
+        gallery=found.entries,
+        ranks={rank: estimated(_share(weights @ (mated & (found.rank <= rank)), everyone)) for rank in RANKS},
+        tpir={fpir: estimated(tpir(fpir)) for fpir in FPIRS},
+        merged={fpir: MergedPoint(*map(estimated, _merged(found, weights, fpir))) for fpir in FPIRS},
+    )
 
 
 def match_curve(found: Outcomes, ranks: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """The CMC: ranks from 1 to `ranks`, and the share of mated probes at each or better."""
+    """The CMC: ranks 1 to `ranks`, and the share of mated probes at each rank or better."""
     rank = found.rank[found.mated().any(1)]
     reached = np.bincount(np.minimum(rank, ranks + 1), minlength=ranks + 2).cumsum()
     return np.arange(1, ranks + 1), reached[1 : ranks + 1] / max(len(rank), 1)
 
 
 def _tpir(mate: np.ndarray, top: np.ndarray, weights: np.ndarray, fpir: float) -> np.ndarray:
-    """TPIR of one gallery, conservatively, in each row of weights; NaN where too few probes have no mate."""
+    """[R] conservative TPIR of one gallery by each row of weights; NaN where too few probes lack a mate."""
     mated = mate > -np.inf
-    strangers = np.flatnonzero(~mated)
-    strangers = strangers[np.argsort(-top[strangers], kind="stable")]
+    unmated = np.flatnonzero(~mated)
+    unmated = unmated[np.argsort(-top[unmated], kind="stable")]
     hits = np.flatnonzero(mated & (mate > top))
     hits = hits[np.argsort(-mate[hits], kind="stable")]
     rates = np.full(len(weights), np.nan)
-    thresholds = np.append(top[strangers], -np.inf)  # of the first stranger refused
+    thresholds = np.append(top[unmated], -np.inf)  # scores of the first rejected
     for number, weight in enumerate(weights):
-        alarms = np.cumsum(weight[strangers], dtype=np.float64)
+        false = np.cumsum(weight[unmated], dtype=np.float64)
         people = float(weight[mated].sum(dtype=np.float64))
-        if not people or not len(alarms) or fpir * alarms[-1] + 1e-6 < 1:
+        if not people or not len(false) or fpir * false[-1] + 1e-6 < 1:
             continue
-        threshold = thresholds[np.searchsorted(alarms, fpir * alarms[-1] + 1e-6, side="right")]
+        threshold = thresholds[np.searchsorted(false, fpir * false[-1] + 1e-6, side="right")]
         above = np.searchsorted(-mate[hits], -threshold, side="left")
         rates[number] = weight[hits[:above]].sum(dtype=np.float64) / people
     return rates
 
 
 def _merged(found: Outcomes, weights: np.ndarray, fpir: float) -> tuple[np.ndarray, np.ndarray]:
-    """TPIR and threshold of the merged galleries in each row of weights; NaN where more scores are needed."""
+    """[R] TPIR and threshold of merged galleries by each row of weights; NaN if too few scores are kept."""
     probes = weights.sum(1, dtype=np.float64)
     wanted = np.ceil(probes * fpir)[:, None]
     places = (np.cumsum(weights[:, found.best_owners], axis=1, dtype=np.float64) < wanted).sum(1)

@@ -1,8 +1,8 @@
-"""How published protocols pool a template, so that a figure can be compared with each peer's own.
+"""How published protocols pool a template, for comparing a figure with each peer's own.
 
-The switches: `flip` adds what the backbone gives for the mirrored image; `norm` weighs a face by its norm
-(without, every face counts alike); `score` by the face detector's confidence; `media` averages the faces
-of a medium first. FaceCoresetNet's plain baseline is `norm` alone, the sum of n_i u_i.
+The switches: `flip` adds the backbone's output for the mirrored image; `norm` weights a face by its norm
+(otherwise all faces count equally); `score` weights it by the face detector's confidence; `media` averages
+the faces of each medium first. FaceCoresetNet's plain baseline is `norm` alone, the sum of n_i u_i.
 """
 
 import numpy as np
@@ -20,10 +20,10 @@ _ROWS_AT_ONCE = 1 << 14
 
 
 def switches_of(pooling: str) -> frozenset[str]:
-    """The switches that are on.
+    """The switches that a pooling turns on.
 
     Args:
-      pooling: a name of PROTOCOLS, or names of SWITCHES joined by '+'.
+      pooling: a name of `PROTOCOLS`, or names of `SWITCHES` joined by '+'.
 
     Raises:
       InputError: it is neither.
@@ -31,8 +31,8 @@ def switches_of(pooling: str) -> frozenset[str]:
     switches = PROTOCOLS.get(pooling, pooling).split("+")
     if not set(switches) <= set(SWITCHES):
         raise InputError(
-            f"config.evaluation.pooling is {pooling!r}; it must be {', '.join(map(repr, PROTOCOLS))}, or of "
-            f"{', '.join(SWITCHES)} some, joined by '+'"
+            f"config.evaluation.pooling is {pooling!r}; it must be {', '.join(map(repr, PROTOCOLS))}, or "
+            f"some of {', '.join(SWITCHES)}, joined by '+'"
         )
     return frozenset(switches)
 
@@ -40,25 +40,25 @@ def switches_of(pooling: str) -> frozenset[str]:
 def pool_by(
     pooling: str, sets: RaggedSets, score: np.ndarray | None, flipped: np.ndarray | None, name: str
 ) -> tuple[Pooling, RaggedSets]:
-    """The pooling of a protocol, and the sets with the weights it gives to faces in place of their norms.
+    """The pooling of a protocol, and the sets with its weights in place of the norms.
 
     Args:
-      pooling: as of `switches_of`.
+      pooling: see `switches_of`.
       sets: of M faces.
-      score: [M] of the detector, or None.
-      flipped: [M, D] of the mirrored images, or None.
+      score: [M] detector confidence, or None.
+      flipped: [M, D] features of the mirrored images, or None.
       name: where the faces come from, for messages.
 
     Raises:
-      InputError: the protocol wants what there is not.
+      InputError: an unknown pooling, or one that needs a column that is missing.
     """
     switches = switches_of(pooling)
-    for switch, column, mend in (
+    for switch, column, needed in (
         ("flip", flipped, "a column 'flipped'; extract it with --config.flip=True"),
         ("score", score, "a column 'score'; for IJB it is in *_name_5pts_score.txt"),
     ):
         if switch in switches and column is None:
-            raise InputError(f"{name}: config.evaluation.pooling={pooling} needs {mend}")
+            raise InputError(f"{name}: config.evaluation.pooling={pooling} needs {needed}")
     if "flip" in switches:
         sets = _with_flipped(sets, flipped)
     weights = sets.norms if "norm" in switches else np.ones_like(sets.norms)
@@ -69,7 +69,7 @@ def pool_by(
 
 
 def _with_flipped(sets: RaggedSets, flipped: np.ndarray) -> RaggedSets:
-    """Each face's feature n u with its mirrored one added, as direction and length."""
+    """Adds each face's mirrored feature to its feature n u; returns the sums as directions and norms."""
     embeddings, norms = np.empty_like(sets.embeddings), np.empty_like(sets.norms)
     for start in range(0, len(norms), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)

@@ -1,4 +1,4 @@
-"""Cosines of many pairs of descriptors, some rows at a time on all devices of the process."""
+"""Cosines of many pairs of descriptors, in blocks of rows on all devices of the process."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -11,22 +11,22 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from fpsset.evaluation.verification import Pairs
 from fpsset.ops.metric import cosines
 
-# Numbers of a block: 32 MiB, and as much again while the next one is under way.
+# Numbers per block: 32 MiB, twice that while the next block is being computed.
 ENTRIES = 1 << 23
 
 
 def product_blocks(
     left: np.ndarray, right: np.ndarray, entries: int = ENTRIES
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """All cosines of two lists, some rows at a time; rows are shared among the process's devices.
+    """All cosines of two lists, in blocks of rows that the process's devices share.
 
     Args:
       left: [A, D] float32 unit rows.
       right: [B, D] float32 unit rows.
-      entries: numbers of a block.
+      entries: numbers per block.
 
     Yields:
-      (rows of `left`, [a, B] float32), from the first to the last.
+      (rows of `left`, [a, B] float32), in order.
     """
     for rows, block in row_blocks(cosines, (left,), (right,), len(right), entries):
         yield rows, block[: rows.stop - rows.start]
@@ -35,25 +35,25 @@ def product_blocks(
 def row_blocks(
     function: Callable, by_rows: tuple, whole: tuple, width: int, entries: int = ENTRIES
 ) -> Iterator[tuple[slice, Any]]:
-    """Calls a function on some rows at a time; every device of the process has its own share of them.
+    """Calls a function on blocks of rows, which the devices of the process share.
 
     Args:
-      function: pure, of a device's rows and of what is whole -> a pytree whose arrays are joined along the
-        first axis. Equal ones are compiled once.
+      function: pure, (*rows on one device, *replicated arrays) -> pytree of arrays with a leading row axis.
+        Functions that compare equal share one compilation.
       by_rows: arrays of A rows; the last block is padded with zeros.
-      whole: arrays that every device has.
-      width: numbers that a row takes while it is worked on.
-      entries: numbers of a block.
+      whole: arrays that are replicated to every device.
+      width: numbers that one row needs while it is processed.
+      entries: numbers per block.
 
     Yields:
-      (the rows, what the devices made of them as NumPy arrays), from the first to the last.
+      (rows, the function's result as NumPy arrays, padding included), in order.
     """
     run, rows_place, whole_place = _on_devices(function)
     devices, total = len(rows_place.device_set), len(by_rows[0])
     count = max(1, entries // (width * devices)) * devices
     count = min(count, -(-total // devices) * devices)
     whole = jax.device_put(whole, whole_place)
-    pending = None  # a block is fetched when the next one is under way
+    pending = None  # a block is fetched once the next one is dispatched
     for start in range(0, total, count):
         rows = slice(start, min(start + count, total))
         missing = count - (rows.stop - rows.start)
@@ -68,7 +68,7 @@ def row_blocks(
 
 @functools.lru_cache(maxsize=16)
 def _on_devices(function: Callable):
-    """(The jitted function, where its rows and results lie, and where what is whole does)."""
+    """(The jitted function, sharding of its rows and results, sharding of the replicated arrays)."""
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("rows",), axis_types=(AxisType.Auto,), devices=devices)
     by_rows, whole = PartitionSpec("rows"), PartitionSpec()
@@ -79,20 +79,20 @@ def _on_devices(function: Callable):
 
 
 class PairScorer:
-    """Scores the same pairs for one method after another; how they lie is worked out once.
+    """Scores the same pairs for one method after another, sorting them once.
 
-    Where more than one in 128 of the pairs between the first and the second templates is asked for, as in
-    IJB, blocks of their whole product cost less than fetching the rows of each. Holds 8 bytes a pair.
+    If the pairs are more than 1 in 128 of all combinations of first and second templates, as in IJB, whole
+    blocks of the product are cheaper than gathering the rows of each pair. Holds 8 bytes per pair.
     """
 
     def __init__(self, pairs: Pairs, entries: int = ENTRIES):
-        """Of P pairs, with blocks of `entries` numbers."""
+        """Prepares P pairs, to be scored in blocks of `entries` numbers."""
         self._pairs, self._entries = pairs, entries
         self._left, first = _renumber(pairs.first)
         self._right, second = _renumber(pairs.second)
         self._dense = len(first) * 128 > len(self._left) * len(self._right)
         if self._dense:
-            # 16 bits where they do: NumPy sorts those by radix.
+            # NumPy sorts 16-bit integers by radix.
             small = np.uint16 if len(self._left) <= 1 << 16 else np.int32
             order = np.argsort(first.astype(small), kind="stable")
             self._order = order.astype(np.int32 if len(order) < 1 << 31 else np.int64)
@@ -124,7 +124,7 @@ def pair_scores(descriptors: np.ndarray, pairs: Pairs, entries: int = ENTRIES) -
     Args:
       descriptors: [T, D] float32 unit rows.
       pairs: P pairs.
-      entries: numbers of working memory.
+      entries: numbers per block.
 
     Returns:
       [P] float32.
@@ -133,6 +133,6 @@ def pair_scores(descriptors: np.ndarray, pairs: Pairs, entries: int = ENTRIES) -
 
 
 def _renumber(templates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different templates, sorted, and each one's place among them: [P] -> [U] int64, [P] int32."""
+    """The distinct templates, sorted, and each one's position: [P] -> [U] int64, [P] int32."""
     used = np.bincount(templates) > 0
     return np.flatnonzero(used), (np.cumsum(used, dtype=np.int32) - 1)[templates]

@@ -1,27 +1,29 @@
-"""How errors depend on a template's quality, its size and its share of video frames."""
+"""How errors depend on the norm, the size and the share of video frames of templates."""
 
 import numpy as np
 
-from fpsset.evaluation.resampling import Metrics, SubjectDraws, with_intervals
+from fpsset.evaluation.resampling import NO_DRAWS, SubjectDraws, estimate
+from fpsset.evaluation.results import ErrorsByStratum, Stratum
 from fpsset.evaluation.verification import Pairs
 from fpsset.face_set import RaggedSets, count_alike
 
 DISCARDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 _CURVE = np.linspace(0, 0.3, 31)
-# The fewest faces of each bin, and the least share of video frames.
+# Lower edges of the bins: number of faces, share of video frames.
 SIZES = {"1": 1, "2-4": 2, "5-16": 5, "17-64": 17, "65+": 65}
 VIDEO_SHARES = {"0": 0.0, "below half": 1e-9, "half or more": 0.5, "all": 1.0}
 
 
 class Strata:
-    """Genuine pairs sorted by what is known about their templates, for one method after another.
+    """Error rates over parts of the genuine pairs, for methods that are scored on the same pairs.
 
-    The threshold is a method's own over all pairs and stays as it is, in the draws of the subjects too: what
-    changes is which genuine pairs are asked about. Of P pairs only the genuine ones cost anything.
+    The pairs are split by what is known of their templates: the norm, the number of faces, the share of video
+    frames. The threshold stays the method's own over all pairs, in the draws of the subjects too; only the
+    genuine pairs that are counted change.
     """
 
     def __init__(self, sets: RaggedSets, pairs: Pairs, draws: SubjectDraws):
-        """Of T sets and the pairs of them."""
+        """Prepares T sets, pairs of them, and draws of their subjects."""
         self._genuine = np.flatnonzero(pairs.same)
         self._first, self._second = pairs.first[self._genuine], pairs.second[self._genuine]
         self._owner, self._draws = draws.codes[self._first], draws
@@ -29,73 +31,70 @@ class Strata:
         self._norms = np.add.reduceat(sets.norms[sets.rows], sets.starts[:-1], dtype=np.float64) / sizes
         frames = _video_frames(sets)
         faces = sizes[self._first] + sizes[self._second]
-        self._bins = {
-            "size": (SIZES, np.minimum(sizes[self._first], sizes[self._second])),
-            "video": (VIDEO_SHARES, (frames[self._first] + frames[self._second]) / faces),
-        }
+        self._smaller = np.minimum(sizes[self._first], sizes[self._second])
+        self._video = (frames[self._first] + frames[self._second]) / faces
 
     def __call__(
-        self, scores: np.ndarray, threshold: float, output_norms: np.ndarray
-    ) -> tuple[Metrics, dict]:
-        """Figures of one method.
+        self, scores: np.ndarray, far: float, threshold: float, output_norms: np.ndarray
+    ) -> tuple[ErrorsByStratum, dict[str, tuple[np.ndarray, np.ndarray]]]:
+        """Error rates of one method, and curves of FRR against the share discarded.
 
         Args:
           scores: [P] of the pairs.
+          far: the FAR target of the threshold.
           threshold: pairs that score above it are accepted.
           output_norms: [T] of the descriptors.
 
         Returns:
-          ({'frr_by_input_norm@discard=0.1', 'frr_by_output_norm@discard=0.1', 'tar@size=2-4',
-          'tar@video=all', ...: value, or None where no genuine pair is left; with the number of genuine
-          pairs of each, and intervals where there are draws}, {'input_norm' and 'output_norm': the shares
-          discarded and the FRRs along them}).
+          (the rates, {'input_norm' and 'output_norm': (shares of templates discarded, FRRs)}).
         """
         accepted = scores[self._genuine] > threshold
-        metrics: Metrics = {}
-        drawn: dict[str, np.ndarray] = {}
-        curves = {}
-
-        def rate(figure: str, count: str, where: str, members: np.ndarray, hits: np.ndarray) -> None:
-            metrics[f"{figure}@{where}"] = float(hits[members].mean()) if members.any() else None
-            metrics[f"{count}@{where}"] = int(members.sum())
-            if len(self._draws):
-                drawn[f"{figure}@{where}"] = self._drawn_rates(members, hits)
-
+        by_norm, curves = {}, {}
         for kind, norms in (("input_norm", self._norms), ("output_norm", output_norms)):
-            places = _places(norms)
-            place = np.minimum(places[self._first], places[self._second])
-            for share in DISCARDS:
-                names = f"frr_by_{kind}", f"genuine_pairs_by_{kind}", f"discard={share:g}"
-                rate(*names, place > share, ~accepted)
-            left = [place > share for share in _CURVE]
-            frr = [(~accepted)[members].mean() if members.any() else np.nan for members in left]
+            ranks = _rank_fractions(norms)
+            lower = np.minimum(ranks[self._first], ranks[self._second])
+            by_norm[kind] = {share: self._stratum(lower > share, ~accepted) for share in DISCARDS}
+            kept = [lower > share for share in _CURVE]
+            frr = [(~accepted)[members].mean() if members.any() else np.nan for members in kept]
             curves[kind] = _CURVE, np.array(frr)
-        for kind, (bins, values) in self._bins.items():
-            place = np.searchsorted(list(bins.values()), values, side="right") - 1
-            for number, name in enumerate(bins):
-                rate("tar", "genuine_pairs", f"{kind}={name}", place == number, accepted)
-        return with_intervals(metrics, drawn), curves
+        rates = ErrorsByStratum(
+            far,
+            by_norm["input_norm"],
+            by_norm["output_norm"],
+            self._binned(SIZES, self._smaller, accepted),
+            self._binned(VIDEO_SHARES, self._video, accepted),
+        )
+        return rates, curves
 
-    def _drawn_rates(self, members: np.ndarray, hits: np.ndarray) -> np.ndarray:
-        """The share of hits among the members in each draw: [R], NaN where a draw has no member."""
-        weights = self._draws.weights
-        people = weights.shape[1]
-        count = weights @ np.bincount(self._owner[members], minlength=people)
-        found = weights @ np.bincount(self._owner[members & hits], minlength=people)
-        return np.divide(found, count, out=np.full(len(weights), np.nan), where=count > 0)
+    def _binned(self, bins: dict[str, float], values: np.ndarray, accepted: np.ndarray) -> dict[str, Stratum]:
+        """TAR by bin of a value per genuine pair."""
+        numbers = np.searchsorted(list(bins.values()), values, side="right") - 1
+        return {name: self._stratum(numbers == number, accepted) for number, name in enumerate(bins)}
+
+    def _stratum(self, members: np.ndarray, hits: np.ndarray) -> Stratum:
+        """The share of hits among the members, both masks of the genuine pairs."""
+        draws = NO_DRAWS
+        if len(self._draws):
+            weights = self._draws.weights
+            people = weights.shape[1]
+            count = weights @ np.bincount(self._owner[members], minlength=people)
+            found = weights @ np.bincount(self._owner[members & hits], minlength=people)
+            draws = np.divide(found, count, out=np.full(len(weights), np.nan), where=count > 0)
+        rate = float(hits[members].mean()) if members.any() else None
+        return Stratum(estimate(rate, draws), int(members.sum()))
 
 
-def _places(norms: np.ndarray) -> np.ndarray:
-    """The share of templates whose norm is not above each one's: [T] -> [T] in (0, 1].
+def _rank_fractions(norms: np.ndarray) -> np.ndarray:
+    """The share of templates whose norm is at most each one's: [T] -> [T] in (0, 1].
 
-    A template goes when its place is within the share to discard: no more than that share ever does, and
-    equal ones go together or not at all.
+    Discarding a share drops the templates whose rank fraction is at most the share, so never more than that
+    share; ties go together.
     """
     return np.searchsorted(np.sort(norms), norms, side="right") / len(norms)
 
 
 def _video_frames(sets: RaggedSets) -> np.ndarray:
-    """[T] int64, faces of a template whose medium gives it more than one."""
+    """[T] int64, faces per template whose medium has several faces in it."""
     count = len(sets.starts) - 1
     if sets.media is None:
         return np.zeros(count, np.int64)

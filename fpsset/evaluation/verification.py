@@ -1,4 +1,4 @@
-"""1:1 verification: pairs, TAR at FAR, and the figures of whole curves."""
+"""1:1 verification: pairs, TAR at FAR, equal error rate and area under the ROC."""
 
 import math
 import os
@@ -10,6 +10,8 @@ import numpy as np
 from fpsset.data.feature_table import UNKNOWN_SUBJECT
 from fpsset.data.pair_lists import read_pairs, template_places
 from fpsset.errors import InputError
+from fpsset.evaluation.resampling import NO_DRAWS, estimate
+from fpsset.evaluation.results import Verification, VerificationPoint
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
@@ -26,36 +28,78 @@ class OperatingPoint(NamedTuple):
     """Verification at one FAR target."""
 
     far: float  # the target
-    tar: float | None  # None: not enough impostors
-    achieved_far: float | None  # <= far, by the conservative convention
+    tar: float | None  # None: too few impostor pairs
+    achieved_far: float | None  # <= far by the conservative convention
     threshold: float | None  # pairs that score above it are accepted
 
 
-def far_name(far: float) -> str:
-    """1e-3 for 0.001: how metrics name a FAR."""
-    return f"1e-{round(-math.log10(far))}"
+class DrawnVerification(NamedTuple):
+    """Figures of 1:1 verification in R draws of the subjects, as `VerificationDraws` gives them."""
+
+    tar: dict[float, np.ndarray]  # FAR target -> [R] float64
+    threshold: dict[float, np.ndarray]
+    eer: np.ndarray  # [R] float64
+    auc: np.ndarray
+
+
+NOT_DRAWN = DrawnVerification({}, {}, NO_DRAWS, NO_DRAWS)
+
+
+def verification_metrics(
+    scores: np.ndarray,
+    pairs: Pairs,
+    subjects: np.ndarray,
+    convention: str = "conservative",
+    drawn: DrawnVerification = NOT_DRAWN,
+) -> Verification:
+    """All 1:1 figures of one method: counts, EER, area under the ROC, and TAR at each of `FARS`.
+
+    Args:
+      scores: [P] of the pairs.
+      pairs: P pairs.
+      subjects: [T].
+      convention: a name of `CONVENTIONS`.
+      drawn: the same figures in draws of the subjects, for intervals.
+    """
+    return Verification(
+        subjects=len(np.unique(subjects)),
+        templates=len(subjects),
+        genuine_pairs=int(pairs.same.sum()),
+        impostor_pairs=int((~pairs.same).sum()),
+        convention=convention,
+        eer=estimate(equal_error_rate(scores, pairs.same), drawn.eer),
+        auc=estimate(area_under_curve(scores, pairs.same), drawn.auc),
+        points={
+            point.far: VerificationPoint(
+                estimate(point.tar, drawn.tar.get(point.far, NO_DRAWS)),
+                estimate(point.threshold, drawn.threshold.get(point.far, NO_DRAWS)),
+                point.achieved_far,
+            )
+            for point in CONVENTIONS[convention](scores, pairs.same)
+        },
+    )
 
 
 def all_pairs(subjects: np.ndarray) -> Pairs:
-    """Every pair of two different templates: [T] subjects -> T (T - 1) / 2 pairs."""
+    """All pairs of distinct templates: [T] subjects -> T (T - 1) / 2 pairs."""
     first, second = np.triu_indices(len(subjects), 1)
     return Pairs(first.astype(np.int32), second.astype(np.int32), subjects[first] == subjects[second])
 
 
 def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np.ndarray) -> Pairs:
-    """Pairs of a file, as positions of templates.
+    """Reads a pairs file; templates become positions among `template_ids`.
 
     Args:
-      path: as `read_pairs` takes it.
+      path: a file that `read_pairs` reads.
       template_ids: [T] sorted ids.
-      subjects: [T], `UNKNOWN_SUBJECT` where it is not known.
+      subjects: [T], `UNKNOWN_SUBJECT` where not known.
 
     Returns:
       Pairs in the file's order.
 
     Raises:
-      InputError: the file is missing or malformed, names an unknown template, or calls a pair
-        genuine whose subjects differ (or the other way round).
+      InputError: the file is missing or malformed, names an unknown template, or labels a pair against the
+        templates' subjects.
     """
     path = pathlib.Path(path)
     listed = read_pairs(path)
@@ -69,15 +113,15 @@ def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np
 
 
 def operating_points(scores: np.ndarray, same: np.ndarray, fars=FARS) -> list[OperatingPoint]:
-    """TAR at each FAR, conservatively: the largest set accepted whose FAR does not exceed the target.
+    """TAR at each FAR, conservatively: the lowest threshold at which FAR does not exceed the target.
 
     Args:
-      scores: [P], higher is more alike.
-      same: [P] bool.
+      scores: [P], higher means more alike.
+      same: [P] bool, True for a genuine pair.
       fars: targets in (0, 1].
 
     Returns:
-      One point a target; without values where fewer than 1 / far impostors exist.
+      One point per target, without values where there are fewer than 1 / far impostor pairs.
     """
     impostors = np.sort(scores[~same])[::-1]
     genuine = scores[same]
@@ -88,7 +132,7 @@ def operating_points(scores: np.ndarray, same: np.ndarray, fars=FARS) -> list[Op
             points.append(OperatingPoint(far, None, None, None))
             continue
         threshold = impostors[allowed] if allowed < len(impostors) else -np.inf
-        # Strictly above: ties with the first impostor refused are refused too.
+        # Strictly above the threshold: ties with the first rejected impostor are rejected too.
         accepted = np.searchsorted(-impostors, -threshold, side="left")
         tar = float(np.mean(genuine > threshold))
         points.append(OperatingPoint(far, tar, float(accepted / len(impostors)), float(threshold)))
@@ -96,22 +140,21 @@ def operating_points(scores: np.ndarray, same: np.ndarray, fars=FARS) -> list[Op
 
 
 def nearest_operating_points(scores: np.ndarray, same: np.ndarray, fars=FARS) -> list[OperatingPoint]:
-    """TAR at each FAR as InsightFace's IJB code reads it: at the vertex of the ROC nearest in FAR.
+    """TAR at each FAR as InsightFace's IJB code reads it: at the ROC vertex nearest in FAR.
 
-    The FAR achieved may exceed the target, and the ROC is thinned to the vertices at which its
-    direction changes (as scikit-learn does unless told otherwise), which moves it further. For
-    comparison with published figures; `operating_points` is the honest reading.
+    The achieved FAR may exceed the target, the more so as the ROC keeps only the vertices where its direction
+    changes (scikit-learn's default). Use it to compare with published figures, `operating_points` otherwise.
 
     Args:
-      scores: [P], higher is more alike.
-      same: [P] bool, some of each.
+      scores: [P], higher means more alike.
+      same: [P] bool, with both genuine and impostor pairs.
       fars: targets.
     """
     order = np.argsort(-scores, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # of each run of ties
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # of each group of ties
     false, true = (np.cumsum(kind[order])[last] for kind in (~same, same))
     far, tar = (np.append(counts, 0) / counts[-1] for counts in (false, true))  # at -1 nothing is accepted
-    # What is accepted at a vertex scores at least as high as the last of its run.
+    # A vertex accepts every score down to its own, so the threshold is the next float below.
     thresholds = np.nextafter(np.append(scores[order][last], np.inf), -np.inf, dtype=np.float64)
     places = nearest_vertices(false, true, false[-1], fars)
     return [
@@ -121,16 +164,16 @@ def nearest_operating_points(scores: np.ndarray, same: np.ndarray, fars=FARS) ->
 
 
 def nearest_vertices(false: np.ndarray, true: np.ndarray, total: float, fars) -> np.ndarray:
-    """Vertices of a ROC nearest in FAR to targets; of equally near ones the last.
+    """ROC vertices nearest in FAR to the targets; the last of equally near ones.
 
     Args:
-      false: [V] impostors accepted at each different score, from the highest on; weighted or not.
-      true: [V] genuine pairs accepted there.
-      total: of the impostors.
+      false: [V] count or weight of the impostor pairs accepted at each distinct score, highest score first.
+      true: [V] the same for genuine pairs.
+      total: of all impostor pairs.
       fars: F targets.
 
     Returns:
-      [F] int64, places in the curve; -1 before its first, where nothing is accepted.
+      [F] int64, positions in the curve; -1 for the origin, where nothing is accepted.
     """
     turns = (np.diff(false, 2) != 0) | (np.diff(true, 2) != 0)
     vertices = np.append(-1, np.flatnonzero(np.concatenate([[True], turns, [True]])[: len(false)]))
@@ -145,36 +188,40 @@ CONVENTIONS = {"conservative": operating_points, "nearest": nearest_operating_po
 
 
 def reachable_far(pairs: Pairs, wanted: float) -> float:
-    """The smallest of FARS, not below `wanted`, that the number of impostor pairs allows."""
+    """The smallest of `FARS` not below `wanted` for which there are enough impostor pairs.
+
+    Raises:
+      InputError: too few pairs for any.
+    """
     impostors = int((~pairs.same).sum())
     for far in sorted(FARS):
         if far >= wanted * (1 - 1e-9) and far * impostors + 1e-6 >= 1:
             return far
-    raise InputError(f"{impostors} impostor pairs are too few for any FAR, and ten the fewest")
+    raise InputError(f"{impostors} impostor pairs are too few for any FAR; at least 10 are needed")
 
 
 def roc(scores: np.ndarray, same: np.ndarray, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """FAR and TAR along thresholds, conservatively, thinned evenly in log FAR: two arrays [<= points]."""
+    """FAR and TAR over thresholds, conservatively, evenly spaced in log FAR: two arrays [<= points]."""
     impostors = np.append(np.sort(scores[~same])[::-1], -np.inf)
     genuine = np.sort(scores[same])
     accepted = np.unique(np.geomspace(1, len(impostors) - 1, points).astype(np.int64))
-    # The threshold is the first impostor refused, and lies below all of those accepted.
+    # The threshold is the score of the first rejected impostor.
     tar = 1 - np.searchsorted(genuine, impostors[accepted], side="right") / len(genuine)
     return accepted / (len(impostors) - 1), tar
 
 
 def equal_error_rate(scores: np.ndarray, same: np.ndarray) -> float:
-    """Where FAR and FRR are nearest along thresholds, their mean: [P] scores, [P] bool -> in [0, 1]."""
+    """Mean of FAR and FRR at the threshold where they are closest: [P] scores, [P] bool -> in [0, 1]."""
     impostors = np.append(np.sort(scores[~same])[::-1], -np.inf)
     genuine = np.sort(scores[same])
-    refused = np.searchsorted(genuine, impostors, side="right") / len(genuine)  # at the first one refused
-    excess = np.arange(len(impostors)) / (len(impostors) - 1) - refused
+    frr = np.searchsorted(genuine, impostors, side="right") / len(genuine)  # where each is the first rejected
+    excess = np.arange(len(impostors)) / (len(impostors) - 1) - frr
     nearest = int(np.argmin(np.abs(excess)))
-    return float(refused[nearest] + excess[nearest] / 2)
+    return float(frr[nearest] + excess[nearest] / 2)
 
 
 def area_under_curve(scores: np.ndarray, same: np.ndarray) -> float:
-    """Share of pairs of a genuine and an impostor score with the genuine one higher; ties count half."""
+    """Probability that a genuine score exceeds an impostor's, ties counting half (the area under the ROC)."""
     impostors = np.sort(scores[~same])
     lower, as_low = (np.searchsorted(impostors, scores[same], side=side) for side in ("left", "right"))
     return float((lower + as_low).mean() / (2 * len(impostors)))

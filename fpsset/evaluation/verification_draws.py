@@ -1,4 +1,4 @@
-"""Figures of 1:1 verification in every draw of the subjects."""
+"""1:1 verification in every draw of the subjects."""
 
 import bisect
 import concurrent.futures
@@ -7,25 +7,25 @@ import os
 
 import numpy as np
 
-from fpsset.evaluation.resampling import SubjectDraws
-from fpsset.evaluation.verification import FARS, Pairs, far_name, nearest_vertices
+from fpsset.evaluation.resampling import NO_DRAWS, SubjectDraws
+from fpsset.evaluation.verification import FARS, NOT_DRAWN, DrawnVerification, Pairs, nearest_vertices
 from fpsset.runtime.progress import tracked
 
-_TABLE = 1 << 24  # entries of a table of pairs of subjects at a time
-_WINDOW = 2000  # scores on either side of a target that are looked at first
-_SAMPLE = 1_000_000  # impostor pairs that the area under the curve is drawn on
+_TABLE = 1 << 24  # entries per block of the subject-by-subject table
+_WINDOW = 2000  # scores on either side of a target that are searched first
+_SAMPLE = 1_000_000  # impostor pairs for the draws of the area under the curve
 
 
 class VerificationDraws:
-    """Resampled verification of methods scored on the same pairs.
+    """Resamples verification for methods that are scored on the same pairs.
 
-    Only the highest impostor scores decide a FAR, so a draw sums the weights of those alone; where a draw
-    needs more of them, more are taken. TAR and EER are exact. The area under the curve is drawn on at most
-    a million impostor pairs, picked at random, which moves an interval's ends by far less than its width.
+    Only the highest impostor scores decide a FAR, so each draw sums the weights of those; if a draw needs
+    more of them, more are taken. TAR and EER are exact. The area under the curve uses at most a million
+    impostor pairs, picked at random, which moves an interval's ends by far less than its width.
     """
 
     def __init__(self, pairs: Pairs, draws: SubjectDraws, convention: str = "conservative"):
-        """Prepares the draws for P pairs; `convention` is a name of `CONVENTIONS`, of TAR at FAR."""
+        """Prepares the draws for P pairs; `convention` names one of `CONVENTIONS`."""
         self._draws, self._weights, self._convention = draws, draws.weights, convention
         self._genuine, self._impostors = np.flatnonzero(pairs.same), np.flatnonzero(~pairs.same)
         self._owner = draws.codes[pairs.first[self._genuine]]
@@ -37,41 +37,47 @@ class VerificationDraws:
         if count > _SAMPLE:
             self._sample = np.random.default_rng(draws.seed).choice(count, _SAMPLE, replace=False)
 
-    def __call__(self, scores: np.ndarray, fars=FARS, area: bool = True) -> dict[str, np.ndarray]:
-        """Draws of each figure; thresholds too are set anew.
+    def __call__(self, scores: np.ndarray, fars=FARS, area: bool = True) -> DrawnVerification:
+        """The figures in each draw, thresholds set anew.
 
         Args:
           scores: [P] of the pairs.
-          fars: targets; conservatively those that allow less than one impostor are left out.
-          area: draw the area under the curve too, which takes the longest.
+          fars: targets; the conservative convention leaves out those that allow less than one impostor pair.
+          area: also draw the area under the curve, the slowest figure.
 
         Returns:
-          'tar@far=...', 'threshold@far=...', 'eer' and 'auc' -> [R] float64, NaN where a draw has no genuine
-          or no impostor pair, thresholds also where it accepts all; empty where there are no draws.
+          Figures that are NaN where a draw has no genuine or no impostor pair, and thresholds also where it
+          accepts every pair; `NOT_DRAWN` without draws.
         """
         if not len(self._draws):
-            return {}
+            return NOT_DRAWN
         impostors = scores[self._impostors]
         if self._convention == "conservative":
             fars = [far for far in fars if far * len(impostors) + 1e-6 >= 1]
         order = np.argsort(-scores[self._genuine], kind="stable")
         genuine, owner = scores[self._genuine][order], self._owner[order]
         keep = min(len(impostors), math.ceil(1.25 * max(fars, default=0.0) * len(impostors)) + 1000)
-        figures = None
-        while figures is None:
-            figures = self._tars_and_eer(impostors, genuine, owner, fars, keep)
+        rows = None
+        while rows is None:
+            rows = self._tars_and_eer(impostors, genuine, owner, fars, keep)
             keep = min(len(impostors), 2 * keep)
-        if area:
-            figures["auc"] = self._auc(impostors, genuine, owner)
-        return figures
+        *figures, eer = np.array(rows).T
+        tar, threshold = figures[: len(fars)], figures[len(fars) :]
+        auc = self._auc(impostors, genuine, owner) if area else NO_DRAWS
+        return DrawnVerification(
+            dict(zip(fars, tar, strict=True)), dict(zip(fars, threshold, strict=True)), eer, auc
+        )
 
-    def _tars_and_eer(self, impostors, genuine, owner, fars, keep) -> dict[str, np.ndarray] | None:
-        """By the `keep` highest impostor scores; None where a draw needs more."""
+    def _tars_and_eer(self, impostors, genuine, owner, fars, keep) -> list[list[float]] | None:
+        """A row [F TARs, F thresholds, EER] per draw, from the `keep` highest impostor scores.
+
+        None if a draw needs more scores.
+        """
         whole = keep == len(impostors)
         top = np.arange(keep) if whole else np.argpartition(-impostors, keep - 1)[:keep]
         top = top[np.argsort(-impostors[top], kind="stable")]
         first, second = self._first[top], self._second[top]
-        # Genuine scores above each impostor's: what is accepted where that impostor is the first refused.
+        # Genuine scores above each impostor's: those accepted if that impostor is the first rejected.
         above = np.searchsorted(-genuine, -impostors[top], side="left")
         if whole:
             above = np.append(above, len(genuine))
@@ -88,7 +94,7 @@ class VerificationDraws:
             false = np.concatenate([[0.0], np.cumsum(weight[first] * weight[second], dtype=np.float64)])
 
             def excess(place: int) -> float:
-                """FAR less FRR where the impostor at `place` is the first refused."""
+                """FAR - FRR if the impostor at `place` is the first rejected."""
                 return false[place] / total + accepted[above[place]] / accepted[-1] - 1
 
             crossing = bisect.bisect_left(range(len(above)), 0.0, key=excess)
@@ -100,10 +106,7 @@ class VerificationDraws:
             return [*tars, *thresholds, frr + excess(nearest) / 2]
 
         rows = _on_all_cores(draw, len(self._draws))
-        if any(row is None for row in rows):
-            return None
-        names = [f"{figure}@far={far_name(far)}" for figure in ("tar", "threshold") for far in fars] + ["eer"]
-        return dict(zip(names, np.array(rows).T, strict=True))
+        return None if any(row is None for row in rows) else rows
 
     def _auc(self, impostors, genuine, owner) -> np.ndarray:
         sample = self._sample[np.argsort(-impostors[self._sample], kind="stable")]
@@ -125,16 +128,16 @@ class VerificationDraws:
 
 
 def _conservative(impostors: np.ndarray, above: np.ndarray, fars):
-    """How a draw reads TAR as `operating_points` does.
+    """Makes the function that reads the TARs of a draw as `operating_points` does.
 
     Args:
-      impostors: [I] the highest scores, falling.
-      above: genuine scores above each.
-      fars: targets.
+      impostors: [I] the highest scores, descending.
+      above: number of genuine scores above each.
+      fars: F targets.
 
     Returns:
-      A function of what a draw accepts before each impostor and genuine pair, and of its impostors in all ->
-      (TARs, thresholds, how many of the impostors it had to see).
+      (cumulative weights of the impostor pairs, of the genuine pairs, total weight of the impostor pairs) ->
+      (F TARs, F thresholds, how many of the I impostor scores were needed).
     """
     refused = np.append(impostors, math.nan)
 
@@ -147,34 +150,38 @@ def _conservative(impostors: np.ndarray, above: np.ndarray, fars):
 
 
 def _nearest(impostors: np.ndarray, genuine: np.ndarray, whole: bool, fars):
-    """How a draw reads TAR as `nearest_operating_points` does; arguments and result as of `_conservative`.
+    """Makes the function that reads the TARs of a draw as `nearest_operating_points` does.
 
     Args:
-      impostors: as there.
-      genuine: [G] all scores, falling.
-      whole: the impostors are all there are; else the run of ties at the last may not be.
-      fars: targets.
+      impostors: [I] the highest scores, descending.
+      genuine: [G] all scores, descending.
+      whole: whether `impostors` are all there are; otherwise ties with the last may be missing.
+      fars: F targets.
+
+    Returns:
+      See `_conservative`.
     """
     levels = np.unique(np.concatenate([impostors, genuine]))[::-1]
     levels = levels if whole else levels[levels > impostors[-1]]
     before = [np.searchsorted(-scores, -levels, side="right") for scores in (impostors, genuine)]
-    # At -1 nothing is accepted.
+    # Position -1 accepts nothing.
     thresholds = np.nextafter(np.append(levels, np.inf), -np.inf, dtype=np.float64)
     genuine_before = np.append(before[1], 0)
 
     def vertex(false: np.ndarray, accepted: np.ndarray, total: float, far: float, width: int) -> int | None:
-        """The place of the vertex nearest to a target, -1 before the first, or None if it is further away.
+        """Level of the vertex nearest to a target, searched within `width` levels.
 
-        Past the last level where it takes more impostors to tell.
+        -1 is the origin, len(levels) means that more impostor scores are needed, None that the vertex may lie
+        outside the window.
         """
         middle = np.searchsorted(before[0], np.searchsorted(false, far * total))
         start, stop = max(middle - width, 0), min(middle + width, len(levels))
         part = slice(max(start - 1, 0), stop)
         curve = np.stack([false[before[0][part]], accepted[before[1][part]]])
         steps = np.diff(curve) if start else np.diff(curve, prepend=0.0)
-        moved = np.flatnonzero(steps.any(0))  # the others were not drawn
+        moved = np.flatnonzero(steps.any(0))  # the other pairs were not drawn
         (place,) = nearest_vertices(*curve[:, moved + (start > 0)], total, (far,))
-        # The ends of a part look like vertices.
+        # The ends of the window look like vertices.
         last = place == len(moved) - 1
         if (start and place <= 0) or (last and stop < len(levels)):
             return None
@@ -196,13 +203,13 @@ def _nearest(impostors: np.ndarray, genuine: np.ndarray, whole: bool, fars):
 
 
 def _on_all_cores(function, count: int) -> list:
-    """Of 0 to count - 1; NumPy lets threads run side by side."""
+    """[function(i) for i in range(count)] in threads; NumPy releases the GIL."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
         return list(tracked(threads.map(function, range(count)), count, "resampling", "draws"))
 
 
 def _totals(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Weight of all impostor pairs in each draw, by a table of how many any two subjects have: [R]."""
+    """[R] total weight of the impostor pairs in each draw, from their counts by pair of subjects."""
     count = weights.shape[1]
     rows = max(1, _TABLE // count)
     weights = weights.astype(np.float64)

@@ -1,92 +1,27 @@
 """Runs of one protocol side by side, and their differences on the same draws of the subjects."""
 
 import pathlib
-from typing import NamedTuple
 
-import numpy as np
-
-from fpsset.data.files import read_npz
 from fpsset.errors import InputError
-from fpsset.evaluation.resampling import with_intervals
-from fpsset.reports.tables import INTERVALS, Metrics, Section, tables
-
-DRAWS = "draws.npz"
-COMPARED = ("roc", "cmc")  # curves
-_FORMAT = 2
-_AGAIN = "evaluate it again"
-
-
-class Run(NamedTuple):
-    """What an evaluation left for comparisons."""
-
-    name: str  # of its workdir
-    about: dict[str, str]  # its title and fingerprints
-    figures: dict[str, dict[str, np.ndarray]]  # {method: {figure: [1 + R], the figure, then its draws}}
-    curves: dict[str, dict[str, np.ndarray]]  # {those of `COMPARED` there are: {method: [2, N], x and y}}
-
-
-def write_draws(path: pathlib.Path, run: Run) -> None:
-    """Writes a run to an `.npz`, all but its name."""
-    about = {name: np.array(value) for name, value in run.about.items()}
-    groups = {"about": about | {"format": np.array(str(_FORMAT))}}
-    groups |= {f"figures/{method}": named for method, named in run.figures.items()}
-    groups |= {f"curves/{kind}": named for kind, named in run.curves.items()}
-    columns = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
-    with path.open("wb") as file:
-        np.savez_compressed(file, **columns)
-
-
-def read_run(workdir: pathlib.Path, method: str) -> Run:
-    """What an evaluation left in its workdir.
-
-    Args:
-      workdir: of the run.
-      method: that is to be compared.
-
-    Raises:
-      InputError: there is nothing, or it is damaged, or holds no draws of the method.
-    """
-    path = workdir / "report" / DRAWS
-    if not workdir.is_dir():
-        raise InputError(f"{workdir}: no such folder; give the workdir of an evaluation")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; {workdir} was not evaluated, or long ago: {_AGAIN}")
-    groups: dict[str, dict[str, np.ndarray]] = {}
-    for column, values in read_npz(path).items():
-        group, _, name = column.rpartition("/")
-        groups.setdefault(group, {})[name] = values
-    about = {name: str(value) for name, value in groups.get("about", {}).items()}
-    figures, curves = (
-        {group.partition("/")[2]: named for group, named in groups.items() if group.startswith(f"{kind}/")}
-        for kind in ("figures", "curves")
-    )
-    if about.get("format") != str(_FORMAT) or not {"protocol", "draws", "title"} <= about.keys():
-        raise InputError(f"{path}: holds no draws of this version of fpsset; {_AGAIN}")
-    if not figures:
-        raise InputError(
-            f"{workdir}: was evaluated without draws of the subjects; {_AGAIN} with "
-            "--config.evaluation.resamples=200, and at least 10 known subjects"
-        )
-    if method not in figures:
-        raise InputError(f"{workdir}: holds no method {method!r}; it holds {', '.join(figures)}")
-    sound = len({values.shape for values in figures[method].values()}) == 1
-    if not sound or not all(method in named and len(named[method]) == 2 for named in curves.values()):
-        raise InputError(f"{path}: is damaged; {_AGAIN}")
-    return Run(str(workdir), about, figures, curves)
+from fpsset.reports.draws_file import Run
+from fpsset.reports.forms import write_tables
+from fpsset.reports.pages import write_page
+from fpsset.reports.plots import draw_curves, draw_differences, drawn
+from fpsset.reports.tables import INTERVALS, Section, tables
 
 
 def require_comparable(runs: list[Run]) -> None:
-    """Raises InputError unless all runs are of one protocol, and of the same draws of its subjects."""
+    """Raises InputError unless all runs share the protocol and the draws of its subjects."""
     first = runs[0]
     for other in runs[1:]:
-        for what, mend in (
+        for what, fix in (
             ("protocol", "compare runs of the same templates, pairs, galleries and convention"),
             ("draws", "evaluate both with the same config.evaluation.resamples and seed"),
         ):
             if first.about[what] != other.about[what]:
                 raise InputError(
                     f"{other.name}: is of another {what} than {first.name} ({other.about[what]}, not "
-                    f"{first.about[what]}); {mend}"
+                    f"{first.about[what]}); {fix}"
                 )
 
 
@@ -94,34 +29,56 @@ def compare(runs: list[Run], method: str) -> Section:
     """Figures of one method of each run, and the differences from the first run's.
 
     Args:
-      runs: two or more that `require_comparable` passes.
+      runs: two or more that `require_comparable` accepts.
       method: its name.
     """
-    chosen = [run.figures[method] for run in runs]
-    names = [name for name in chosen[0] if all(name in figures for figures in chosen)]
-    called = labels(runs)
+    labels = _labels(runs)
+    first = runs[0].figures[method]
+    names = [name for name in first if all(name in run.figures[method] for run in runs)]
     each, differences = {}, {}
-    for label, figures in zip(called, chosen, strict=True):
-        each[label] = _metrics(figures, names)
-        if figures is not chosen[0]:
-            difference = {name: figures[name] - chosen[0][name] for name in names}
-            differences[f"{label} - {called[0]}"] = _metrics(difference, names)
+    for label, run in zip(labels, runs, strict=True):
+        each[label] = {name: run.figures[method][name] for name in names}
+        if run is not runs[0]:
+            differences[f"{label} - {labels[0]}"] = {n: each[label][n] - first[n] for n in names}
     note = (
         f"the method {method} of each run, on the same draws of the subjects: where the interval of a "
         "difference holds no zero, the runs differ" + INTERVALS
     )
-    made = [*tables("Runs", names, each), *tables("Differences", names, differences)]
-    title = " against ".join([*called[1:], called[0]]) if len(runs) == 2 else f"{len(runs)} runs"
+    made = [*tables("Runs", each), *tables("Differences", differences)]
+    title = " against ".join([*labels[1:], labels[0]]) if len(runs) == 2 else f"{len(runs)} runs"
     return Section("comparison", title, made, note, each | differences)
 
 
-def _metrics(figures: dict[str, np.ndarray], names: list[str]) -> Metrics:
-    values = {name: float(figures[name][0]) for name in names}
-    return with_intervals(values, {name: figures[name][1:] for name in names})
+def write_comparison(folder: pathlib.Path, runs: list[Run], made: Section, method: str) -> None:
+    """Writes index.html, the tables in three forms, and the pictures.
+
+    Args:
+      folder: to write to.
+      runs: those compared.
+      made: from `compare`.
+      method: of each run.
+    """
+    write_tables(folder, [made])
+    labels, title = _labels(runs), f"{method} of each run"
+    differences = {name: figures for name, figures in made.figures.items() if name not in labels}
+    caption = (
+        "Differences with 95% intervals. To the right of zero the run named first has the higher figure, "
+        "which is better except for the equal error rate."
+    )
+    path = folder / "differences.png"
+    pictures = [drawn(path, made.name, caption, draw_differences, differences, title)]
+    curves = {
+        kind: {label: run.curves[kind][method] for label, run in zip(labels, runs, strict=True)}
+        for kind in runs[0].curves
+        if all(kind in run.curves for run in runs)
+    }
+    pictures += draw_curves(folder, curves, dict.fromkeys(curves, (made.name, title)))
+    facts = {f"{run.name}: {name}": value or "not known" for run in runs for name, value in run.about.items()}
+    write_page(folder / "index.html", f"Comparison: {made.title}", [], [made], pictures, facts, {})
 
 
-def labels(runs: list[Run]) -> list[str]:
-    """What to call each run: the last part of its path, where these tell them apart; else the path."""
+def _labels(runs: list[Run]) -> list[str]:
+    """The last part of each run's path, or the whole paths if those parts are not distinct."""
     names = [run.name for run in runs]
     short = [pathlib.Path(name).resolve().name for name in names]
     return short if len(set(short)) == len(short) else names

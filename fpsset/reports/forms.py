@@ -2,13 +2,23 @@
 
 import csv
 import io
+import pathlib
 
-from fpsset.evaluation.resampling import limit_name
+from fpsset.evaluation.resampling import Estimate
 from fpsset.reports.tables import Cell, Section
+from fpsset.runtime.files import replacing
+
+
+def write_tables(folder: pathlib.Path, made: list[Section]) -> None:
+    """Writes each section as .txt, .csv and .tex."""
+    for section in made:
+        for suffix, form in FORMS.items():
+            with replacing(folder / f"{section.name}.{suffix}") as beside:
+                beside.write_text(form(section))
 
 
 def as_text(section: Section) -> str:
-    """For a terminal 120 wide."""
+    """Tables for a terminal of 120 columns."""
     import rich.console
     import rich.table
 
@@ -29,21 +39,21 @@ def as_text(section: Section) -> str:
 
 
 def as_csv(section: Section) -> str:
-    """A line a figure: method, figure, value, low, high; unrounded."""
+    """A line per figure: method, figure, value, low, high; unrounded."""
     buffer = io.StringIO()
     lines = csv.writer(buffer, lineterminator="\n")
     lines.writerow(["method", "figure", "value", "low", "high"])
-    for method, metrics in section.figures.items():
-        limits = {limit_name(name, end) for name in metrics for end in ("low", "high")}
-        for name, value in metrics.items():
-            if name not in limits:
-                ends = [metrics.get(limit_name(name, end)) for end in ("low", "high")]
-                lines.writerow([method, name, *("" if x is None else x for x in (value, *ends))])
+    for method, figures in section.figures.items():
+        for name, figure in figures.items():
+            value, ends = figure, None
+            if isinstance(figure, Estimate):
+                value, ends = figure.value, figure.interval
+            lines.writerow([method, name, "" if value is None else value, *(ends or ("", ""))])
     return buffer.getvalue()
 
 
 def as_latex(section: Section) -> str:
-    """A tabular a table, for booktabs; intervals in brackets below the figures."""
+    """A tabular per table, for booktabs; intervals in a smaller row below the figures."""
     parts = []
     for table in section.tables:
         head = " & ".join(["method", *map(_escape, table.columns)])
@@ -57,6 +67,9 @@ def as_latex(section: Section) -> str:
             lines += [r"\midrule", *_latex_rows(table.foot)]
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""]))
     return "\n".join(parts)
+
+
+FORMS = {"txt": as_text, "csv": as_csv, "tex": as_latex}
 
 
 def _latex_rows(rows: list[tuple[str, list[Cell]]]) -> list[str]:

@@ -1,40 +1,20 @@
-"""Report pages: single HTML files with their pictures inside; they load nothing and run no script."""
+"""Self-contained HTML pages: pictures are embedded, nothing is loaded, no script runs."""
 
 import base64
 import functools
 import pathlib
-from collections.abc import Callable
-from typing import NamedTuple
 
+from fpsset.reports.plots import Picture
 from fpsset.reports.tables import Section
 from fpsset.runtime.files import replacing
 
 _HEADINGS = {
     "verification": "Verification, 1:1",
-    "paired": "Differences, in pairs",
+    "paired": "Paired differences",
     "identification": "Identification, 1:N",
-    "quality": "Quality, size and video",
+    "quality": "Norm, size and video",
     "comparison": "Runs compared",
 }
-
-
-class Picture(NamedTuple):
-    """A PNG, the section it belongs to, and what it shows."""
-
-    path: pathlib.Path
-    section: str
-    caption: str
-
-    def data(self) -> str:
-        """The file as a data URL."""
-        return data_url(self.path.read_bytes(), "png")
-
-
-def drawn(path: pathlib.Path, section: str, caption: str, draw: Callable, *arguments) -> Picture:
-    """Draws a picture: `draw` gets the path to write to, then the arguments."""
-    with replacing(path) as beside:
-        draw(beside, *arguments)
-    return Picture(path, section, caption)
 
 
 def write_page(
@@ -46,37 +26,29 @@ def write_page(
     facts: dict[str, str],
     config: dict[str, str],
 ) -> None:
-    """Writes the page.
+    """Writes a report page.
 
     Args:
-      path: the .html.
+      path: the .html file.
       title: what was evaluated.
-      summary: paragraphs that come first.
-      made: sections, in order.
-      pictures: those of a section follow its tables.
+      summary: opening paragraphs.
+      made: sections, in order; each is followed by its pictures.
+      pictures: PNG files.
       facts: name -> value: fingerprints, versions.
       config: field -> value.
     """
-    write_html(
-        path,
-        "report.html",
-        title=title,
-        summary=summary,
-        sections=made,
-        headings=_HEADINGS,
-        pictures=pictures,
-        facts=facts,
-        config=config,
-    )
+    embedded = [(picture, data_url(picture.path.read_bytes(), "png")) for picture in pictures]
+    values = {"title": title, "summary": summary, "sections": made, "facts": facts, "config": config}
+    write_html(path, "report.html", headings=_HEADINGS, pictures=embedded, **values)
 
 
 def write_html(path: pathlib.Path, template: str, **values) -> None:
-    """Renders a template of `fpsset/reports/templates` into a file, beside and then renamed.
+    """Renders a template of `fpsset/reports/templates`, replacing the file atomically.
 
     Args:
-      path: the .html.
+      path: the .html file.
       template: its name.
-      **values: what the template shows; text in them is no markup.
+      **values: of the template's variables; markup in them is escaped.
     """
     html = _environment().get_template(template).render(values)
     with replacing(path) as beside:
@@ -84,12 +56,7 @@ def write_html(path: pathlib.Path, template: str, **values) -> None:
 
 
 def data_url(image: bytes, kind: str) -> str:
-    """An image in the page itself.
-
-    Args:
-      image: the bytes of its file.
-      kind: 'png' or 'jpeg'.
-    """
+    """The bytes of an image file as a data URL; `kind` is 'png' or 'jpeg'."""
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 

@@ -1,19 +1,21 @@
-"""Pictures of evaluations: ROC, DET, CMC, error along quality and size, differences of runs."""
+"""Plots of evaluations: ROC, DET, CMC, errors by norm, size and video, differences of runs."""
 
 import itertools
 import pathlib
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 
-from fpsset.evaluation.resampling import limit_name
-from fpsset.evaluation.verification import far_name
-from fpsset.reports.tables import Metrics, figure_names
+from fpsset.evaluation.metric_names import far_name
+from fpsset.evaluation.resampling import Estimate, Interval
+from fpsset.evaluation.results import Stratum
+from fpsset.runtime.files import replacing
 
 Points = dict[str, tuple[np.ndarray, np.ndarray]]  # method -> x, y
-Bins = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # method -> values, and the ends of intervals
+_NO_INTERVAL = Interval(np.nan, np.nan)
 
-# Readable in grey and by the colour-blind: the colours are those of Okabe and Ito.
+# Readable in grey and by the colour-blind (the palette of Okabe and Ito).
 STYLES = {
     "mean": ("#7f7f7f", ":"),
     "norm_weighted": ("#56b4e9", "--"),
@@ -21,8 +23,8 @@ STYLES = {
     "fps": ("#e69f00", (0, (5, 1, 1, 1, 1, 1))),
     "fpsset": ("#d55e00", "-"),
 }
-_SHORT = 20  # letters of a name in a legend
-OTHER_STYLES = [  # of a peer's protocol, or of runs
+_SHORT = 20  # characters of a name in a legend inside the axes
+OTHER_STYLES = [  # for a peer's pooling, and for runs
     ("#cc79a7", (0, (1, 1))),
     ("#0072b2", "--"),
     ("#e69f00", "-."),
@@ -33,7 +35,7 @@ OTHER_STYLES = [  # of a peer's protocol, or of runs
 
 
 def draw_roc(path: pathlib.Path, curves: Points, title: str) -> None:
-    """TAR along FAR, from the lowest FAR that the pairs allow."""
+    """TAR against FAR, from the lowest FAR that the pairs allow."""
 
     def shape(axes) -> None:
         axes.set_xscale("log")
@@ -47,7 +49,7 @@ def draw_roc(path: pathlib.Path, curves: Points, title: str) -> None:
 
 
 def draw_det(path: pathlib.Path, curves: Points, title: str) -> None:
-    """FRR along FAR on normal deviates, on which the errors of two normal distributions lie on a line."""
+    """FRR against FAR on normal-deviate axes, where two normal score distributions give a straight line."""
     import statistics
 
     deviate = np.vectorize(statistics.NormalDist().inv_cdf)
@@ -89,7 +91,7 @@ def draw_cmc(path: pathlib.Path, curves: Points, title: str) -> None:
 
 
 def draw_discard(path: pathlib.Path, curves: Points, title: str, norm: str) -> None:
-    """FRR along the share of templates discarded; `norm` says by which norm, the lowest first."""
+    """FRR against the share of templates discarded; `norm` says by which norm."""
 
     def shape(axes) -> None:
         axes.set_ylim(bottom=0)
@@ -101,20 +103,20 @@ def draw_discard(path: pathlib.Path, curves: Points, title: str, norm: str) -> N
     _draw(path, curves, title, shape, drawstyle="default")
 
 
-def draw_differences(path: pathlib.Path, differences: dict[str, Metrics], title: str) -> None:
-    """Differences of figures and their intervals, a line a figure; they start where nothing differs, at 0.
+def draw_differences(path: pathlib.Path, differences: dict[str, dict[str, Estimate]], title: str) -> None:
+    """Differences with their intervals, a row per figure.
 
     Args:
       path: the PNG.
-      differences: what is compared -> figures, with the ends of intervals.
-      title: above the picture.
+      differences: label -> name -> difference; all labels have the same names.
+      title: above the plot.
     """
-    names, points = figure_names(differences), {}
-    styles = _styles(["the first run", *differences])  # so that the others have their curves' colours
-    for number, (label, metrics) in enumerate(differences.items()):
-        below = 0.6 * (number - (len(differences) - 1) / 2) / len(differences)
-        ends = [[metrics[limit_name(name, end)] for name in names] for end in ("low", "high")]
-        points[label] = np.array([metrics[name] for name in names]), np.arange(len(names)) + below, ends
+    names, points = list(next(iter(differences.values()))), {}
+    styles = _styles(["the first run", *differences])  # so that runs keep the colours of their curves
+    for number, (label, figures) in enumerate(differences.items()):
+        offset = 0.6 * (number - (len(differences) - 1) / 2) / len(differences)
+        values, *ends = _with_ends(figures.values())
+        points[label] = values, np.arange(len(names)) + offset, ends
 
     def shape(axes) -> None:
         axes.axvline(0, color="black", linewidth=1)
@@ -130,17 +132,27 @@ def draw_differences(path: pathlib.Path, differences: dict[str, Metrics], title:
     _draw(path, lines, title, shape, height, styles, marker="o", markersize=4, linestyle="none")
 
 
-def draw_bins(path: pathlib.Path, bins: Bins, counts: dict[str, int], title: str, label: str) -> None:
-    """A figure and its interval by bin: methods side by side, the number of genuine pairs below each bin."""
-    names, styles, points = list(counts), _styles(bins), {}
-    for number, (method, (values, lows, highs)) in enumerate(bins.items()):
-        aside = 0.13 * (number - (len(bins) - 1) / 2)
-        points[method] = np.arange(len(names)) + aside, values, np.stack([values - lows, highs - values])
+def draw_bins(path: pathlib.Path, bins: dict[str, dict[str, Stratum]], title: str, label: str) -> None:
+    """TAR with its interval by bin: methods side by side, the number of genuine pairs below each bin.
+
+    Args:
+      path: the PNG.
+      bins: method -> bin -> TAR.
+      title: above the plot.
+      label: what the bins are.
+    """
+    styles, points = _styles(bins), {}
+    counts = {name: stratum.genuine_pairs for name, stratum in next(iter(bins.values())).items()}
+    for number, (method, strata) in enumerate(bins.items()):
+        offset = 0.13 * (number - (len(bins) - 1) / 2)
+        values, lows, highs = _with_ends(stratum.rate for stratum in strata.values())
+        points[method] = np.arange(len(counts)) + offset, values, np.stack([values - lows, highs - values])
 
     def shape(axes) -> None:
         for method, (x, y, around) in points.items():
             axes.errorbar(x, y, np.maximum(around, 0), fmt="none", ecolor=styles[method][0], elinewidth=1)
-        axes.set_xticks(range(len(names)), [f"{name}\n{counts[name]} pairs" for name in names], fontsize=9)
+        ticks = [f"{name}\n{count} pairs" for name, count in counts.items()]
+        axes.set_xticks(range(len(counts)), ticks, fontsize=9)
         axes.set_xlabel(label)
         axes.set_ylabel("true accept rate")
         _legend(axes, "best")
@@ -149,14 +161,66 @@ def draw_bins(path: pathlib.Path, bins: Bins, counts: dict[str, int], title: str
     _draw(path, lines, title, shape, drawstyle="default", marker="o", markersize=4)
 
 
+class Picture(NamedTuple):
+    """A PNG of a report page."""
+
+    path: pathlib.Path
+    section: str  # of the page
+    caption: str
+
+
+def drawn(path: pathlib.Path, section: str, caption: str, draw: Callable, *arguments) -> Picture:
+    """Draws a picture with one of the functions above, replacing the file atomically."""
+    with replacing(path) as beside:
+        draw(beside, *arguments)
+    return Picture(path, section, caption)
+
+
+# File -> (its curve, how to draw it, caption).
+_CURVES = {
+    "roc": ("roc", draw_roc, "ROC: true accept rate against false accept rate."),
+    "det": ("roc", draw_det, "DET: false reject rate against false accept rate, on normal-deviate axes."),
+    "cmc": ("cmc", draw_cmc, "CMC: share of mated probes found at each rank or better, galleries merged."),
+}
+
+
+def draw_curves(
+    folder: pathlib.Path, curves: dict[str, Points], places: dict[str, tuple[str, str]]
+) -> list[Picture]:
+    """Draws ROC and DET, and CMC if there is one; removes those of an earlier evaluation.
+
+    Args:
+      folder: of the PNG files.
+      curves: 'roc', maybe 'cmc' -> method -> points.
+      places: 'roc', maybe 'cmc' -> (section of the page, title above the plot).
+    """
+    pictures = []
+    for name, (curve, draw, caption) in _CURVES.items():
+        path = folder / f"{name}.png"
+        path.unlink(missing_ok=True)
+        if curve in curves:
+            section, title = places[curve]
+            pictures.append(drawn(path, section, caption, draw, curves[curve], title))
+    return pictures
+
+
+def _with_ends(figures: Iterable[Estimate]) -> np.ndarray:
+    """[3, F] values, lower and upper ends of the intervals; NaN where there are none."""
+    rows = [
+        (np.nan if f.value is None else f.value, *(_NO_INTERVAL if f.interval is None else f.interval))
+        for f in figures
+    ]
+    return np.array(rows, float).T
+
+
 def _styles(names: Iterable[str]) -> dict[str, tuple]:
-    """Colour and line of each."""
+    """Name -> (colour, line style)."""
     others = itertools.cycle(OTHER_STYLES)
     return {name: STYLES[name] if name in STYLES else next(others) for name in names}
 
 
 def _legend(axes, place: str = "") -> None:
-    """At a place inside, where the names are short enough to leave room for the curves; else below."""
+    """Puts the legend at `place` inside the axes if its names are short, otherwise below them."""
     if place and all(len(name) <= _SHORT for name in axes.get_legend_handles_labels()[1]):
         axes.legend(loc=place, frameon=False)
     else:

@@ -1,23 +1,34 @@
-"""Tables of results, as figures and words; `forms` writes them."""
+"""Tables of results as text cells; `forms` writes them to files."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from fpsset.evaluation.resampling import Metrics, limit_name
-from fpsset.evaluation.verification import FARS, far_name
+from fpsset.evaluation.metric_names import (
+    Figure,
+    far_name,
+    identification_figures,
+    merged_tpirs,
+    open_and_closed_set,
+    resampling_facts,
+    strata_figures,
+    verification_figures,
+)
+from fpsset.evaluation.resampling import Estimate
+from fpsset.evaluation.results import Evaluation, Stratum
 
-_COLUMNS = 6  # of a table, so that intervals fit on a terminal
+_COLUMNS = 6  # per table, so that intervals fit on a terminal
 INTERVALS = "; 95% intervals by resampling subjects"
 
 
 class Cell(NamedTuple):
-    """A figure and its interval, as printed; what is not known is empty."""
+    """A figure and its interval as text, empty if not known."""
 
     value: str
     interval: str = ""
 
 
 class Table(NamedTuple):
-    """A heading over each column, a label before each row."""
+    """A heading per column, a label per row."""
 
     title: str
     columns: list[str]
@@ -26,157 +37,127 @@ class Table(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Tables about one kind of figure, and what to know about them."""
+    """Tables about one kind of figure, and a note on how to read them."""
 
     name: str  # of the files
     title: str  # what was evaluated
     tables: list[Table]
     note: str
-    figures: dict[str, Metrics]  # what the tables were made of
+    figures: dict[str, dict[str, Figure]]  # method -> name -> figure, those of the tables and more
 
 
-def sections(results: dict[str, dict[str, Metrics]], title: str) -> list[Section]:
-    """All tables of an evaluation.
-
-    Args:
-      results: as `evaluate` gives them.
-      title: what was evaluated.
-    """
-    makers = {
-        "verification": _verification,
-        "paired": _paired,
-        "identification": _identification,
-        "quality": _quality,
-    }
-    return [make(results[name], title) for name, make in makers.items() if name in results]
+def sections(found: Evaluation, title: str) -> list[Section]:
+    """All tables of an evaluation; `title` says what was evaluated."""
+    made = [_verification(found, title)]
+    if found.paired:
+        note = "on the same draws of the subjects: an interval that holds no zero is a difference" + INTERVALS
+        made.append(Section("paired", title, tables("Differences", found.paired), note, found.paired))
+    if found.identification:
+        made.append(_identification(found, title))
+    if found.strata:
+        made.append(_strata(found, title))
+    return made
 
 
-def _verification(results: dict[str, Metrics], title: str) -> Section:
+def _verification(found: Evaluation, title: str) -> Section:
     """TAR by method and FAR, EER and area under the curve; the FARs achieved, and how many pairs decide."""
-    any_method = next(iter(results.values()))
-    names = [f"tar@far={far_name(far)}" for far in FARS]
-    (table,) = tables("TAR at FAR", names, results, "tar@far=")
+    methods = found.verification
+    any_method = next(iter(methods.values()))
+    tars = {m: {far_name(far): point.tar for far, point in v.points.items()} for m, v in methods.items()}
+    (table,) = tables("TAR at FAR", tars)
     achieved, accepted = [], []
-    for far in FARS:
-        values = [metrics[f"achieved_far@far={far_name(far)}"] for metrics in results.values()]
-        if None in values:
+    for far in any_method.points:
+        fars = [verified.points[far].achieved_far for verified in methods.values()]
+        if None in fars:
             achieved.append(Cell("not enough", "impostors"))
             accepted.append(Cell(""))
         else:
-            counts = [accepted_impostors(metrics, far) for metrics in results.values()]
-            achieved.append(_span(f"{min(values):.2e}", f"{max(values):.2e}"))
+            counts = [verified.accepted_impostors(far) for verified in methods.values()]
+            achieved.append(_span(f"{min(fars):.2e}", f"{max(fars):.2e}"))
             accepted.append(_span(str(min(counts)), str(max(counts))))
     table = table._replace(foot=[("achieved FAR", achieved), ("impostors accepted", accepted)])
     how, which = "the ROC's vertex nearest to the target, as InsightFace's code reads it", "last of them"
-    if any_method["convention"] == "conservative":
+    if any_method.convention == "conservative":
         how, which = "largest accepted set with FAR <= target", "first one refused"
     note = (
-        f"{any_method['subjects']} subjects, {any_method['templates']} templates, "
-        f"{any_method['genuine_pairs']} genuine and {any_method['impostor_pairs']} impostor pairs; {how}; "
+        f"{any_method.subjects} subjects, {any_method.templates} templates, "
+        f"{any_method.genuine_pairs} genuine and {any_method.impostor_pairs} impostor pairs; {how}; "
         f"impostors accepted: how many impostor pairs pass; the score of the {which} is the threshold"
     )
-    if "resamples" in any_method:
-        note += f"{INTERVALS} ({any_method['resamples']} draws, seed {any_method['resampling_seed']})"
-    whole = tables("Whole curves", ["eer", "auc"], results)
-    return Section("verification", title, [table, *whole], note, results)
+    if found.resamples:
+        note += f"{INTERVALS} ({found.resamples} draws, seed {found.seed})"
+    whole = tables("Whole curves", {m: {"eer": v.eer, "auc": v.auc} for m, v in methods.items()})
+    figures = {m: verification_figures(v) | resampling_facts(found) for m, v in methods.items()}
+    return Section("verification", title, [table, *whole], note, figures)
 
 
-def _identification(results: dict[str, Metrics], title: str) -> Section:
-    """Ranks, TPIR at FPIR and the merged-gallery figures by method."""
-    any_method = next(iter(results.values()))
-    found = []
-    for heading, kinds in (
-        ("Closed and open set", ("rank@", "tpir@")),
-        ("As older code has it, no open set", ("merged_tpir@",)),
-    ):
-        names = [name for name in any_method if name.startswith(kinds)]
-        found += tables(heading, names, results)
+def _identification(found: Evaluation, title: str) -> Section:
+    """Ranks, TPIR at FPIR and the figures of merged galleries by method."""
+    methods = found.identification
+    any_method = next(iter(methods.values()))
+    made = [
+        *tables("Closed and open set", {m: open_and_closed_set(i) for m, i in methods.items()}),
+        *tables("As older code has it, no open set", {m: merged_tpirs(i) for m, i in methods.items()}),
+    ]
     note = (
-        f"{any_method['probes']} probes, {any_method['mated_probes']} with a mate, {any_method['gallery']} "
+        f"{any_method.probes} probes, {any_method.mated_probes} with a mate, {any_method.gallery} "
         "gallery templates; tpir: each gallery apart, probes without a mate in it set the threshold, mean "
         "over galleries ('-': too few of them); rank and merged_tpir: galleries merged"
-        + INTERVALS
-        * ("rank_low@1" in any_method)
     )
-    return Section("identification", title, found, note, results)
+    if any_method.ranks[1].interval:
+        note += INTERVALS
+    figures = {m: identification_figures(i) for m, i in methods.items()}
+    return Section("identification", title, made, note, figures)
 
 
-def _paired(results: dict[str, Metrics], title: str) -> Section:
-    """Differences of figures between the model and each other method."""
-    note = "on the same draws of the subjects: an interval that holds no zero is a difference" + INTERVALS
-    return Section("paired", title, tables("Differences", figure_names(results), results), note, results)
-
-
-def _quality(results: dict[str, Metrics], title: str) -> Section:
-    """FRR where poor templates are discarded, TAR by template size and share of video frames."""
-    any_method = next(iter(results.values()))
-    found = []
-    kinds = {
-        "frr_by_input_norm@discard=": "FRR, templates of the lowest mean input norm discarded",
-        "frr_by_output_norm@discard=": "FRR, templates of the lowest output norm discarded",
-        "tar@size=": "TAR by the faces of a pair's smaller template",
-        "tar@video=": "TAR by the share of video frames among a pair's faces",
-    }
-    for prefix, what in kinds.items():
-        names = [name for name in any_method if name.startswith(prefix)]
-        for table in tables(what, names, results, prefix):
-            counts = [f"genuine_pairs@{prefix.partition('@')[2]}{column}" for column in table.columns]
-            if counts[0] in any_method:
-                cells = [Cell(f"{any_method[name]}") for name in counts]
-                table = table._replace(foot=[("genuine pairs", cells)])
-            else:
-                table = table._replace(columns=[f"{float(column):.0%}" for column in table.columns])
-            found.append(table)
+def _strata(found: Evaluation, title: str) -> Section:
+    """FRR with low norms discarded, TAR by template size and share of video frames."""
+    methods = found.strata
+    any_method = next(iter(methods.values()))
+    made = []
+    for which, what in (
+        ("frr_by_input_norm", "FRR, templates of the lowest mean input norm discarded"),
+        ("frr_by_output_norm", "FRR, templates of the lowest output norm discarded"),
+        ("tar_by_size", "TAR by the faces of a pair's smaller template"),
+        ("tar_by_video", "TAR by the share of video frames among a pair's faces"),
+    ):
+        bins: dict[str, dict] = {method: getattr(errors, which) for method, errors in methods.items()}
+        heading: Callable = "{:.0%}".format if which.startswith("frr") else str
+        rates = {m: {heading(key): s.rate for key, s in strata.items()} for m, strata in bins.items()}
+        (table,) = tables(what, rates)
+        if which.startswith("tar"):
+            strata: list[Stratum] = list(getattr(any_method, which).values())
+            table = table._replace(foot=[("genuine pairs", [Cell(f"{s.genuine_pairs}") for s in strata])])
+        made.append(table)
     note = (
-        f"all at each method's threshold of FAR {any_method['far']} over all pairs; a share of templates is "
-        "discarded, and a pair goes with either of its templates; input norm: mean over a template's faces; "
-        "video frames: faces of a medium with more than one in the template"
+        f"all at each method's threshold of FAR {far_name(any_method.far)} over all pairs; a share of "
+        "templates is discarded, and a pair goes with either of its templates; input norm: mean over a "
+        "template's faces; video frames: faces of a medium with more than one in the template"
     )
-    if any("_low@" in name for name in any_method):
+    if found.resamples:
         note += INTERVALS + ", the threshold kept"
-    return Section("quality", title, found, note, results)
+    figures = {m: strata_figures(errors) for m, errors in methods.items()}
+    return Section("quality", title, made, note, figures)
 
 
-def accepted_impostors(metrics: Metrics, far: float) -> int:
-    """How many impostor pairs a method accepts at a FAR target that it answers."""
-    return round(metrics[f"achieved_far@far={far_name(far)}"] * metrics["impostor_pairs"])
-
-
-def deciding_impostors(metrics: Metrics, far: float) -> int:
-    """How many of the highest impostor scores a figure at a FAR target depends on.
-
-    FAR 1e-6 of IJB-C's 15,638,932 impostor pairs is 15.6 of them. Conservatively 15 are accepted, since 16
-    would exceed the target, and the sixteenth sets the threshold. The vertex nearest to it, where the ROC has
-    that one, accepts 16. So 16 decide either way, the number that is usually given.
-    """
-    return accepted_impostors(metrics, far) + (metrics["convention"] == "conservative")
-
-
-def tables(title: str, names: list[str], results: dict[str, Metrics], prefix: str = "") -> list[Table]:
-    """A row a method, a column a figure with its interval, some at a time; headings without `prefix`."""
-    found = []
+def tables(title: str, methods: dict[str, dict[str, Estimate]]) -> list[Table]:
+    """A row per method and a column per figure, at most `_COLUMNS` a table."""
+    names = list(next(iter(methods.values())))
+    made = []
     for start in range(0, len(names), _COLUMNS):
-        some = names[start : start + _COLUMNS]
-        rows = [(method, [_cell(metrics, name) for name in some]) for method, metrics in results.items()]
-        found.append(Table(title, [name.removeprefix(prefix) for name in some], rows))
-    return found
-
-
-def figure_names(results: dict[str, Metrics]) -> list[str]:
-    """Names of the figures of the first, without those of intervals' ends."""
-    names = list(next(iter(results.values())))
-    limits = {limit_name(name, end) for name in names for end in ("low", "high")}
-    return [name for name in names if name not in limits]
+        columns = names[start : start + _COLUMNS]
+        rows = [(method, [_cell(figures.get(c)) for c in columns]) for method, figures in methods.items()]
+        made.append(Table(title, columns, rows))
+    return made
 
 
 def _span(low: str, high: str) -> Cell:
-    """The least and the greatest of several methods."""
+    """The range over several methods."""
     return Cell(low, high * (low != high))
 
 
-def _cell(metrics: Metrics, name: str) -> Cell:
-    value = metrics.get(name)
-    if value is None:
+def _cell(figure: Estimate | None) -> Cell:
+    if figure is None or figure.value is None:
         return Cell("-")
-    low, high = (metrics.get(limit_name(name, end)) for end in ("low", "high"))
-    return Cell(f"{value:z.4f}", "" if low is None else f"{low:z.3f}..{high:z.3f}")
+    ends = figure.interval
+    return Cell(f"{figure.value:z.4f}", f"{ends.low:z.3f}..{ends.high:z.3f}" if ends else "")

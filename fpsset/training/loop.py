@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, templates
 from fpsset.errors import InputError, TrainingError
-from fpsset.evaluation.protocols import validation_tar
-from fpsset.evaluation.verification import all_pairs, far_name, reachable_far
+from fpsset.evaluation.evaluator import validation_tar
+from fpsset.evaluation.metric_names import far_of, tar_name
+from fpsset.evaluation.verification import all_pairs, reachable_far
 from fpsset.inference.descriptors import describe_one
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.parallel.mesh import local_copy, padded_classes, put_batch, sharded_init
@@ -154,7 +155,7 @@ def _validation(model: FaceCoresetNet, held_out: FeatureTable, config: ConfigDic
     if not pairs.same.any():
         raise InputError(f"{held_out.name}: no held-out person has two media to compare; {mend}")
     try:
-        far = reachable_far(pairs, float(config.evaluation.metric.removeprefix("tar@far=")))
+        far = reachable_far(pairs, far_of(config.evaluation.metric))
     except InputError as error:
         raise InputError(f"{held_out.name}: of the held-out people {error}; {mend}") from error
 
@@ -166,7 +167,7 @@ def _validation(model: FaceCoresetNet, held_out: FeatureTable, config: ConfigDic
         watch(subjects, sets, described)
         return validation_tar(described, pairs, far)
 
-    return validate, f"validation_tar@far={far_name(far)}"
+    return validate, f"validation_{tar_name(far)}"
 
 
 def _check_finite(step: int, metrics) -> float:

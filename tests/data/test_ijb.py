@@ -222,9 +222,9 @@ def test_golden_figures(shared):
     search = search_protocol(found.search.galleries, found.search.probes, ids)
     metrics = identification_metrics(search_galleries(described["media_mean"].vectors, search))
     for rank in (1, 5, 10):
-        assert metrics[f"rank@{rank}"] == pytest.approx(expected["identification"][f"top{rank}"], abs=1e-6)
+        assert metrics.ranks[rank].value == pytest.approx(expected["identification"][f"top{rank}"], abs=1e-6)
     for line in expected["log"]:
         fields = line.split()
-        name = f"fpir={float(fields[2]):.0e}".replace("e-0", "e-")
-        assert metrics[f"merged_tpir@{name}"] == pytest.approx(float(fields[5]), abs=1e-6)
-        assert metrics[f"merged_threshold@{name}"] == pytest.approx(float(fields[8]), abs=1e-6)
+        point = metrics.merged[float(fields[2])]
+        assert point.tpir.value == pytest.approx(float(fields[5]), abs=1e-6)
+        assert point.threshold.value == pytest.approx(float(fields[8]), abs=1e-6)

@@ -67,7 +67,7 @@ def test_figures_are_those_of_faces(folder):
     assert 0.3 < point.tar < 1
     search = search_protocol(found.search.galleries, found.search.probes, ids)
     metrics = identification_metrics(search_galleries(vectors, search))
-    assert 0.3 < metrics["tpir@fpir=1e-2"] <= metrics["tpir@fpir=1e-1"] <= metrics["rank@10"] <= 1
+    assert 0.3 < metrics.tpir[1e-2].value <= metrics.tpir[1e-1].value <= metrics.ranks[10].value <= 1
 
 
 def test_draws_repeat(tmp_path):

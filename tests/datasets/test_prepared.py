@@ -17,8 +17,9 @@ from fpsset.datasets.prepared import Records, read_prepared
 from fpsset.datasets.sources import evaluation_data, open_images, training_table
 from fpsset.errors import InputError
 from fpsset.evaluation.identification import identification_metrics, search_galleries
-from fpsset.evaluation.protocols import make_protocol, verification_metrics
+from fpsset.evaluation.protocols import make_protocol
 from fpsset.evaluation.scoring import pair_scores
+from fpsset.evaluation.verification import verification_metrics
 from fpsset.images.image_pipeline import image_batches
 from fpsset.inference.descriptors import describe
 from fpsset.models.pooling import baselines
@@ -126,7 +127,7 @@ def test_ijb_comes_back(ijb):
         scores = pair_scores(vectors, protocol.pairs)
         verified = verification_metrics(scores, protocol.pairs, protocol.subjects)
         results.append((verified, identification_metrics(search_galleries(vectors, protocol.search))))
-    assert results[0] == results[1] and results[0][1]["rank@1"] > 0
+    assert results[0] == results[1] and results[0][1].ranks[1].value > 0
     assert list(found.search.galleries) == list(expected.search.galleries)
     for name, rows in expected.search.galleries.items():
         np.testing.assert_array_equal(found.search.galleries[name], rows)

@@ -15,13 +15,13 @@ from fpsset.evaluation.identification import (
     Outcomes,
     Search,
     Templates,
-    identification_draws,
     identification_metrics,
     match_curve,
     search_galleries,
     search_protocol,
 )
-from fpsset.evaluation.resampling import SubjectDraws, interval
+from fpsset.evaluation.metric_names import flat, identification_figures, merged_tpirs, open_and_closed_set
+from fpsset.evaluation.resampling import SubjectDraws
 from fpsset.evaluation.scoring import row_blocks
 from fpsset.evaluation.verification import nearest_operating_points
 
@@ -46,17 +46,17 @@ def test_by_hand(monkeypatch):
     assert len(found.best_others) == 5 * 3  # and nothing of the rows that fill the devices' blocks up
     metrics = identification_metrics(found)
     # Merged: mates are first for 10, 95, 175; 70 and 316 have one other before.
-    assert metrics["rank@1"] == 0.6 and metrics["rank@5"] == 1.0
-    assert metrics["mated_probes"] == 5 and metrics["gallery"] == 4
+    assert metrics.ranks[1].value == 0.6 and metrics.ranks[5].value == 1.0
+    assert metrics.mated_probes == 5 and metrics.gallery == 4
     # Gallery a: without a mate are 175 (cosine to 90: .087) and 316 (to 0: .719). One of two may pass, so
     # the threshold is .087. Of 10, 70, 95, the first and the last are hits.
     # Gallery b: 10 (to 270: -.174), 70 (to 180: -.342), 95 (to 180: .087); one of three may pass: -.174.
     # 175 and 316 are both hits.
-    assert metrics["tpir@fpir=1e-0"] == pytest.approx((2 / 3 + 1) / 2)
+    assert metrics.tpir[0.5].value == pytest.approx((2 / 3 + 1) / 2)
     # Merged: the third highest of the non-mate scores .940 (70 to 90), .719 (316 to 0), .174 (10 to 90) is
     # the threshold; mates score .985, .342, .996, .996, .695: all above.
-    assert metrics["merged_threshold@fpir=1e-0"] == pytest.approx(math.cos(math.radians(80)), abs=1e-6)
-    assert metrics["merged_tpir@fpir=1e-0"] == 1.0
+    assert metrics.merged[0.5].threshold.value == pytest.approx(math.cos(math.radians(80)), abs=1e-6)
+    assert metrics.merged[0.5].tpir.value == 1.0
 
 
 @given(seed=st.integers(0, 2**32 - 1), people=st.integers(3, 12), ties=st.booleans())
@@ -85,7 +85,7 @@ def test_against_loops(seed, people, ties):
             ranks.append(1 + (others >= scores[subject]).sum())
     for rank in (1, 5, 10):
         want = np.mean(np.array(ranks) <= rank) if ranks else None
-        assert metrics[f"rank@{rank}"] == (pytest.approx(want, abs=1e-6) if ranks else None)
+        assert metrics.ranks[rank].value == (pytest.approx(want, abs=1e-6) if ranks else None)
     rates = []
     for members, _ in galleries.values():
         strangers, hits = [], []
@@ -103,7 +103,7 @@ def test_against_loops(seed, people, ties):
             threshold = np.append(np.sort(strangers)[::-1], -np.inf)[allowed]
             rates.append(np.mean([mate > other and mate > threshold for mate, other in hits]))
     want = None if None in rates else pytest.approx(np.mean(rates), abs=1e-6)
-    assert metrics["tpir@fpir=1e-1"] == want
+    assert metrics.tpir[0.1].value == want
 
 
 @pytest.fixture
@@ -119,12 +119,11 @@ def searched():
 
 
 def test_blocks_change_nothing(searched, monkeypatch):
-    whole = identification_metrics(search_galleries(*searched))
+    whole = identification_figures(identification_metrics(search_galleries(*searched)))
     monkeypatch.setattr(identification, "row_blocks", functools.partial(row_blocks, entries=500))
-    parts = identification_metrics(search_galleries(*searched))
+    parts = identification_figures(identification_metrics(search_galleries(*searched)))
     assert whole.keys() == parts.keys()
-    for name, value in whole.items():
-        assert parts[name] == pytest.approx(value, abs=1e-6), name
+    assert flat(parts) == pytest.approx(flat(whole), abs=1e-6)
 
 
 def test_a_draw_is_the_table_of_the_probes_drawn(searched):
@@ -133,9 +132,10 @@ def test_a_draw_is_the_table_of_the_probes_drawn(searched):
     times = np.random.default_rng(1).integers(0, 4, len(search.probes.positions))
     copies = Templates(*(np.repeat(column, times) for column in search.probes))
     wanted = identification_metrics(search_galleries(vectors, search._replace(probes=copies)))
-    drawn = identification_draws(search_galleries(vectors, search), times[None].astype(np.float32))
-    for name, (value,) in drawn.items():
-        assert value == pytest.approx(wanted[name]), name
+    drawn = identification_metrics(search_galleries(vectors, search), times[None].astype(np.float32))
+    figures = identification_figures(wanted)
+    for name, figure in (open_and_closed_set(drawn) | merged_tpirs(drawn)).items():
+        assert figure.draws == pytest.approx([figures[name].value]), name
 
 
 def test_match_curve(searched):
@@ -143,7 +143,7 @@ def test_match_curve(searched):
     ranks, reached = match_curve(found)
     metrics = identification_metrics(found)
     for rank in (1, 5, 10):
-        assert reached[ranks == rank] == pytest.approx(metrics[f"rank@{rank}"])
+        assert reached[ranks == rank] == pytest.approx(metrics.ranks[rank].value)
     assert match_curve(found, 60)[1][-1] == 1.0
 
 
@@ -185,9 +185,10 @@ def test_intervals_cover_the_truth():
         best = best[np.argsort(-every.ravel()[best])]
         draws = SubjectDraws(subjects, 200, seed=number)
         found = Outcomes(mate, top, rank, every.ravel()[best], best // entries, entries)
-        drawn = identification_draws(found, draws.weights[:, draws.codes])
+        drawn = identification_metrics(found, draws.weights[:, draws.codes])
+        figures = identification_figures(drawn)
         for name, value in truth.items():
-            low, high = interval(drawn[name])
+            low, high = figures[name].interval
             covered[name] += low <= value <= high
     print({name: count / 500 for name, count in covered.items()})
     assert all(0.92 <= count / 500 <= 0.98 for count in covered.values()), covered

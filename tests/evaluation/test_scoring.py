@@ -15,12 +15,12 @@ from tests.compiling import FLAGS
 SCRIPT = """
 import json, jax, numpy as np
 from fpsset.evaluation.identification import (
-    Search, Templates, identification_draws, identification_metrics, search_galleries,
+    Search, Templates, identification_metrics, search_galleries,
 )
-from fpsset.evaluation.resampling import SubjectDraws, with_intervals
-from fpsset.evaluation.protocols import verification_metrics
+from fpsset.evaluation.metric_names import flat, identification_figures, verification_figures
+from fpsset.evaluation.resampling import SubjectDraws
 from fpsset.evaluation.scoring import pair_scores
-from fpsset.evaluation.verification import all_pairs
+from fpsset.evaluation.verification import all_pairs, verification_metrics
 from fpsset.evaluation.verification_draws import VerificationDraws
 
 rng = np.random.default_rng(0)
@@ -29,17 +29,17 @@ vectors = rng.standard_normal((60, 32))[subjects] + 1.5 * rng.standard_normal((3
 vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 pairs = all_pairs(subjects)
 scores = pair_scores(vectors, pairs)
-metrics = verification_metrics(scores, pairs, subjects)
 draws = SubjectDraws(subjects, 50)
-metrics = with_intervals(metrics, VerificationDraws(pairs, draws)(scores))
+drawn = VerificationDraws(pairs, draws)(scores)
+metrics = flat(verification_figures(verification_metrics(scores, pairs, subjects, drawn=drawn)))
 first, second = (np.arange(start, 150 + start, 5) for start in (0, 150))
 search = Search(
     {"a": Templates(first, subjects[first]), "b": Templates(second, subjects[second])},
     Templates(np.flatnonzero(np.arange(300) % 5), subjects[np.arange(300) % 5 > 0]),
 )
 found = search_galleries(vectors, search)
-figures = identification_draws(found, draws.weights[:, draws.codes[search.probes.positions]])
-metrics |= with_intervals(identification_metrics(found), figures)
+identified = identification_metrics(found, draws.weights[:, draws.codes[search.probes.positions]])
+metrics |= flat(identification_figures(identified))
 printed = {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in metrics.items()}
 print(json.dumps([jax.device_count(), printed]))
 """

@@ -1,4 +1,4 @@
-"""Figures by quality, size and video, against tables of a few rows worked by hand."""
+"""Error rates by norm, size and share of video frames, against small cases worked by hand."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from fpsset.evaluation.verification import Pairs, all_pairs
 from fpsset.face_set import RaggedSets
 
 
-def make_quality(sizes, norms, media, subjects, resamples=0):
+def make_strata(sizes, norms, media, subjects, resamples=0):
     starts = np.concatenate([[0], np.cumsum(sizes)])
     rows = np.random.default_rng(0).permutation(starts[-1])  # templates' faces lie anywhere in the table
     table_norms, table_media = np.empty(len(rows), np.float32), np.empty(len(rows), np.int64)
@@ -32,54 +32,49 @@ def test_by_hand():
     media = np.arange(sum(sizes))
     media[2:4] = 1000  # all of template 2 is a video
     media[11:16] = 2000  # all of template 5
-    quality, pairs = make_quality(sizes, norms, media, [0, 0, 1, 1, 2, 2, 3, 3])
+    strata, pairs = make_strata(sizes, norms, media, [0, 0, 1, 1, 2, 2, 3, 3])
     assert pairs.same.sum() == 4
     output_norms = np.arange(8.0, 0.0, -1.0)
-    metrics, curves = quality(scores_of(pairs, [0.1, 0.9, 0.8, 0.9]), 0.5, output_norms)
-    assert metrics["frr_by_input_norm@discard=0"] == 0.25
-    # An eighth of the templates is person 0's first, whose pair is the one refused.
-    assert metrics["frr_by_input_norm@discard=0.15"] == 0.0
-    assert metrics["genuine_pairs_by_input_norm@discard=0.15"] == 3
-    assert (
-        metrics["genuine_pairs_by_input_norm@discard=0.3"] == 3
-    )  # templates 0 and 1, of one person, are gone
+    found, curves = strata(scores_of(pairs, [0.1, 0.9, 0.8, 0.9]), 1e-3, 0.5, output_norms)
+    by_input, by_output = found.frr_by_input_norm, found.frr_by_output_norm
+    assert found.far == 1e-3 and by_input[0.0].rate.value == 0.25
+    # An eighth of the templates is person 0's first, whose pair is the one rejected.
+    assert by_input[0.15].rate.value == 0.0 and by_input[0.15].genuine_pairs == 3
+    assert by_input[0.3].genuine_pairs == 3  # templates 0 and 1, of one person, are gone
     # By the other norm they are the best, and person 3's the poorest.
-    assert metrics["frr_by_output_norm@discard=0.3"] == pytest.approx(1 / 3)
+    assert by_output[0.3].rate.value == pytest.approx(1 / 3)
     assert curves["input_norm"][1][[0, 13]].tolist() == [0.25, 0.0]
-    sizes_found = {
-        name: metrics[f"genuine_pairs@size={name}"] for name in ("1", "2-4", "5-16", "17-64", "65+")
-    }
+    sizes_found = {name: stratum.genuine_pairs for name, stratum in found.tar_by_size.items()}
     assert sizes_found == {"1": 1, "2-4": 1, "5-16": 1, "17-64": 1, "65+": 0}
-    assert metrics["tar@size=1"] == 0.0 and metrics["tar@size=65+"] is None
-    videos = {
-        name: metrics[f"genuine_pairs@video={name}"] for name in ("0", "below half", "half or more", "all")
-    }
+    assert found.tar_by_size["1"].rate.value == 0.0 and found.tar_by_size["65+"].rate.value is None
+    videos = {name: stratum.genuine_pairs for name, stratum in found.tar_by_video.items()}
     assert videos == {"0": 2, "below half": 0, "half or more": 2, "all": 0}
 
 
-def test_equal_norms_are_not_told_apart():
-    quality, pairs = make_quality([1] * 8, np.ones(8), np.arange(8), [0, 0, 1, 1, 2, 2, 3, 3])
-    metrics, _ = quality(scores_of(pairs, [0.1, 0.9, 0.9, 0.9]), 0.5, np.arange(8.0))
-    assert metrics["frr_by_input_norm@discard=0"] == 0.25
-    assert metrics["genuine_pairs_by_output_norm@discard=0.3"] == 3
-    assert metrics["genuine_pairs_by_input_norm@discard=0.3"] == 4  # nothing says which to discard
+def test_ties_go_together():
+    strata, pairs = make_strata([1] * 8, np.ones(8), np.arange(8), [0, 0, 1, 1, 2, 2, 3, 3])
+    found, _ = strata(scores_of(pairs, [0.1, 0.9, 0.9, 0.9]), 1e-3, 0.5, np.arange(8.0))
+    assert found.frr_by_input_norm[0.0].rate.value == 0.25
+    assert found.frr_by_output_norm[0.3].genuine_pairs == 3
+    assert found.frr_by_input_norm[0.3].genuine_pairs == 4  # ties: none is discarded
 
 
 def test_draws_are_the_tables_of_the_people_drawn():
     rng = np.random.default_rng(1)
     subjects = np.repeat(np.arange(12), 3)
     sizes = rng.integers(1, 6, 36)
-    quality, pairs = make_quality(
+    strata, pairs = make_strata(
         sizes, rng.uniform(1, 30, sizes.sum()), rng.integers(0, 40, sizes.sum()), subjects, 40
     )
     scores = rng.uniform(0, 1, len(pairs.same)).astype(np.float32)
-    metrics, _ = quality(scores, 0.5, rng.uniform(1, 30, 36))
+    found, _ = strata(scores, 1e-3, 0.5, rng.uniform(1, 30, 36))
     small = np.minimum(sizes[pairs.first], sizes[pairs.second])
     members = pairs.same & (small >= 2) & (small <= 4)
-    assert metrics["genuine_pairs@size=2-4"] == members.sum()
+    assert found.tar_by_size["2-4"].genuine_pairs == members.sum()
     rates = []
     for weight in SubjectDraws(subjects, 40).weights:
         times = weight[subjects[pairs.first[members]]].astype(int)
         rates.append(np.mean(np.repeat(scores[members] > 0.5, times)))
-    ends = metrics["tar_low@size=2-4"], metrics["tar_high@size=2-4"]
-    assert ends == pytest.approx(tuple(np.percentile(rates, [2.5, 97.5])), abs=1e-6)
+    assert found.tar_by_size["2-4"].rate.interval == pytest.approx(
+        tuple(np.percentile(rates, [2.5, 97.5])), abs=1e-6
+    )

@@ -15,13 +15,15 @@ import pytest
 from fpsset.commands import cli
 from fpsset.data.files import read_features, write_features
 from fpsset.data.synthetic import make_synthetic
-from fpsset.evaluation.protocols import evaluate, make_protocol
+from fpsset.evaluation.evaluator import evaluate
+from fpsset.evaluation.metric_names import to_json
+from fpsset.evaluation.protocols import make_protocol
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.face_set import pad_sets
 from fpsset.inference.loading import load
 from fpsset.models.face_coreset_net import FaceCoresetNet
-from fpsset.reports.comparison import write_draws
-from fpsset.reports.report import Provenance, as_run, write_report
+from fpsset.reports.draws_file import as_run, write_draws
+from fpsset.reports.report import Provenance, write_report
 from fpsset.weights.cards import AggregatorCard, Weights, WeightsCard, save_weights
 from tests.commands.lines import process, refused
 
@@ -106,7 +108,7 @@ def test_the_page_holds_everything_and_fetches_nothing(house):
     assert "<b>first" not in text and "&lt;b&gt;first" in text and "&lt;faces&gt;.npz" in text
     for value in results["first"].fingerprints.values():
         assert (value or "not known") in text
-    low = results["first"].results["verification"]["fpsset"]["tar_low@far=1e-2"]
+    low = results["first"].verification["fpsset"].points[1e-2].tar.interval.low
     assert f"{low:.3f} to " in text
     few = "the 12 highest at FAR 1e-2 (11 accepted), the 2 highest at FAR 1e-3 (1 accepted)"
     assert f"Few of the 1,104 impostor pairs decide the low FARs: {few}" in text
@@ -118,7 +120,7 @@ def test_tables_for_programs_and_papers(house):
     for name in ("verification", "paired", "quality"):
         lines = list(csv.DictReader(io.StringIO((root / f"first/report/{name}.csv").read_text())))
         found = {(line["method"], line["figure"]): line["value"] for line in lines}
-        for method, metrics in results["first"].results[name].items():
+        for method, metrics in to_json(results["first"])[name].items():
             for figure, value in metrics.items():
                 if "_low" not in figure and "_high" not in figure:
                     assert found[method, figure] == ("" if value is None else str(value))
@@ -131,9 +133,7 @@ def test_tables_for_programs_and_papers(house):
 def test_an_evaluation_takes_an_earlier_ones_files_away(house, tmp_path):
     root, results = house
     shutil.copytree(root / "first", tmp_path / "run")
-    bare = results["none"]._replace(
-        results={"verification": results["none"].results["verification"]}, draws={}
-    )
+    bare = results["none"]._replace(strata={})
     write_report(tmp_path / "run", bare, Provenance("bare", {}, {}))
     left = {path.name for path in (tmp_path / "run/report").iterdir()}
     kept = {f"verification.{form}" for form in ("txt", "csv", "tex")}
@@ -144,8 +144,8 @@ def test_runs_are_compared_in_pairs(house, tmp_path):
     root, results = house
     out = process("report", root / "first", root / "second", "--out", tmp_path / "out").stdout
     first, second = (results[name] for name in ("first", "second"))
-    drawn = second.draws["fpsset"]["eer"] - first.draws["fpsset"]["eer"]
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    eer = [run.verification["fpsset"].eer for run in (second, first)]
+    low, high = np.percentile(eer[0].draws - eer[1].draws, [2.5, 97.5])
     text = (tmp_path / "out/comparison.txt").read_text()
     assert "second - first" in text and text in out
     (line,) = [
@@ -153,7 +153,7 @@ def test_runs_are_compared_in_pairs(house, tmp_path):
         for line in csv.DictReader((tmp_path / "out/comparison.csv").read_text().splitlines())
         if line["method"] == "second - first" and line["figure"] == "eer"
     ]
-    value = second.results["verification"]["fpsset"]["eer"] - first.results["verification"]["fpsset"]["eer"]
+    value = eer[0].value - eer[1].value
     assert [float(line[key]) for key in ("value", "low", "high")] == pytest.approx([value, low, high])
     page = Page((tmp_path / "out/index.html").read_text())
     assert not page.open and page.tags.count("img") == 3
@@ -261,7 +261,7 @@ def test_thresholds_of_several_fars_and_of_another_model(calibrated, capsys, tmp
     call = ["calibrate", tmp_path / "model", root / "faces.npz", "--far", "0.1", "--resamples", "0"]
     assert cli.main(list(map(str, call))) == 0
     assert "no intervals" in capsys.readouterr().out
-    assert "several thresholds; give --far, one of 0.01, 0.1" in refused(capsys, "verify", *sets)
+    assert "several thresholds; give --far as one of 0.01, 0.1" in refused(capsys, "verify", *sets)
     assert "no threshold for a FAR of 0.2" in refused(capsys, "verify", *sets, "--far", 0.2)
     assert cli.main(list(map(str, ["verify", *sets, "--far", 0.1]))) == 0
     capsys.readouterr()
@@ -292,7 +292,7 @@ def test_thresholds_of_several_fars_and_of_another_model(calibrated, capsys, tmp
         ),
         ("verify a.npz nowhere.npz --model model0", "no such folder or file"),
         ("verify wide.npz b.npz --model model0", "embeddings are 8 wide"),
-        ("verify a.npz b.npz --model fresh", "no such file; pick a threshold first"),
+        ("verify a.npz b.npz --model fresh", "no such file; calibrate a threshold"),
     ],
 )
 def test_bad_input(calibrated, capsys, monkeypatch, call, says):
