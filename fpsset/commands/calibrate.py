@@ -54,8 +54,8 @@ def calibrate(
     found = dataclasses.replace(found, warning=warning)
     path = calibration.thresholds_file(model)
     calibration.save_threshold(path, aggregator.digest, found)
-    click.echo(f"threshold {_as_text(found.threshold)} for a FAR of {far:g}")
-    click.echo(f"achieved FAR {found.achieved_far:.3g}, TAR {_as_text(found.tar)}")
+    click.echo(f"threshold {found.threshold} for a FAR of {far:g}")
+    click.echo(f"achieved FAR {found.achieved_far:.3g}, TAR {found.tar}")
     click.echo(
         f"{found.subjects} subjects, {found.genuine_pairs} genuine and {found.impostor_pairs} "
         f"impostor pairs; {found.accepted_impostors} of these are accepted, the next sets the threshold"
@@ -65,8 +65,3 @@ def calibrate(
     else:
         click.echo("no intervals: they take at least 10 known subjects, and --resamples")
     click.echo(f"{path}: written")
-
-
-def _as_text(figure) -> str:
-    ends = figure.interval
-    return f"{figure.value:.4f}" + (f" ({ends.low:.4f} to {ends.high:.4f})" if ends else "")

@@ -1,1 +1,1 @@
-"""Descriptors of templates, verification and reports."""
+"""Evaluation: protocols, verification, identification, confidence intervals, calibration."""

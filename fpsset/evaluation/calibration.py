@@ -8,7 +8,7 @@ import numpy as np
 
 from fpsset.data.feature_table import FeatureTable
 from fpsset.errors import InputError
-from fpsset.evaluation.metric_names import flat, limit_names
+from fpsset.evaluation.metric_names import flatten, limit_names
 from fpsset.evaluation.protocols import Protocol, faces_fingerprint, require_backbone
 from fpsset.evaluation.resampling import NO_DRAWS, Estimate, Interval, SubjectDraws, estimate
 from fpsset.evaluation.scoring import pair_scores
@@ -57,7 +57,7 @@ class Calibration:
         """Its entry in thresholds.json."""
         rest = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         figures = {name: rest.pop(name) for name in ("threshold", "tar", "achieved_far", "far")}
-        return flat(figures, ["tar", "threshold"]) | {k: v for k, v in rest.items() if v or k != "warning"}
+        return flatten(figures, ["tar", "threshold"]) | {k: v for k, v in rest.items() if v or k != "warning"}
 
     @classmethod
     def from_json(cls, entry: dict) -> "Calibration":

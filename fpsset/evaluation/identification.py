@@ -109,11 +109,11 @@ def search_galleries(descriptors: np.ndarray, search: Search) -> Outcomes:
     found = []
     best, owners = np.empty(0, np.float32), np.empty(0, np.int64)
     compare = _Comparison(tuple(bounds.tolist()), listed)
-    for rows, (*fields, scores, of) in row_blocks(
+    for rows, (*fields, scores, numbers) in row_blocks(
         compare, probes, (descriptors[positions], codes[count:]), len(positions)
     ):
         found.append([field[: rows.stop - rows.start] for field in fields])
-        best, owners = np.append(best, scores[scores > -np.inf]), np.append(owners, of[scores > -np.inf])
+        best, owners = np.append(best, scores[scores > -np.inf]), np.append(owners, numbers[scores > -np.inf])
         highest = np.lexsort((owners, -best))[:listed]
         best, owners = best[highest], owners[highest]
     return Outcomes(*map(np.concatenate, zip(*found, strict=True)), best, owners, len(positions))

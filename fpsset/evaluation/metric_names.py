@@ -5,7 +5,8 @@ import math
 from fpsset.evaluation.resampling import Estimate
 from fpsset.evaluation.results import ErrorsByStratum, Evaluation, Identification, Verification
 
-Figure = Estimate | float | int | str | None
+Number = float | int | str | None
+Figure = Estimate | Number
 _TAR = "tar@far="
 
 
@@ -91,29 +92,29 @@ def resampling_facts(found: Evaluation) -> dict[str, int]:
     return {"resamples": found.resamples, "resampling_seed": found.seed} if found.resamples else {}
 
 
-def to_json(found: Evaluation) -> dict[str, dict[str, dict]]:
+def to_json(found: Evaluation) -> dict[str, dict[str, dict[str, Number]]]:
     """The content of results.json: {'verification', ...: {method: {name: number}}}."""
-    results: dict[str, dict[str, dict]] = {"verification": {}}
+    results: dict[str, dict[str, dict[str, Number]]] = {"verification": {}}
     for method, verified in found.verification.items():
         figures = verification_figures(verified)
         kinds = ("tar@", "threshold@", "eer", "auc")  # the order of the intervals in the file
         ordered = [name for kind in kinds for name in figures if name.startswith(kind)]
-        results["verification"][method] = flat(figures, ordered) | resampling_facts(found)
+        results["verification"][method] = flatten(figures, ordered) | resampling_facts(found)
     for kind, methods in (
         ("identification", {m: identification_figures(f) for m, f in found.identification.items()}),
         ("quality", {m: strata_figures(f) for m, f in found.strata.items()}),
     ):
         if methods:
-            results[kind] = {method: flat(figures) for method, figures in methods.items()}
+            results[kind] = {method: flatten(figures) for method, figures in methods.items()}
     if found.paired:
         results["paired"] = {
-            pair: {name: x for figure in differences.items() for name, x in flat(dict([figure])).items()}
+            pair: {name: x for figure in differences.items() for name, x in flatten(dict([figure])).items()}
             for pair, differences in found.paired.items()
         }
     return results
 
 
-def flat(figures: dict[str, Figure], ordered: list[str] | None = None) -> dict[str, float | int | str | None]:
+def flatten(figures: dict[str, Figure], ordered: list[str] | None = None) -> dict[str, Number]:
     """Name -> number: the values, then the ends of their intervals.
 
     Args:

@@ -63,6 +63,12 @@ class Estimate:
     interval: Interval | None = None
     draws: np.ndarray = dataclasses.field(default_factory=lambda: NO_DRAWS, repr=False, compare=False)
 
+    def __str__(self) -> str:
+        """The value and its interval: 0.9540 (0.9023 to 0.9886)."""
+        ends = self.interval
+        value = "-" if self.value is None else f"{self.value:.4f}"
+        return f"{value} ({ends.low:.4f} to {ends.high:.4f})" if ends else value
+
     def __sub__(self, other: Estimate) -> Estimate:
         """The paired difference: both figures must have values, from the same draws."""
         return estimate(self.value - other.value, self.draws - other.draws)

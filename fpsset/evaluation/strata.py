@@ -94,7 +94,7 @@ def _rank_fractions(norms: np.ndarray) -> np.ndarray:
 
 
 def _video_frames(sets: RaggedSets) -> np.ndarray:
-    """[T] int64, faces per template whose medium has several faces in it."""
+    """[T] int64, faces per template whose medium contributes several."""
     count = len(sets.starts) - 1
     if sets.media is None:
         return np.zeros(count, np.int64)

@@ -139,12 +139,12 @@ def _conservative(impostors: np.ndarray, above: np.ndarray, fars):
       (cumulative weights of the impostor pairs, of the genuine pairs, total weight of the impostor pairs) ->
       (F TARs, F thresholds, how many of the I impostor scores were needed).
     """
-    refused = np.append(impostors, math.nan)
+    thresholds = np.append(impostors, math.nan)
 
     def read(false: np.ndarray, accepted: np.ndarray, total: float):
         places = np.searchsorted(false[1:], np.array(fars) * total + 1e-6, side="right")
         seen = int(max(places, default=0))
-        return accepted[above[np.minimum(places, len(above) - 1)]] / accepted[-1], refused[places], seen
+        return accepted[above[np.minimum(places, len(above) - 1)]] / accepted[-1], thresholds[places], seen
 
     return read
 

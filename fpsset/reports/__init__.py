@@ -1,1 +1,1 @@
-""""""
+"""Reports: tables, plots, pages, comparisons of runs, coreset sheets."""

@@ -1,4 +1,4 @@
-"""Runs of one protocol side by side, and their differences on the same draws of the subjects."""
+"""Compares runs of one protocol, with differences on the same draws of the subjects."""
 
 import pathlib
 
@@ -6,7 +6,7 @@ from fpsset.errors import InputError
 from fpsset.reports.draws_file import Run
 from fpsset.reports.forms import write_tables
 from fpsset.reports.pages import write_page
-from fpsset.reports.plots import draw_curves, draw_differences, drawn
+from fpsset.reports.plots import draw_curves, draw_differences, make_picture
 from fpsset.reports.tables import INTERVALS, Section, tables
 
 
@@ -14,14 +14,22 @@ def require_comparable(runs: list[Run]) -> None:
     """Raises InputError unless all runs share the protocol and the draws of its subjects."""
     first = runs[0]
     for other in runs[1:]:
-        for what, fix in (
-            ("protocol", "compare runs of the same templates, pairs, galleries and convention"),
-            ("draws", "evaluate both with the same config.evaluation.resamples and seed"),
+        for key, what, fix in (
+            (
+                "protocol",
+                "another protocol",
+                "compare runs of the same templates, pairs, galleries and convention",
+            ),
+            (
+                "draws",
+                "other draws of the subjects",
+                "evaluate both with the same config.evaluation.resamples and seed",
+            ),
         ):
-            if first.about[what] != other.about[what]:
+            if first.about[key] != other.about[key]:
                 raise InputError(
-                    f"{other.name}: is of another {what} than {first.name} ({other.about[what]}, not "
-                    f"{first.about[what]}); {fix}"
+                    f"{other.name}: was evaluated with {what} than {first.name} ({other.about[key]}, not "
+                    f"{first.about[key]}); {fix}"
                 )
 
 
@@ -41,8 +49,8 @@ def compare(runs: list[Run], method: str) -> Section:
         if run is not runs[0]:
             differences[f"{label} - {labels[0]}"] = {n: each[label][n] - first[n] for n in names}
     note = (
-        f"the method {method} of each run, on the same draws of the subjects: where the interval of a "
-        "difference holds no zero, the runs differ" + INTERVALS
+        f"the method {method} of each run, on the same draws of the subjects: a difference is significant if "
+        "its interval excludes zero" + INTERVALS
     )
     made = [*tables("Runs", each), *tables("Differences", differences)]
     title = " against ".join([*labels[1:], labels[0]]) if len(runs) == 2 else f"{len(runs)} runs"
@@ -66,7 +74,7 @@ def write_comparison(folder: pathlib.Path, runs: list[Run], made: Section, metho
         "which is better except for the equal error rate."
     )
     path = folder / "differences.png"
-    pictures = [drawn(path, made.name, caption, draw_differences, differences, title)]
+    pictures = [make_picture(path, made.name, caption, draw_differences, differences, title)]
     curves = {
         kind: {label: run.curves[kind][method] for label, run in zip(labels, runs, strict=True)}
         for kind in runs[0].curves

@@ -13,8 +13,8 @@ def write_tables(folder: pathlib.Path, made: list[Section]) -> None:
     """Writes each section as .txt, .csv and .tex."""
     for section in made:
         for suffix, form in FORMS.items():
-            with replacing(folder / f"{section.name}.{suffix}") as beside:
-                beside.write_text(form(section))
+            with replacing(folder / f"{section.name}.{suffix}") as partial:
+                partial.write_text(form(section))
 
 
 def as_text(section: Section) -> str:

@@ -51,8 +51,8 @@ def write_html(path: pathlib.Path, template: str, **values) -> None:
       **values: of the template's variables; markup in them is escaped.
     """
     html = _environment().get_template(template).render(values)
-    with replacing(path) as beside:
-        beside.write_text(html, encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(html, encoding="utf-8")
 
 
 def data_url(image: bytes, kind: str) -> str:

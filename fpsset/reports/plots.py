@@ -169,10 +169,10 @@ class Picture(NamedTuple):
     caption: str
 
 
-def drawn(path: pathlib.Path, section: str, caption: str, draw: Callable, *arguments) -> Picture:
+def make_picture(path: pathlib.Path, section: str, caption: str, draw: Callable, *arguments) -> Picture:
     """Draws a picture with one of the functions above, replacing the file atomically."""
-    with replacing(path) as beside:
-        draw(beside, *arguments)
+    with replacing(path) as partial:
+        draw(partial, *arguments)
     return Picture(path, section, caption)
 
 
@@ -200,7 +200,7 @@ def draw_curves(
         path.unlink(missing_ok=True)
         if curve in curves:
             section, title = places[curve]
-            pictures.append(drawn(path, section, caption, draw, curves[curve], title))
+            pictures.append(make_picture(path, section, caption, draw, curves[curve], title))
     return pictures
 
 

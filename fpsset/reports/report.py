@@ -4,13 +4,12 @@ import pathlib
 from typing import NamedTuple
 
 from fpsset.evaluation.metric_names import far_name, tar_name, to_json
-from fpsset.evaluation.resampling import Estimate
 from fpsset.evaluation.results import Evaluation
 from fpsset.evaluation.verification import FARS
 from fpsset.reports.draws_file import DRAWS, as_run, write_draws
 from fpsset.reports.forms import FORMS, as_text, write_tables
 from fpsset.reports.pages import write_page
-from fpsset.reports.plots import Picture, draw_bins, draw_curves, draw_discard, drawn
+from fpsset.reports.plots import Picture, draw_bins, draw_curves, draw_discard, make_picture
 from fpsset.reports.tables import sections
 from fpsset.runtime.files import replacing, write_json
 
@@ -48,8 +47,8 @@ def write_report(workdir: pathlib.Path, found: Evaluation, provenance: Provenanc
         f"fingerprint of the {name}": value or "not known" for name, value in found.fingerprints.items()
     }
     write_page(report / "index.html", title, _summary(found), made, pictures, facts, provenance.config)
-    with replacing(report / DRAWS) as beside:
-        write_draws(beside, as_run(str(workdir), title, found))
+    with replacing(report / DRAWS) as partial:
+        write_draws(partial, as_run(str(workdir), title, found))
     write_json(workdir / "results.json", to_json(found))
     return "\n".join(map(as_text, made))
 
@@ -64,8 +63,8 @@ def _summary(found: Evaluation) -> list[str]:
         tars = {method: verified.points[far].tar for method, verified in found.verification.items()}
         best = max((method for method in tars if method != "fpsset"), key=lambda method: tars[method].value)
         line = (
-            f"At FAR {far_name(far)} fpsset accepts {_as_text(tars['fpsset'])} of the genuine pairs; "
-            f"{best}, the best of the others, {_as_text(tars[best])}."
+            f"At FAR {far_name(far)}, fpsset accepts {tars['fpsset']} of the genuine pairs; "
+            f"{best}, the best other method, accepts {tars[best]}."
         )
         difference = found.paired.get(f"fpsset - {best}", {}).get(tar_name(far))
         if difference:
@@ -93,11 +92,6 @@ def _summary(found: Evaluation) -> list[str]:
     return lines
 
 
-def _as_text(figure: Estimate) -> str:
-    ends = figure.interval
-    return f"{figure.value:.4f}" + (f" ({ends.low:.4f} to {ends.high:.4f})" if ends else "")
-
-
 def _draw_all(report: pathlib.Path, found: Evaluation, title: str) -> list[Picture]:
     """Draws the pictures that the results allow, and removes those of an earlier evaluation."""
     for name in ("discard_input_norm", "discard_output_norm", "size", "video"):
@@ -117,12 +111,12 @@ def _draw_all(report: pathlib.Path, found: Evaluation, title: str) -> list[Pictu
         caption = f"Error versus discard by {words}: the line falls if the norm predicts errors."
         path = report / f"discard_{kind}.png"
         curves = found.curves[kind]
-        pictures.append(drawn(path, "quality", caption, draw_discard, curves, at, words))
+        pictures.append(make_picture(path, "quality", caption, draw_discard, curves, at, words))
     for kind, label in (
         ("size", "faces of the smaller template"),
         ("video", "share of video frames among a pair's faces"),
     ):
         bins = {method: getattr(errors, f"tar_by_{kind}") for method, errors in found.strata.items()}
         caption = f"True accept rate by the {label}."
-        pictures.append(drawn(report / f"{kind}.png", "quality", caption, draw_bins, bins, at, label))
+        pictures.append(make_picture(report / f"{kind}.png", "quality", caption, draw_bins, bins, at, label))
     return pictures

@@ -50,7 +50,8 @@ def sections(found: Evaluation, title: str) -> list[Section]:
     """All tables of an evaluation; `title` says what was evaluated."""
     made = [_verification(found, title)]
     if found.paired:
-        note = "on the same draws of the subjects: an interval that holds no zero is a difference" + INTERVALS
+        note = "on the same draws of the subjects: a difference is significant if its interval excludes zero"
+        note += INTERVALS
         made.append(Section("paired", title, tables("Differences", found.paired), note, found.paired))
     if found.identification:
         made.append(_identification(found, title))
@@ -60,7 +61,7 @@ def sections(found: Evaluation, title: str) -> list[Section]:
 
 
 def _verification(found: Evaluation, title: str) -> Section:
-    """TAR by method and FAR, EER and area under the curve; the FARs achieved, and how many pairs decide."""
+    """TAR by method and FAR, with the FARs achieved and impostors accepted; EER and area under the curve."""
     methods = found.verification
     any_method = next(iter(methods.values()))
     tars = {m: {far_name(far): point.tar for far, point in v.points.items()} for m, v in methods.items()}
@@ -76,13 +77,13 @@ def _verification(found: Evaluation, title: str) -> Section:
             achieved.append(_span(f"{min(fars):.2e}", f"{max(fars):.2e}"))
             accepted.append(_span(str(min(counts)), str(max(counts))))
     table = table._replace(foot=[("achieved FAR", achieved), ("impostors accepted", accepted)])
-    how, which = "the ROC's vertex nearest to the target, as InsightFace's code reads it", "last of them"
+    how = "TAR at the ROC vertex nearest to the target FAR, as in InsightFace's code"
     if any_method.convention == "conservative":
-        how, which = "largest accepted set with FAR <= target", "first one refused"
+        how = "TAR at the lowest threshold with FAR <= target"
     note = (
         f"{any_method.subjects} subjects, {any_method.templates} templates, "
         f"{any_method.genuine_pairs} genuine and {any_method.impostor_pairs} impostor pairs; {how}; "
-        f"impostors accepted: how many impostor pairs pass; the score of the {which} is the threshold"
+        "impostors accepted: impostor pairs above the threshold"
     )
     if found.resamples:
         note += f"{INTERVALS} ({found.resamples} draws, seed {found.seed})"
@@ -97,12 +98,15 @@ def _identification(found: Evaluation, title: str) -> Section:
     any_method = next(iter(methods.values()))
     made = [
         *tables("Closed and open set", {m: open_and_closed_set(i) for m, i in methods.items()}),
-        *tables("As older code has it, no open set", {m: merged_tpirs(i) for m, i in methods.items()}),
+        *tables(
+            "Galleries merged, as in InsightFace's code; not an open-set figure",
+            {m: merged_tpirs(i) for m, i in methods.items()},
+        ),
     ]
     note = (
         f"{any_method.probes} probes, {any_method.mated_probes} with a mate, {any_method.gallery} "
-        "gallery templates; tpir: each gallery apart, probes without a mate in it set the threshold, mean "
-        "over galleries ('-': too few of them); rank and merged_tpir: galleries merged"
+        "gallery templates; tpir: mean over galleries, in each of which the probes without a mate set the "
+        "threshold ('-': too few of them); rank and merged_tpir: galleries merged"
     )
     if any_method.ranks[1].interval:
         note += INTERVALS
@@ -116,9 +120,9 @@ def _strata(found: Evaluation, title: str) -> Section:
     any_method = next(iter(methods.values()))
     made = []
     for which, what in (
-        ("frr_by_input_norm", "FRR, templates of the lowest mean input norm discarded"),
-        ("frr_by_output_norm", "FRR, templates of the lowest output norm discarded"),
-        ("tar_by_size", "TAR by the faces of a pair's smaller template"),
+        ("frr_by_input_norm", "FRR, templates with the lowest mean input norm discarded"),
+        ("frr_by_output_norm", "FRR, templates with the lowest output norm discarded"),
+        ("tar_by_size", "TAR by the number of faces in a pair's smaller template"),
         ("tar_by_video", "TAR by the share of video frames among a pair's faces"),
     ):
         bins: dict[str, dict] = {method: getattr(errors, which) for method, errors in methods.items()}
@@ -130,12 +134,12 @@ def _strata(found: Evaluation, title: str) -> Section:
             table = table._replace(foot=[("genuine pairs", [Cell(f"{s.genuine_pairs}") for s in strata])])
         made.append(table)
     note = (
-        f"all at each method's threshold of FAR {far_name(any_method.far)} over all pairs; a share of "
-        "templates is discarded, and a pair goes with either of its templates; input norm: mean over a "
-        "template's faces; video frames: faces of a medium with more than one in the template"
+        f"each method at its threshold for FAR {far_name(any_method.far)} over all pairs; discarding a "
+        "template discards its pairs; input norm: mean over a template's faces; video frames: faces of a "
+        "medium that has several in the template"
     )
     if found.resamples:
-        note += INTERVALS + ", the threshold kept"
+        note += INTERVALS + ", with the threshold fixed"
     figures = {m: strata_figures(errors) for m, errors in methods.items()}
     return Section("quality", title, made, note, figures)
 

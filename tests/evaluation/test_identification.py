@@ -20,7 +20,7 @@ from fpsset.evaluation.identification import (
     search_galleries,
     search_protocol,
 )
-from fpsset.evaluation.metric_names import flat, identification_figures, merged_tpirs, open_and_closed_set
+from fpsset.evaluation.metric_names import flatten, identification_figures, merged_tpirs, open_and_closed_set
 from fpsset.evaluation.resampling import SubjectDraws
 from fpsset.evaluation.scoring import row_blocks
 from fpsset.evaluation.verification import nearest_operating_points
@@ -43,7 +43,7 @@ def test_by_hand(monkeypatch):
     }
     probes = Templates(np.arange(4, 9), np.array([1, 1, 2, 3, 4]))
     found = search_galleries(vectors, Search(galleries, probes))
-    assert len(found.best_others) == 5 * 3  # and nothing of the rows that fill the devices' blocks up
+    assert len(found.best_others) == 5 * 3  # and none from padded rows
     metrics = identification_metrics(found)
     # Merged: mates are first for 10, 95, 175; 70 and 316 have one other before.
     assert metrics.ranks[1].value == 0.6 and metrics.ranks[5].value == 1.0
@@ -123,11 +123,11 @@ def test_blocks_change_nothing(searched, monkeypatch):
     monkeypatch.setattr(identification, "row_blocks", functools.partial(row_blocks, entries=500))
     parts = identification_figures(identification_metrics(search_galleries(*searched)))
     assert whole.keys() == parts.keys()
-    assert flat(parts) == pytest.approx(flat(whole), abs=1e-6)
+    assert flatten(parts) == pytest.approx(flatten(whole), abs=1e-6)
 
 
 def test_a_draw_is_the_table_of_the_probes_drawn(searched):
-    """Probes that count several times, against as many copies of them."""
+    """Probes with weights give the same figures as copies of them."""
     vectors, search = searched
     times = np.random.default_rng(1).integers(0, 4, len(search.probes.positions))
     copies = Templates(*(np.repeat(column, times) for column in search.probes))
@@ -149,11 +149,11 @@ def test_match_curve(searched):
 
 @pytest.mark.slow
 def test_intervals_cover_the_truth():
-    """Of 500 data sets drawn where the truth is known, how often a 95% interval holds it.
+    """Coverage of the 95% intervals over 500 data sets with known true figures.
 
-    Half of the subjects are in each of two galleries. Subjects are easy or hard, and alike or unlike a
-    gallery's entries; scores are normal around that. The best scores of each gallery, and those of all of its
-    entries, which the figures of older code rest on, are drawn apart.
+    Half of the subjects are in each of two galleries. Subjects vary in difficulty and in similarity to a
+    gallery's entries, with normal scores around that. The best scores of each gallery and the scores of all
+    entries, which decide the merged figures, are drawn independently.
     """
     people, each, entries, kept = 300, 8, 300, 2000
     spread, likeness, gap = 0.7, 0.3, 3.0

@@ -1,4 +1,4 @@
-"""How peers pool, against their formulas by hand."""
+"""Pooling protocols against their formulas."""
 
 import itertools
 
@@ -15,7 +15,7 @@ DIM = 8
 
 @pytest.fixture(scope="module")
 def faces():
-    """One template of two videos and a still, one of a still."""
+    """One template of two videos and a still, another of one still."""
     rng = np.random.default_rng(0)
     features, flipped = rng.standard_normal((2, 7, DIM)).astype(np.float32)
     norms = np.linalg.norm(features, axis=1)
@@ -25,7 +25,7 @@ def faces():
 
 
 def by_hand(features, flipped, score, rows, media, on):
-    """As InsightFace's code does: mirror, norm, detector, then medium by medium."""
+    """In the order of InsightFace's code: mirror, norm, detector score, media."""
     features = features + flipped if "flip" in on else features
     if "norm" not in on:
         features = features / np.linalg.norm(features, axis=1, keepdims=True)
@@ -61,6 +61,6 @@ def test_names():
 @pytest.mark.parametrize(
     ("pooling", "problem"), [("flip", "'flipped'; extract it"), ("score", "'score'; for IJB")]
 )
-def test_what_is_not_there(faces, pooling, problem):
+def test_missing_columns(faces, pooling, problem):
     with pytest.raises(InputError, match=problem):
         pool_by(pooling, faces[3], None, None, "F.npz")

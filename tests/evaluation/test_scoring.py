@@ -1,4 +1,4 @@
-"""Scores of pairs do not depend on how many devices make them."""
+"""Scores of pairs do not depend on the number of devices."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import json, jax, numpy as np
 from fpsset.evaluation.identification import (
     Search, Templates, identification_metrics, search_galleries,
 )
-from fpsset.evaluation.metric_names import flat, identification_figures, verification_figures
+from fpsset.evaluation.metric_names import flatten, identification_figures, verification_figures
 from fpsset.evaluation.resampling import SubjectDraws
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import all_pairs, verification_metrics
@@ -31,7 +31,7 @@ pairs = all_pairs(subjects)
 scores = pair_scores(vectors, pairs)
 draws = SubjectDraws(subjects, 50)
 drawn = VerificationDraws(pairs, draws)(scores)
-metrics = flat(verification_figures(verification_metrics(scores, pairs, subjects, drawn=drawn)))
+metrics = flatten(verification_figures(verification_metrics(scores, pairs, subjects, drawn=drawn)))
 first, second = (np.arange(start, 150 + start, 5) for start in (0, 150))
 search = Search(
     {"a": Templates(first, subjects[first]), "b": Templates(second, subjects[second])},
@@ -39,7 +39,7 @@ search = Search(
 )
 found = search_galleries(vectors, search)
 identified = identification_metrics(found, draws.weights[:, draws.codes[search.probes.positions]])
-metrics |= flat(identification_figures(identified))
+metrics |= flatten(identification_figures(identified))
 printed = {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in metrics.items()}
 print(json.dumps([jax.device_count(), printed]))
 """

@@ -149,14 +149,14 @@ def test_intervals_hold_the_estimate_and_cover_subjects_not_pairs():
         assert low <= point.tar <= high
     low, high = intervals[1e-2]
     pairs_alone = 4 * np.sqrt(0.25 / pairs.same.sum())
-    assert high - low > pairs_alone  # a subject's pairs go together
+    assert high - low > pairs_alone  # pairs of one subject are correlated
     assert narrow[1e-2][1] - narrow[1e-2][0] < high - low
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize(("ties", "fars"), [(False, (0.1, 0.01)), (True, (0.1, 0.01)), (True, (1e-3,))])
 def test_every_draw_is_the_table_of_the_people_drawn(monkeypatch, ties, fars, convention):
-    """Resamples against building their templates and pairs by hand; a low FAR looks at few scores first."""
+    """Draws against tables built from the people drawn; a low FAR searches few scores first."""
     monkeypatch.setattr(verification_draws, "_WINDOW", 3)
     scores, pairs, subjects = _simulate(np.random.default_rng(3), people=24)
     if ties:
@@ -171,7 +171,7 @@ def test_every_draw_is_the_table_of_the_people_drawn(monkeypatch, ties, fars, co
             assert drawn.tar[point.far][number] == pytest.approx(point.tar)
             assert drawn.threshold[point.far][number] == point.threshold
         assert drawn.auc[number] == pytest.approx(area_under_curve(*table))
-        if not ties:  # among equal scores, which one is refused first is a matter of order
+        if not ties:  # among equal scores, the order decides which is rejected first
             assert drawn.eer[number] == pytest.approx(equal_error_rate(*table), abs=5e-3)
 
 
@@ -212,9 +212,9 @@ def test_intervals_without_randomness_are_points():
 @pytest.mark.slow
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_intervals_cover_the_truth(convention):
-    """Of 500 data sets drawn where the truth is known, how often a 95% interval holds it.
+    """Coverage of the 95% intervals over 500 data sets with known true figures.
 
-    Subjects are easy or hard, and alike or unlike others; scores are normal around that.
+    Subjects vary in difficulty and in similarity to others, with normal scores around that.
     """
     people, each = 120, 4
     spread, likeness, gap = 0.7, 0.3, 2.5

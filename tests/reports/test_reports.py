@@ -1,4 +1,4 @@
-"""The report page, runs compared, thresholds picked and used: as processes, and what bad input gives."""
+"""Report pages, comparisons of runs and calibrated thresholds, from the command line, with bad input too."""
 
 import csv
 import dataclasses
@@ -31,7 +31,7 @@ DIM = 16
 
 
 def make_faces():
-    """24 people with two templates of at most 8 faces each, so that they fill one shape."""
+    """24 people with two templates of at most 8 faces each, so that all batches have one shape."""
     table = make_synthetic(24, 1, DIM)[0]
     sets = make_protocol(table).sets
     parts = [sets.rows[start : min(start + 8, stop)] for start, stop in itertools.pairwise(sets.starts)]
@@ -50,7 +50,7 @@ def save_model(folder, seed: int, **trained):
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
-    """Two models, their evaluations on the same faces, and one on others."""
+    """Two models, their evaluations on the same faces, and evaluations that cannot be compared with them."""
     root = tmp_path_factory.mktemp("reports")
     table = make_faces()
     write_features(root / "faces.npz", table)
@@ -130,7 +130,7 @@ def test_tables_for_programs_and_papers(house):
             assert "_" not in line.replace(r"\_", "") or line.startswith("%")
 
 
-def test_an_evaluation_takes_an_earlier_ones_files_away(house, tmp_path):
+def test_an_evaluation_removes_the_files_of_an_earlier_one(house, tmp_path):
     root, results = house
     shutil.copytree(root / "first", tmp_path / "run")
     bare = results["none"]._replace(strata={})
@@ -140,7 +140,7 @@ def test_an_evaluation_takes_an_earlier_ones_files_away(house, tmp_path):
     assert left == {"index.html", "draws.npz", "roc.png", "det.png", *kept}
 
 
-def test_runs_are_compared_in_pairs(house, tmp_path):
+def test_runs_are_compared_on_the_same_draws(house, tmp_path):
     root, results = house
     out = process("report", root / "first", root / "second", "--out", tmp_path / "out").stdout
     first, second = (results[name] for name in ("first", "second"))
@@ -168,8 +168,8 @@ def test_runs_are_compared_in_pairs(house, tmp_path):
         (["first", "first"], "give two or more"),
         (["first", "nowhere"], "no such folder"),
         (["first", "model0"], "was not evaluated"),
-        (["first", "others"], "is of another protocol than"),
-        (["first", "more"], "is of another draws than"),
+        (["first", "others"], "with another protocol than"),
+        (["first", "more"], "with other draws of the subjects than"),
         (["first", "none"], "--config.evaluation.resamples=200"),
         (["first", "second", "--method", "median"], "holds no method 'median'"),
         (["first", "damaged"], "cannot be read as an .npz"),
@@ -187,7 +187,7 @@ def test_runs_that_cannot_be_compared(house, capsys, tmp_path, runs, says):
 
 @pytest.fixture(scope="module")
 def calibrated(house):
-    """A model with a threshold, the scores it was picked on, and the files of two sets."""
+    """A model with a threshold, the scores it was calibrated on, and the files of three sets."""
     root, _ = house
     out = process(
         "calibrate", root / "model0", root / "faces.npz", "--far", "0.01", "--resamples", "50"
@@ -218,10 +218,10 @@ def test_a_threshold_holds_its_far(calibrated):
     assert kept["impostor_pairs"] == 1104 and kept["accepted_impostors"] == 11
     assert held["model"] == load(root / "model0").digest and len(kept["data_fingerprint"]) == 16
     assert f"threshold {kept['threshold']:.4f} (" in out and "11 of these are accepted" in out
-    assert load(root / "model0").dim == DIM  # the file beside them does not spoil the weights
+    assert load(root / "model0").dim == DIM  # thresholds.json does not disturb the weights
 
 
-def test_two_sets_are_compared_at_it(calibrated, capsys):
+def test_two_sets_are_compared_at_the_threshold(calibrated, capsys):
     root, _, vectors, _ = calibrated
     kept = json.loads((root / "model0/thresholds.json").read_text())["thresholds"]["0.01"]
     answer = json.loads(

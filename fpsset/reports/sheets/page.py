@@ -1,4 +1,4 @@
-"""A coreset sheet as one HTML page that needs nothing else."""
+"""A coreset sheet as a self-contained HTML page."""
 
 import io
 import pathlib
@@ -10,15 +10,15 @@ from fpsset.reports.pages import data_url, write_html
 from fpsset.reports.sheets.colors import group_color, norm_colors, norm_ramp
 from fpsset.reports.sheets.sheet import Sheet
 
-_SHOWN = 60  # faces a pick; a page of thousands of pictures would not open
+_SHOWN = 60  # faces per pick; browsers struggle with thousands of embedded pictures
 _LISTED = 500  # faces in the table
 
 
 def write_page(path: pathlib.Path, sheet: Sheet) -> None:
-    """Writes the page, beside and then renamed: images and style are in it, and nothing is loaded or run.
+    """Writes the page; see `pages` for what it may contain.
 
     Args:
-      path: an .html file.
+      path: an .html file, replaced atomically.
       sheet: what to show.
     """
     why = sheet.why
@@ -50,7 +50,7 @@ def write_page(path: pathlib.Path, sheet: Sheet) -> None:
 
 
 def _faces(sheet: Sheet) -> list[dict]:
-    """What the page says of each face, as text; images come later, to those shown."""
+    """What the page says about each face, as text; `write_page` adds the images of those shown."""
     why, colors = sheet.why, norm_colors(sheet.why.norms)
     points = 40 + 540 * sheet.places * [1, -1] + [0, 540]
     change = np.full(len(why), np.nan) if why.change is None else why.change
@@ -78,11 +78,11 @@ def _faces(sheet: Sheet) -> list[dict]:
 
 def _pick(sheet: Sheet, k: int, members: np.ndarray, faces: list[dict]) -> dict:
     count = len(members) - 1
-    stands = f"{count or 'no'} other face{'s' * (count != 1)} nearest to it"
+    nearest = f"{count or 'no'} other face{'s' * (count != 1)} nearest to it"
     return {
         "face": faces[members[0]],
         "reason": sheet.reason(k),
-        "stands": stands + ", the most alike first" * (count > 1),
+        "nearest": nearest + ", most similar first" * (count > 1),
         "others": [faces[i] for i in members[1 : _SHOWN + 1]],
         "hidden": max(count - _SHOWN, 0),
     }

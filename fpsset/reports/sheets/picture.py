@@ -1,4 +1,4 @@
-"""A coreset sheet as one picture."""
+"""A coreset sheet as a PNG."""
 
 import pathlib
 
@@ -6,23 +6,23 @@ from fpsset.reports.sheets.colors import group_color, norm_colors
 from fpsset.reports.sheets.sheet import Sheet
 from fpsset.runtime.files import replacing
 
-_COLUMNS = 8  # small faces in a row
-_SHOWN = 24  # of them a pick
+_COLUMNS = 8  # small faces per row
+_SHOWN = 24  # small faces per pick
 _INK, _SOFT = "#1d2530", "#5b6673"
 
 
 def draw_picture(path: pathlib.Path, sheet: Sheet) -> None:
-    """Draws the picks in a column, each with the faces it stands for; a map where there are no images.
+    """Draws the picks in a column, each with the faces nearest to it, or a map if there are no images.
 
     Args:
-      path: a .png file.
+      path: a .png file, replaced atomically.
       sheet: what to show.
     """
     from matplotlib.figure import Figure  # takes a second to import
 
     figure = _faces(Figure, sheet) if sheet.pictured else _map(Figure, sheet)
-    with replacing(path) as beside:
-        figure.savefig(beside)
+    with replacing(path) as partial:
+        figure.savefig(partial)
 
 
 def _faces(make, sheet: Sheet):

@@ -1,4 +1,4 @@
-"""What all forms of a coreset sheet show."""
+"""The content of a coreset sheet, whatever its form."""
 
 import dataclasses
 
@@ -10,17 +10,17 @@ from fpsset.inference.explanation import Explanation
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """One explained set of N faces, of which K are picks.
+    """One explained set of N faces, K of them picks.
 
     Attributes:
       title: what the set is.
-      model: what explained it, for people.
+      model: description of the model that explained it.
       why: the explanation.
       advice: what follows from it.
-      names: N.
-      images: N, [H, W, 3] uint8 RGB; None where there is none.
-      places: [N, 2] in [0, 1], the faces on a map.
-      map_note: what the map's directions are.
+      names: N names of faces.
+      images: N images, each [H, W, 3] uint8 RGB, or None if missing.
+      places: [N, 2] in [0, 1], positions of the faces on a map.
+      map_note: a sentence on what the map's axes are.
     """
 
     title: str
@@ -34,11 +34,11 @@ class Sheet:
 
     @property
     def pictured(self) -> bool:
-        """Whether there are images."""
+        """Whether any face has an image."""
         return any(image is not None for image in self.images)
 
     def counts(self) -> str:
-        """How much there is."""
+        """The numbers of faces, media and picks."""
         parts = [_count(len(self.why), "face")]
         if self.why.media is not None:
             parts.append(f"{len(np.unique(self.why.media))} media")
@@ -48,7 +48,7 @@ class Sheet:
     def reason(self, k: int) -> str:
         """Why pick k was picked."""
         if k == 0:
-            return "best quality: the largest norm"
+            return "the largest norm"
         before = "pick 1" if k == 1 else f"picks 1 to {k}"
         return f"farthest from {before}: distance {self.why.distances[k]:.3g}"
 

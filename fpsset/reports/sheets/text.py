@@ -1,4 +1,4 @@
-"""A coreset sheet for a terminal."""
+"""A coreset sheet as text for a terminal."""
 
 import io
 
@@ -10,12 +10,12 @@ from fpsset.reports.sheets.sheet import Sheet
 
 
 def as_text(sheet: Sheet, width: int, every_face: bool = False) -> str:
-    """Tables and sentences without colour.
+    """The sheet as tables and sentences, without colour.
 
     Args:
       sheet: what to show.
-      width: columns.
-      every_face: also list the faces that are no picks.
+      width: of the terminal, in columns.
+      every_face: also list the faces that are not picks.
     """
     why, buffer = sheet.why, io.StringIO()
     console = Console(
@@ -25,7 +25,7 @@ def as_text(sheet: Sheet, width: int, every_face: bool = False) -> str:
     console.print(f"model: {sheet.model}\n")
     picks = _table("pick", "face", "norm", "adds", "faces", "attention", "change")
     for k, pick in enumerate(why.picks):
-        adds = "best norm" if k == 0 else f"{why.distances[k]:.3g}"
+        adds = "top norm" if k == 0 else f"{why.distances[k]:.3g}"
         attention = f"{why.attention[pick]:.1%}"
         numbers = (f"{why.norms[pick]:.3g}", adds, f"{len(why.members(k))}", attention)
         picks.add_row(f"{k + 1}", Text(sheet.names[pick]), *numbers, _change(sheet, pick))
@@ -35,14 +35,16 @@ def as_text(sheet: Sheet, width: int, every_face: bool = False) -> str:
         for k in range(len(why.picks)):
             for i in why.members(k):
                 numbers = (f"{why.norms[i]:.3g}", f"{why.cosine[i]:.2f}", f"{why.attention[i]:.1%}")
-                mark = "a pick" if i == why.picks[k] else sheet.advice.of_face(i)
+                mark = "pick" if i == why.picks[k] else sheet.advice.of_face(i)
                 faces.add_row(f"{k + 1}", Text(sheet.names[i]), *numbers, _change(sheet, i), mark)
         console.print()
         console.print(faces)
     console.print()
     for line in sheet.advice.lines:
         console.print(f"- {line}")
-    console.print("\nadds: distance to the picks before; faces: nearest to it; change: of the descriptor")
+    console.print(
+        "\nadds: distance to earlier picks; faces: nearest to the pick; change: of the descriptor without it"
+    )
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
 
 
