@@ -6,7 +6,8 @@ from fpsset.errors import InputError
 from fpsset.reports.draws_file import Run
 from fpsset.reports.forms import write_tables
 from fpsset.reports.pages import write_page
-from fpsset.reports.plots import draw_curves, draw_differences, make_picture
+from fpsset.reports.pictures import draw_curves, make_picture
+from fpsset.reports.plots import draw_differences
 from fpsset.reports.tables import INTERVALS, Section, tables
 
 

@@ -4,7 +4,7 @@ import base64
 import functools
 import pathlib
 
-from fpsset.reports.plots import Picture
+from fpsset.reports.pictures import Picture
 from fpsset.reports.tables import Section
 from fpsset.runtime.files import replacing
 

@@ -3,14 +3,12 @@
 import itertools
 import pathlib
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import numpy as np
 
 from fpsset.evaluation.metric_names import far_name
 from fpsset.evaluation.resampling import Estimate, Interval
 from fpsset.evaluation.results import Stratum
-from fpsset.runtime.files import replacing
 
 Points = dict[str, tuple[np.ndarray, np.ndarray]]  # method -> x, y
 _NO_INTERVAL = Interval(np.nan, np.nan)
@@ -159,49 +157,6 @@ def draw_bins(path: pathlib.Path, bins: dict[str, dict[str, Stratum]], title: st
 
     lines = {method: (x, y) for method, (x, y, _) in points.items()}
     _draw(path, lines, title, shape, drawstyle="default", marker="o", markersize=4)
-
-
-class Picture(NamedTuple):
-    """A PNG of a report page."""
-
-    path: pathlib.Path
-    section: str  # of the page
-    caption: str
-
-
-def make_picture(path: pathlib.Path, section: str, caption: str, draw: Callable, *arguments) -> Picture:
-    """Draws a picture with one of the functions above, replacing the file atomically."""
-    with replacing(path) as partial:
-        draw(partial, *arguments)
-    return Picture(path, section, caption)
-
-
-# File -> (its curve, how to draw it, caption).
-_CURVES = {
-    "roc": ("roc", draw_roc, "ROC: true accept rate against false accept rate."),
-    "det": ("roc", draw_det, "DET: false reject rate against false accept rate, on normal-deviate axes."),
-    "cmc": ("cmc", draw_cmc, "CMC: share of mated probes found at each rank or better, galleries merged."),
-}
-
-
-def draw_curves(
-    folder: pathlib.Path, curves: dict[str, Points], places: dict[str, tuple[str, str]]
-) -> list[Picture]:
-    """Draws ROC and DET, and CMC if there is one; removes those of an earlier evaluation.
-
-    Args:
-      folder: of the PNG files.
-      curves: 'roc', maybe 'cmc' -> method -> points.
-      places: 'roc', maybe 'cmc' -> (section of the page, title above the plot).
-    """
-    pictures = []
-    for name, (curve, draw, caption) in _CURVES.items():
-        path = folder / f"{name}.png"
-        path.unlink(missing_ok=True)
-        if curve in curves:
-            section, title = places[curve]
-            pictures.append(make_picture(path, section, caption, draw, curves[curve], title))
-    return pictures
 
 
 def _with_ends(figures: Iterable[Estimate]) -> np.ndarray:

@@ -9,7 +9,8 @@ from fpsset.evaluation.verification import FARS
 from fpsset.reports.draws_file import DRAWS, as_run, write_draws
 from fpsset.reports.forms import FORMS, as_text, write_tables
 from fpsset.reports.pages import write_page
-from fpsset.reports.plots import Picture, draw_bins, draw_curves, draw_discard, make_picture
+from fpsset.reports.pictures import Picture, draw_curves, make_picture
+from fpsset.reports.plots import draw_bins, draw_discard
 from fpsset.reports.tables import sections
 from fpsset.runtime.files import replacing, write_json
 
