@@ -1,4 +1,4 @@
-"""Builds the pages of docs/ and of every module: python docs/build.py [OUT]."""
+"""Builds the site: the pages in docs/ and one page per module. python docs/build.py [OUT]."""
 
 import pathlib
 import pkgutil
@@ -17,13 +17,13 @@ HERE = pathlib.Path(__file__).parent
 
 
 def main(out: pathlib.Path) -> None:
-    """Writes the site into a folder."""
+    """Writes the site into the folder `out`."""
     warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", message=".* Import of ArrayTree failed")  # a name inside optax's types
+    warnings.filterwarnings("ignore", message=".* Import of ArrayTree failed")  # a name in optax's type annotations
     pdoc.render.configure(docformat="google", footer_text=f"fpsset {fpsset.__version__}")
     pdoc.render.env.filters["to_markdown"] = _to_markdown(pdoc.render.env.filters["to_markdown"])
     names = ["fpsset", *(m.name for m in pkgutil.walk_packages(fpsset.__path__, "fpsset."))]
-    modules = {name: pdoc.doc.Module.from_name(name) for name in names if not _optional(name)}
+    modules = {name: pdoc.doc.Module.from_name(name) for name in names if not _needs_extra(name)}
     pages = {path.stem: _page(path) for path in sorted(HERE.glob("*.md"))}
     everything = {**pages, **modules}
     for name, module in everything.items():
@@ -35,20 +35,20 @@ def main(out: pathlib.Path) -> None:
 
 
 def _page(path: pathlib.Path) -> pdoc.doc.Module:
-    """A page as a module without members, whose docstring it is."""
+    """A Markdown page as a module without members: the page is its docstring."""
     text = re.sub(r"\]\((\w+)\.md\)", r"](\1.html)", path.read_text())
     module = types.ModuleType(path.stem, text)
     module.__all__ = []
     return pdoc.doc.Module(module)
 
 
-def _optional(name: str) -> bool:
-    """Whether a module needs an extra: TFDS's builders import it."""
+def _needs_extra(name: str) -> bool:
+    """Whether importing a module needs an optional dependency: the dataset builders import TFDS."""
     return name.startswith("fpsset.datasets.builders")
 
 
 def _to_markdown(convert):
-    """Before pdoc's own filter: the star of a shape like [*B, N] is no emphasis."""
+    """Wraps pdoc's filter: escapes the star in shapes like [*B, N], which is not emphasis."""
 
     @jinja2.pass_context
     def filtered(context, docstring: str) -> str:
