@@ -1,23 +1,23 @@
-"""IJB-C: 1:1 verification and 1:N identification of its official protocol.
+"""IJB-C: 1:1 verification and 1:N identification with the official protocol.
 
 python -m fpsset.main --config configs/ijbc.py:eval --config.weights=FaceCoresetNet.ckpt \
     --config.data.eval=IJBC --workdir runs/ijbc
 
-IJBC/meta holds the official lists (ijbc_face_tid_mid.txt, ijbc_template_pair_label.txt, ijbc_1N_*.csv);
-features lie in IJBC or beside it (*features*.pickle, .npz or .npy), rows as in ijbc_face_tid_mid.txt, or
-are named by --config.data.eval_features=FILE. A dataset that configs/prepare.py made serves as well.
-For figures to compare with published ones add --config.evaluation.convention=nearest.
+IJBC/meta holds the official lists (ijbc_face_tid_mid.txt, ijbc_template_pair_label.txt, ijbc_1N_*.csv); the
+features are found in IJBC or beside it (*features*.pickle, .npz, .npy or .parquet), with rows in the order of
+ijbc_face_tid_mid.txt, or named by --config.data.eval_features=FILE. A dataset made by configs/prepare.py
+works too. To compare with published figures, add --config.evaluation.convention=nearest.
 
 python -m fpsset.main --config configs/ijbc.py --workdir runs/ijbc
 
-trains the published recipe first, on the subset of WebFace4M that `configs/prepare.py:webface4m_subset`
-makes, embedded by the backbone in weights/adaface. `:features` trains on webface4m.npz instead, which
-`configs/webface4m.py:cache` makes. What is missing is said at once, with where it comes from.
+trains the published recipe first, on the WebFace4M subset that `configs/prepare.py:webface4m_subset` makes,
+embedded by the backbone in weights/adaface. `:features` trains on webface4m.npz instead, which
+`configs/webface4m.py:cache` makes. One message lists everything missing and where to get it.
 """
 
 from fpsset.config import ijb_config
 
 
 def get_config(mode: str = "images"):
-    """`:eval` evaluates `config.weights`, or the workdir's best checkpoint, and trains nothing."""
+    """`:eval` evaluates `config.weights`, or the workdir's best checkpoint, without training."""
     return ijb_config("IJBC", mode)

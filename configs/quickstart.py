@@ -1,18 +1,17 @@
-"""Synthetic faces, nothing to download: train, evaluate, compare with the plain poolings.
+"""Synthetic faces, nothing to download: train, evaluate, compare with plain poolings.
 
 python -m fpsset.main --config configs/quickstart.py --workdir runs/quickstart
 
-Takes 20 to 30 seconds on 2 CPU cores. Expect TAR at FAR 1e-3 of about 0.97 for fpsset and 0.92 for the
-best plain pooling (200 synthetic people, 200 genuine pairs). Synthetic poor faces share one direction
-of error, which a model can learn to leave out: the figures say that training works, not how it does on
-real faces.
+Takes 20 to 30 seconds on 2 CPU cores. Expect a TAR at FAR 1e-3 of about 0.97 for fpsset and 0.92 for the best
+plain pooling (200 synthetic people, 200 genuine pairs). Poor synthetic faces share one direction of error,
+which a model can learn to ignore: the figures show that training works, not how well it does on real faces.
 """
 
 from fpsset.config import base_config
 
 
 def get_config(mode: str = "train"):
-    """`:eval` evaluates the workdir's best checkpoint and trains nothing."""
+    """`:eval` evaluates the workdir's best checkpoint without training."""
     config = base_config()
     config.mode = mode
     config.steps = 300

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Several processes on this machine that train together.
+# Trains with several processes on this machine.
 set -euo pipefail
 
 usage() {
   cat <<'USAGE'
 usage: launch/local_processes.sh N COMMAND [ARGUMENT ...]
 
-Starts COMMAND N times; the processes find each other by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-JAX_PROCESS_ID, which are set for them. On CPUs, JAX_NUM_CPU_DEVICES=2 gives each two devices; on a machine
-with GPUs one process takes them all, so there this is for trying out: the command alone does.
+Starts COMMAND N times and sets JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, by which the
+processes find each other. On CPUs, JAX_NUM_CPU_DEVICES=2 gives each of them two devices. On a machine with
+GPUs a single process uses them all, so there COMMAND alone is enough, and this script is only for trying out.
 
   JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=2 launch/local_processes.sh 2 \
     python -m fpsset.main --config configs/quickstart.py --workdir runs/two
 
-SIGTERM and Ctrl-C reach every process: they save, and stop at one step. Where one fails, the others are
-given GRACE seconds (20) to end by themselves. Exits with the code of the first that failed: 130 says that
-the same command goes on, and so does 137, of a process that was killed.
+SIGTERM and Ctrl-C reach every process: all save and stop at the same step. If one fails, the others have
+GRACE seconds (default 20) to exit by themselves. Exits with the code of the first process that failed. After
+130 (stopped and saved) or 137 (a process was killed), repeat the command to resume.
 USAGE
 }
 
@@ -27,7 +27,7 @@ count=$1
 shift
 grace=${GRACE:-20}
 
-# A port that is free now; the first process listens on it.
+# A free port for the first process to listen on.
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
 export JAX_COORDINATOR_ADDRESS=localhost:$port JAX_NUM_PROCESSES=$count
 
@@ -49,7 +49,7 @@ while [ "${#running[@]}" -gt 0 ]; do
   ended=
   one=0
   wait -n -p ended "${!running[@]}" || one=$?
-  [ -n "$ended" ] || continue # a signal came, and was passed on
+  [ -n "$ended" ] || continue # interrupted by a signal, which the trap passes on
   unset "running[$ended]"
   if [ "$one" -ne 0 ] && [ "$code" -eq 0 ]; then
     code=$one

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A run on nodes of a SLURM cluster, one process a GPU.
+# Runs on the nodes of a SLURM cluster, with one process per GPU.
 #SBATCH --job-name=fpsset
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
@@ -15,11 +15,12 @@ usage() {
   cat <<'USAGE'
 usage: sbatch [--nodes=N ...] launch/slurm.sh --config CONFIG --workdir DIR [--config.key=value ...]
 
-Options of sbatch go before the script and override its own. DIR and the data lie on a file system that all
-nodes share. PYTHON names the interpreter (.venv/bin/python). JAX finds the processes by SLURM's variables.
+Options of sbatch go before the script and override those in it. DIR and the data must be on a file system
+that all nodes share. PYTHON names the interpreter (default .venv/bin/python). JAX finds the processes through
+SLURM's variables.
 
-Five minutes before its time is over, and when it is preempted, the run saves and stops, and the job is put
-back in the queue: it goes on from where it was.
+Five minutes before its time limit, or when preempted, the run saves and stops, and the job is requeued to
+resume from there.
 USAGE
 }
 
@@ -28,13 +29,13 @@ if [ $# -eq 0 ] || [ "$1" = --help ]; then
   exit 2
 fi
 if [ -z "${SLURM_JOB_ID:-}" ]; then
-  echo "launch/slurm.sh: is a job script; start it with sbatch" >&2
+  echo "launch/slurm.sh is a job script; start it with sbatch" >&2
   exit 2
 fi
 
 code=0
 srun --kill-on-bad-exit=1 "${PYTHON:-.venv/bin/python}" -m fpsset.main "$@" || code=$?
-# 130: stopped by a signal, saved.
+# 130: stopped by a signal and saved.
 if [ "$code" -eq 130 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A run on a TPU VM or a slice of many hosts, from a machine with gcloud.
+# Runs on a TPU VM, or a slice of several hosts, from a machine with gcloud.
 set -euo pipefail
 
 usage() {
@@ -10,10 +10,11 @@ usage: launch/tpu_vm.sh create  NAME TYPE [VERSION]   e.g. fpsset v5litepod-8 v2
        launch/tpu_vm.sh fetch   NAME DIR [INTO]       copies a workdir from the first worker (into .)
        launch/tpu_vm.sh delete  NAME
 
-ZONE and PROJECT name the zone (us-central1-a) and the project (gcloud's own). SPOT=1 creates preemptible
-ones. Where a slice has several workers, or may be preempted, give checkpoints a bucket that all of them
-reach: --config.checkpoints=gs://BUCKET/RUN. `run` starts again whatever was stopped by a signal (exit code
-130), up to RETRIES times (100); `run` again, after `create` and `install`, goes on where a deleted one was.
+ZONE and PROJECT name the zone (default us-central1-a) and the project (default gcloud's own). SPOT=1 creates
+a preemptible VM. If a slice has several workers, or may be preempted, put checkpoints in a bucket that all
+workers can reach: --config.checkpoints=gs://BUCKET/RUN. `run` restarts whatever a signal stopped (exit code
+130), up to RETRIES times (default 100). To continue the run of a deleted VM, `create`, `install` and `run`
+again.
 USAGE
 }
 
@@ -47,7 +48,7 @@ case $action in
       --version "${2:-tpu-ubuntu2204-base}" "${spot[@]}"
     ;;
   install)
-    # What git knows, and no data.
+    # Only tracked files, no data.
     archive=$(mktemp --suffix .tar.gz)
     trap 'rm -f "$archive"' EXIT
     git -C "$here" archive --format tar.gz --output "$archive" HEAD
@@ -60,7 +61,7 @@ case $action in
       usage >&2
       exit 2
     fi
-    # Quoted here, so that the workers' shells pass every argument on as it is.
+    # Quoted here so that the workers' shells pass every argument on unchanged.
     command="cd fpsset && FPSSET_HOSTS=auto .venv/bin/python -m fpsset.main$(printf ' %q' "$@")"
     for ((try = 0; try <= ${RETRIES:-100}; try++)); do
       code=0
