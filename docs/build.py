@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).parent
 def main(out: pathlib.Path) -> None:
     """Writes the site into the folder `out`."""
     warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", message=".* Import of ArrayTree failed")  # a name in optax's type annotations
+    warnings.filterwarnings("ignore", message=".* Import of ArrayTree failed")  # a name inside optax's types
     pdoc.render.configure(docformat="google", footer_text=f"fpsset {fpsset.__version__}")
     pdoc.render.env.filters["to_markdown"] = _to_markdown(pdoc.render.env.filters["to_markdown"])
     names = ["fpsset", *(m.name for m in pkgutil.walk_packages(fpsset.__path__, "fpsset."))]

@@ -1,4 +1,4 @@
-"""What every test runs under: several CPU devices, no silent broadcasting, golden files where present."""
+"""Settings for all tests: several CPU devices, no rank promotion, golden files if present."""
 
 import os
 import pathlib
@@ -7,13 +7,13 @@ import tempfile
 from tests.compiling import FLAGS
 
 os.environ.setdefault("MPLBACKEND", "agg")
-# On a busy machine devices wait for each other for longer than XLA lets them.
+# On a busy machine devices may wait for each other longer than XLA's default timeout.
 os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_collective_call_terminate_timeout_seconds=600"
 
-# Workers and the processes that tests start inherit these: a program is compiled once for all of them.
+# Test workers and the processes that tests start inherit these, so each program is compiled only once.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _programs = tempfile.TemporaryDirectory(prefix="fpsset-programs-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
+    _compilation_cache = tempfile.TemporaryDirectory(prefix="fpsset-programs-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compilation_cache.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import chex
@@ -40,7 +40,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
-    """The folder of golden values and real data beside the repository; tests that need it skip without."""
+    """The folder with golden values and real data beside the repository; tests that need it skip without it."""
     folder = REPOSITORY.parent / "shared"
     if not folder.is_dir():
         reason = "no golden files beside the repository"
@@ -52,7 +52,7 @@ def shared() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def aggregator():
-    """A model of embeddings [16], not trained, with norms that it scales."""
+    """An untrained model for 16-D embeddings that scales norms by 2 and weighs faces by quality."""
     sets = fpsset.pad_sets(*([part] for part in make_set(0, 4)))
     net = fpsset.FaceCoresetNet(num_heads=4, quality=True)
     params = with_quality(jax.jit(net.init)(jax.random.key(0), sets)["params"])

@@ -1,4 +1,4 @@
-"""Random face sets for property tests, the awkward ones included."""
+"""Random face sets for property tests, including degenerate ones."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ KINDS = ("random", "ties", "all_equal", "zero_norms", "some_zero_norms")
 
 
 def make_set(seed: int, size: int, kind: str = "random", dim: int = 16):
-    """([size, dim] unit float32, [size] float32) of one kind."""
+    """Embeddings [size, dim], unit float32, and norms [size] float32 of one of KINDS."""
     rng = np.random.default_rng([seed, size])
     embeddings = rng.standard_normal((size, dim)).astype(np.float32)
     norms = rng.uniform(1.0, 30.0, size).astype(np.float32)
@@ -24,7 +24,11 @@ def make_set(seed: int, size: int, kind: str = "random", dim: int = 16):
 
 
 def with_padding(embeddings, norms, seed: int, slots: int, fill=np.nan):
-    """A set scattered in order over `slots` slots, `fill` elsewhere: (embeddings, norms, mask, places)."""
+    """Scatters a set over `slots` slots, keeping its order; the others hold `fill`.
+
+    Returns:
+      (embeddings [slots, D], norms [slots], mask [slots], places [N], the slot of each face).
+    """
     rng = np.random.default_rng(seed)
     places = np.sort(rng.permutation(slots)[: len(norms)])
     padded = np.full((slots, embeddings.shape[1]), fill, np.float32)
@@ -35,13 +39,13 @@ def with_padding(embeddings, norms, seed: int, slots: int, fill=np.nan):
 
 
 seeds = st.integers(0, 2**16)
-# Few shapes, as each is compiled: one face, fewer faces than picks, as many, and more.
+# Few shapes, because each is compiled: one face; fewer faces than picks, as many, and more.
 sizes = st.sampled_from((1, 2, 3, 5, 33, 64))
 coreset_sizes = st.sampled_from((1, 3, 5))
 kinds = st.sampled_from(KINDS)
 
 
 def with_quality(params: dict, power: float = 1.5) -> dict:
-    """Parameters of a model that weighs by quality, with a quality that is not zero."""
+    """Replaces the zero-initialised quality parameters of a model by nonzero ones."""
     direction = np.linspace(-0.05, 0.05, len(params["quality_direction"]), dtype=np.float32)
     return params | {"quality_direction": direction, "quality_power": np.float32(power)}

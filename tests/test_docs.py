@@ -1,4 +1,4 @@
-"""The examples of the pages in docs/ run, and their commands have the options they show."""
+"""The Python examples in docs/ run, and the commands there use options that exist."""
 
 import pathlib
 import re
@@ -22,15 +22,16 @@ def blocks(path: pathlib.Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", [p for p in PAGES if blocks(p, "python")], ids=lambda path: path.stem)
-def test_python(path, tmp_path, monkeypatch):
-    """The blocks of a page, one after another, as one program."""
+def test_python_examples_run(path, tmp_path, monkeypatch):
+    """Runs all blocks of a page in order, as one program."""
     monkeypatch.chdir(tmp_path)
-    names = {}
+    namespace = {}
     for block in blocks(path, "python"):
-        exec(compile(block, path.name, "exec"), names)
+        exec(compile(block, path.name, "exec"), namespace)
 
 
 def commands() -> list[tuple[str, list[str]]]:
+    """(page, words) of every command line in a bash block."""
     lines = [
         (path.stem, shlex.split(line, comments=True))
         for path in PAGES
@@ -41,11 +42,11 @@ def commands() -> list[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("page, words", commands(), ids=lambda value: value if isinstance(value, str) else "")
-def test_commands(page, words):
-    """Subcommands parse; runs name config files that exist and fields that a config has."""
+def test_commands_parse(page, words):
+    """`fpsset` commands parse; runs name an existing config file and existing fields."""
     if words[0] == "fpsset":
         command = fpsset.commands[words[1]]
-        command.make_context(words[1], words[2:])  # raises click.UsageError where it does not parse
+        command.make_context(words[1], words[2:])  # raises click.UsageError if it does not parse
     elif words[:3] == ["python", "-m", "fpsset.main"]:
         config = words[words.index("--config") + 1]
         assert (ROOT / config.partition(":")[0]).is_file()
@@ -63,20 +64,20 @@ def has_field(config: ConfigDict, field: str) -> bool:
     return True
 
 
-def test_a_wrong_option_is_noticed():
+def test_wrong_options_and_fields_are_detected():
     with pytest.raises(click.UsageError):
         fpsset.commands["convert"].make_context("convert", ["a", "b", "--colour", "rgb"])
     assert not has_field(base_config(), "model.coreset_sise")
 
 
-def test_links_between_pages_lead_somewhere():
+def test_links_between_pages_resolve():
     for path in PAGES:
         for link in re.findall(r"\]\((\w+\.md)\)", path.read_text()):
             assert (path.parent / link).is_file(), f"{path.name}: {link}"
 
 
-def test_the_site_is_built(tmp_path):
-    """Pages and modules, without a warning; a link from a page's code to what it names."""
+def test_the_site_builds(tmp_path):
+    """All pages and modules build without a warning; names in a page's code link to their module page."""
     done = subprocess.run(
         [sys.executable, ROOT / "docs/build.py", tmp_path / "site"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The house: dependencies point one way, and importing the package stays light."""
+"""The layout of the package: rooms import in one direction only, and `import fpsset` stays light."""
 
 import ast
 import pathlib
@@ -8,7 +8,7 @@ import sys
 import fpsset
 
 PACKAGE = pathlib.Path(fpsset.__file__).parent
-# What each room may import of the rooms before it; all may import themselves, `errors` and `face_set`.
+# Which earlier rooms each room may import. Every room may also import itself and the rooms in SHARED.
 MAY_IMPORT = {
     "ops": "",
     "models": "ops",
@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "commands": "models runtime weights data images datasets inference evaluation reports training config",
     "main": "runtime config commands",
 }
-OF_ALL = {"errors", "face_set"}
+SHARED = {"errors", "face_set"}
 
 
 def imported_rooms(path: pathlib.Path) -> set[str]:
@@ -40,28 +40,28 @@ def imported_rooms(path: pathlib.Path) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("fpsset.")}
 
 
-def test_the_top_of_the_package_holds_what_it_names():
+def test_the_top_level_holds_exactly_these_rooms_and_files():
     rooms = {path.stem for path in PACKAGE.iterdir() if path.stem[0] not in "_." and path.suffix != ".typed"}
-    assert rooms == set(MAY_IMPORT) | OF_ALL
+    assert rooms == set(MAY_IMPORT) | SHARED
     files = {path.name for path in PACKAGE.glob("*.py")}
     assert files == {"__init__.py", "errors.py", "config.py", "face_set.py", "main.py"}
 
 
 def test_dependencies_point_one_way():
-    """A room imports rooms before it alone, so there is no circle, and of these the ones it names."""
-    before = set(OF_ALL)
-    for room, named in MAY_IMPORT.items():
-        allowed = set(named.split())
-        assert allowed <= before
-        before.add(room)
+    """Rooms import only from the earlier rooms listed for them, so there are no import cycles."""
+    earlier = set()
+    for room, listed in MAY_IMPORT.items():
+        allowed = set(listed.split())
+        assert allowed <= earlier
+        earlier.add(room)
         for path in [*(PACKAGE / room).rglob("*.py"), PACKAGE / f"{room}.py"]:
             if path.is_file():
-                assert imported_rooms(path) <= allowed | OF_ALL | {room}, path
+                assert imported_rooms(path) <= allowed | SHARED | {room}, path
     assert imported_rooms(PACKAGE / "face_set.py") <= {"errors"}
     assert not imported_rooms(PACKAGE / "errors.py")
 
 
-def test_importing_the_package_leaves_the_heavy_libraries_alone():
+def test_importing_the_package_does_not_import_heavy_libraries():
     code = (
         "import sys, fpsset; heavy = ('orbax', 'grain', 'matplotlib', 'jinja2', 'pyarrow', 'torch', 'PIL', "
         "'skimage', 'click', 'safetensors', 'onnxruntime', 'tensorflow_datasets'); "
@@ -71,6 +71,6 @@ def test_importing_the_package_leaves_the_heavy_libraries_alone():
     assert out.strip() == "[]"
 
 
-def test_public_names():
+def test_public_names_have_docstrings():
     for name in fpsset.__all__:
         assert getattr(fpsset, name).__doc__

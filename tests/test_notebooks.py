@@ -1,4 +1,4 @@
-"""The notebooks run from start to end, and are kept without outputs."""
+"""The notebooks run from start to end, and are stored without outputs."""
 
 import pathlib
 
@@ -17,10 +17,10 @@ def read(path: pathlib.Path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(path, tmp_path, monkeypatch):
+def test_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel's own shows figures
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel's default backend shows figures
     notebook = read(path)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     drawn = [
@@ -32,7 +32,7 @@ def test_it_runs(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_is_kept_without_outputs(path):
+def test_notebook_is_stored_without_outputs(path):
     notebook = read(path)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -43,6 +43,6 @@ def test_it_is_kept_without_outputs(path):
     assert not any("pip install" in cell.source for cell in rest if cell.cell_type == "code")
 
 
-def test_all_three_are_there():
+def test_all_three_notebooks_exist():
     names = {"aggregate_your_embeddings", "coreset_visualisation", "train_your_own"}
     assert {path.stem for path in NOTEBOOKS} == names
