@@ -1,21 +1,26 @@
-"""Which recipe recognises people best: trained on some of a file's people, compared on others.
+"""Compares recipes: trains each on some of a file's people and verifies others.
 
 python benchmarks/accuracy.py --train train.npz --workdir runs/accuracy
 python benchmarks/accuracy.py --train train.npz --workdir runs/accuracy \\
     --evaluate a.npz b.npz --only best faithful
 
-The first command compares recipes, for choosing: each of three splits holds out another fifth of the
-people. Their faces make the protocols: `sets`, a person's media in two templates; `clips`, a template of
-each seed's frames; where the file has a column `degraded`, `poor`, these without the frames that are not;
-`large`, as `sets`, of people with six media and more and of such frames alone; `crowded`, of such frames
-too, two templates (with --crowds up to a third of the media, so that there are more pairs) of up to three
-media each and a dozen near-copies of one more, drawn between its frames. The second trains on all people of
-the file, with three seeds, and reports on files.
+The first command is for choosing a recipe. Each of three splits holds out a different fifth of the people,
+whose faces make up the protocols:
 
-Figures are means over splits or seeds. Poolings have the settings that do best on a quarter of the people
-trained on; the rival is the one of them that does best on the very protocol. Intervals, 95%, are of the
-difference to it, or to a recipe with --rival, on the same draws of the subjects. A run that was stopped goes
-on by the same command; what another version of a recipe left in the workdir is refused.
+  sets     each person's media in two templates
+  clips    one template per seed, of its frames
+  poor     `clips` with degraded frames only; needs a column `degraded` in the file
+  large    like `sets`, for people with six media or more; degraded frames only, if the file marks them
+  crowded  two templates per person (up to a third of the media with --crowds, for more pairs), each of up to
+           three media and a dozen near-copies of one more, interpolated between its frames; degraded frames
+           only, if the file marks them
+
+The second command trains on all people of the file, with three seeds, and reports on other files.
+
+Figures are means over splits or seeds. Each pooling has the settings that do best on a quarter of the
+training people; the rival is the pooling that does best on the protocol itself. 95% intervals are of the
+difference to the rival, or to a recipe named by --rival, on the same resamples of the subjects. Repeat the
+command to resume a stopped run; results of another version of a recipe in the workdir are refused.
 """
 
 import argparse
@@ -59,17 +64,19 @@ _START = ClosedForm()
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What differs from the default.
+    """How a recipe differs from the default.
 
     Attributes:
-      fields: of the configuration.
-      base: makes that.
-      start: of the pooling to start from.
-      model: in place of FaceCoresetNet; its attributes of the same names are set by the configuration.
-      attributes: of the model beside those.
-      standardised: bring the norms to a mean of 20 and a deviation of 5, AdaFace's; else to the mean alone.
-      degraded: degrade faces in training, in feature space.
-      runs: of other seeds, whose weights are averaged; they start at nearly the same.
+      fields: config fields to change, by dotted name.
+      base: makes the config that `fields` changes.
+      start: settings of the closed-form initialisation.
+      model: replaces FaceCoresetNet; attributes that both have are set from the config.
+      attributes: further attributes of the model.
+      standardised: standardise norms to mean 20 and standard deviation 5, like AdaFace's, instead of scaling
+        them to the mean only.
+      degraded: degrade some faces during training, in feature space.
+      runs: number of runs with different seeds whose weights are averaged; their initialisations are nearly
+        the same.
     """
 
     fields: dict = dataclasses.field(default_factory=dict)
@@ -82,24 +89,24 @@ class Recipe:
     runs: int = 1
 
 
-# With 4,000 people the published rate and length leave a peer near its start.
+# With 4,000 people, a learned peer hardly trains at the published learning rate and number of steps.
 _PEER = {"steps": 2000, "optimizer.milestones": (1500,), "optimizer.learning_rate": 1e-3}
-# Training moves little from the start, so that parts of it are left out of the start alone.
-_START_ALONE = {"steps": 1}
-_NOT_TOLD = {"model.by_media": False}
+# Training changes the initialisation little, so its parts are ablated without training.
+_UNTRAINED = {"steps": 1}
+_NO_MEDIA = {"model.by_media": False}
 
 
 def _picks(count: int) -> dict:
-    return _START_ALONE | {"model.coreset_size": count}
+    return _UNTRAINED | {"model.coreset_size": count}
 
 
 RECIPES = {
     "best": Recipe(),
     "random picks": Recipe(model=PicksByScore, attributes={"score": noise_of}),
     "top-norm picks": Recipe(model=PicksByScore, attributes={"score": norm_of}),
-    "media not told": Recipe(_NOT_TOLD),
-    "not told, random picks": Recipe(_NOT_TOLD, model=PicksByScore, attributes={"score": noise_of}),
-    "not told, top-norm picks": Recipe(_NOT_TOLD, model=PicksByScore, attributes={"score": norm_of}),
+    "no media": Recipe(_NO_MEDIA),
+    "no media, random picks": Recipe(_NO_MEDIA, model=PicksByScore, attributes={"score": noise_of}),
+    "no media, top-norm picks": Recipe(_NO_MEDIA, model=PicksByScore, attributes={"score": norm_of}),
     "random start": Recipe({"model.init": "random", "optimizer.learning_rate": 1e-4}),
     "classes trained": Recipe({"head.trained": True}),
     "classes random": Recipe({"head.init": "random", "head.trained": True}),
@@ -113,13 +120,13 @@ RECIPES = {
     "weights averaged": Recipe(runs=3),
     "faces degraded": Recipe(degraded=True),
     "norms standard": Recipe(standardised=True),
-    "start alone": Recipe(_START_ALONE),
-    "start, media not told": Recipe(_START_ALONE | _NOT_TOLD),
-    "start, no quality": Recipe(_START_ALONE, start=ClosedForm(sharpness=0.0)),
-    "start, no likeness": Recipe(_START_ALONE, start=ClosedForm(likeness=0.0)),
-    "start, no whitening": Recipe(_START_ALONE, start=ClosedForm(shrinkage=1.0)),
-    "start, whole set x 1": Recipe(_START_ALONE, start=ClosedForm(seen=1.0)),
-    "start, gamma .35": Recipe(_START_ALONE | {"model.gamma": 0.35}),
+    "start alone": Recipe(_UNTRAINED),
+    "start, no media": Recipe(_UNTRAINED | _NO_MEDIA),
+    "start, no quality": Recipe(_UNTRAINED, start=ClosedForm(sharpness=0.0)),
+    "start, no likeness": Recipe(_UNTRAINED, start=ClosedForm(likeness=0.0)),
+    "start, no whitening": Recipe(_UNTRAINED, start=ClosedForm(shrinkage=1.0)),
+    "start, whole set x 1": Recipe(_UNTRAINED, start=ClosedForm(seen=1.0)),
+    "start, gamma .35": Recipe(_UNTRAINED | {"model.gamma": 0.35}),
     "start, K 1": Recipe(_picks(1)),
     "start, K 2": Recipe(_picks(2)),
     "start, K 5": Recipe(_picks(5)),
@@ -140,12 +147,12 @@ def make_model(recipe: Recipe, config) -> nn.Module:
 
 
 def standard(norms: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Norms by the mean and the deviation of others: [M] float32, at least a twentieth of the mean."""
+    """Norms [M] float32 with mean 20 and standard deviation 5 by the statistics of `of`, clipped at 1."""
     return np.maximum(20 + 5 * (norms - of.mean()) / of.std(), 1).astype(np.float32)
 
 
 def make_config(recipe: Recipe, fit: FeatureTable, seed: int) -> ConfigDict:
-    """The configuration of a recipe."""
+    """The checked config of a recipe, trained on `fit`."""
     config = recipe.base()
     config.data.train = config.data.eval = fit.name
     config.seed = seed
@@ -160,13 +167,13 @@ def make_config(recipe: Recipe, fit: FeatureTable, seed: int) -> ConfigDict:
 
 
 def name_of(recipe: Recipe, config: ConfigDict, fit: FeatureTable) -> str:
-    """A short hash of all that a recipe's descriptors depend on, the protocols and the code apart."""
+    """A short hash of everything a recipe's descriptors depend on, except the protocols and the code."""
     fields = config.to_dict()
     fields["data"] |= {"train": fit.fingerprint(), "eval": ""}
     parts = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
     parts |= {"fields": fields, "base": "", "start": dataclasses.asdict(recipe.start)}
-    told = json.dumps(parts, sort_keys=True, default=lambda value: value.__name__)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    text = json.dumps(parts, sort_keys=True, default=lambda value: value.__name__)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def descriptors(
@@ -177,24 +184,24 @@ def descriptors(
     folder: pathlib.Path,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Trains a recipe unless its descriptors are there: {protocol: [T, D]}."""
-    kept, name = folder / "descriptors.npz", name_of(recipe, make_config(recipe, fit, seed), fit)
-    there = dict(np.load(kept)) if kept.exists() else {}
-    if there and str(there.pop("recipe", "")) != name:
-        raise SystemExit(f"{kept}: is of another recipe or other faces; give another --workdir")
-    if set(there) != {one.name for one in protocols}:
+    """Descriptors of each protocol, {protocol: [T, D]}; trains the recipe unless `folder` has them."""
+    cache, name = folder / "descriptors.npz", name_of(recipe, make_config(recipe, fit, seed), fit)
+    cached = dict(np.load(cache)) if cache.exists() else {}
+    if cached and str(cached.pop("recipe", "")) != name:
+        raise SystemExit(f"{cache}: was made by another recipe or from other faces; give another --workdir")
+    if set(cached) != {one.name for one in protocols}:
         norms = standard(fit.norms, fit.norms) if recipe.standardised else fit.norms
-        seen = dataclasses.replace(fit, norms=norms)
+        table = dataclasses.replace(fit, norms=norms)
         runs = []
         for run in range(recipe.runs):
             config = make_config(recipe, fit, seed + 100 * run)
-            faces, model = faces_of_table(config, seen, data_mesh()), make_model(recipe, config)
+            faces, model = faces_of_table(config, table, data_mesh()), make_model(recipe, config)
             if recipe.degraded:
-                faces = degraded_in_features(faces, seen, degraded, config.seed)
-            place = folder / str(run) if recipe.runs > 1 else folder
-            place.mkdir(parents=True, exist_ok=True)
-            train(config, place, faces, model, recipe.start)
-            runs.append(read_params(place)[0])
+                faces = degraded_in_features(faces, table, degraded, config.seed)
+            workdir = folder / str(run) if recipe.runs > 1 else folder
+            workdir.mkdir(parents=True, exist_ok=True)
+            train(config, workdir, faces, model, recipe.start)
+            runs.append(read_params(workdir)[0])
         params = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *runs)
         found = {}
         for one in protocols:
@@ -203,22 +210,22 @@ def descriptors(
                 sets = sets._replace(norms=standard(sets.norms, fit.norms))
             sets = sets._replace(norms=sets.norms * np.float32(faces.norm_scale))
             found[one.name] = describe_one(model, {"params": params}, sets).vectors
-        with kept.with_suffix(".part").open("wb") as file:
+        with cache.with_suffix(".part").open("wb") as file:
             np.savez(file, recipe=name, **found)
-        kept.with_suffix(".part").replace(kept)
+        cache.with_suffix(".part").replace(cache)
         return found
-    return there
+    return cached
 
 
 class Figure(NamedTuple):
-    """TAR at each FAR, and in each draw of the subjects; NaN where there are too few impostors."""
+    """TAR at each of FARS, overall and in each resample of the subjects; NaN with too few impostors."""
 
     tar: np.ndarray  # [F]
     draws: np.ndarray  # [F, R]
 
 
 def figure(vectors: np.ndarray, one: Templates) -> Figure:
-    """Of the descriptors of a protocol."""
+    """TAR of a protocol's descriptors."""
     scores = pair_scores(vectors, one.pairs)
     tar = np.array([point.tar for point in operating_points(scores, one.pairs.same, FARS)], float)
     drawn = one.draws(scores, FARS, area=False)
@@ -232,7 +239,7 @@ def pooled(models: dict[str, nn.Module], one: Templates) -> dict[str, np.ndarray
 
 
 def best_settings(fits: list[list[Templates]]) -> dict[str, nn.Module]:
-    """Each pooling's setting with the highest sum of TARs on the people trained on."""
+    """The setting of each pooling with the highest sum of TARs on training people."""
     chosen = {}
     for kind, settings in poolings().items():
         total = dict.fromkeys(settings, 0.0)
@@ -245,16 +252,23 @@ def best_settings(fits: list[list[Templates]]) -> dict[str, nn.Module]:
 
 
 def mean_of(figures: list[Figure]) -> Figure:
-    """Over splits or seeds."""
+    """The mean over splits or seeds."""
     return Figure(*(np.mean(parts, axis=0) for parts in zip(*figures, strict=True)))
 
 
 def show(
     found: dict[str, dict[str, Figure]], plain: list[str], protocols: list[list[Templates]], rivals: list[str]
 ) -> None:
-    """A table a protocol: {method: {protocol: figure}}; each is compared with the best of the rivals."""
+    """Prints one table per protocol, each method compared with the best of the rivals.
+
+    Args:
+      found: {method: {protocol: figure}}.
+      plain: methods that are plain poolings, listed first.
+      protocols: of each split or seed.
+      rivals: methods to compare with.
+    """
     for place, one in enumerate(protocols[0]):
-        splits = {id(split): split for split in protocols}.values()  # seeds have the same
+        splits = {id(split): split for split in protocols}.values()  # seeds share their protocols
         pairs = sum(int(split[place].pairs.same.sum()) for split in splits)
         people = sum(len(np.unique(split[place].subjects)) for split in splits)
         table = Table(title=f"{one.name}: {pairs:,} genuine pairs of {people:,} people", title_justify="left")
@@ -266,20 +280,20 @@ def show(
         for name, figures in found.items():
             cells = []
             for f in range(len(FARS)):
-                mine, other = figures[one.name], found[best[f]][one.name]
-                if np.isnan(mine.tar[f]):
+                tested, other = figures[one.name], found[best[f]][one.name]
+                if np.isnan(tested.tar[f]):
                     cells += ["-", "-"]
                     continue
-                cells.append(f"{mine.tar[f]:.4f}")
-                low, high = interval(mine.draws[f] - other.draws[f])
+                cells.append(f"{tested.tar[f]:.4f}")
+                low, high = interval(tested.draws[f] - other.draws[f])
                 rival = "the rival" if name == best[f] else ""
-                cells.append(rival or f"{mine.tar[f] - other.tar[f]:+.4f} ({low:+.4f}, {high:+.4f})")
+                cells.append(rival or f"{tested.tar[f] - other.tar[f]:+.4f} ({low:+.4f}, {high:+.4f})")
             table.add_row(name, *cells, end_section=name == plain[-1])
         Console(width=120).print(table)
 
 
 def main() -> None:
-    """See the module."""
+    """Trains and compares; see the module docstring."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -287,8 +301,12 @@ def main() -> None:
     parser.add_argument("--workdir", required=True, type=pathlib.Path)
     parser.add_argument("--evaluate", nargs="+", type=pathlib.Path, default=[])
     parser.add_argument("--only", nargs="+", choices=list(RECIPES), default=list(RECIPES))
-    parser.add_argument("--rival", choices=list(RECIPES), help="of --only, in place of the best pooling")
-    parser.add_argument("--crowds", type=int, default=2, help="crowded templates of a person, at most")
+    parser.add_argument(
+        "--rival",
+        choices=list(RECIPES),
+        help="compare with this recipe of --only instead of the best pooling",
+    )
+    parser.add_argument("--crowds", type=int, default=2, help="most crowded templates per person")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--resamples", type=int, default=500)
     arguments = parser.parse_args()
@@ -296,7 +314,7 @@ def main() -> None:
     if arguments.rival and arguments.rival not in arguments.only:
         parser.error(f"--rival {arguments.rival} is not among --only")
     if arguments.crowds < 2 or (arguments.crowds > 2 and arguments.evaluate):
-        parser.error("--crowds is 2 or more, and of the held-out people alone")
+        parser.error("--crowds must be at least 2, and larger values do not combine with --evaluate")
     table = read_features(arguments.train)
     table = dataclasses.replace(table, paths=np.arange(len(table)), name=str(arguments.train))
     degraded = degraded_rows(arguments.train)
@@ -305,10 +323,10 @@ def main() -> None:
     fits, protocols, settings = [], [], []
     for repeat in range(arguments.repeats):
         if arguments.evaluate:
-            fit, small = table, protocols[0] if protocols else None
+            fit, same_for_all_seeds = table, protocols[0] if protocols else None
             tables = [read_features(path) for path in arguments.evaluate]
             names = [path.stem for path in arguments.evaluate]
-            made = small or [
+            made = same_for_all_seeds or [
                 protocol(one, name, arguments.resamples) for one, name in zip(tables, names, strict=True)
             ]
         else:

@@ -1,4 +1,4 @@
-"""What recipes are compared on: templates of people held out of a training file."""
+"""The protocols that recipes are compared on: templates of people held out of a training file."""
 
 import dataclasses
 import pathlib
@@ -12,24 +12,24 @@ from fpsset.evaluation.verification import Pairs, all_pairs
 from fpsset.evaluation.verification_draws import VerificationDraws
 from fpsset.face_set import RaggedSets
 
-MOST = 6  # templates of one person in a protocol of clips
+MAX_CLIPS = 6  # templates per person in a protocol of clips
 CROWD = 12  # near-copies of one medium
-MANY = 6  # media of a person with many
+MIN_MEDIA = 6  # media of a person in the protocol `large`
 
 
 class Templates(NamedTuple):
-    """A protocol."""
+    """A protocol of T templates."""
 
     name: str
-    subjects: np.ndarray
+    subjects: np.ndarray  # [T]
     sets: RaggedSets
-    rows: np.ndarray | None  # [M] of the file, of each face of the sets, where `paths` tells
+    rows: np.ndarray | None  # [M], the row in the file of each face, if `paths` holds it
     pairs: Pairs
     draws: VerificationDraws
 
 
 def protocol(table: FeatureTable, name: str, resamples: int) -> Templates:
-    """All pairs of a table's templates."""
+    """The protocol of all pairs of a table's templates."""
     _, subjects, sets = templates(table)
     pairs = all_pairs(subjects)
     return Templates(
@@ -38,31 +38,31 @@ def protocol(table: FeatureTable, name: str, resamples: int) -> Templates:
 
 
 def clips(table: FeatureTable, rng: np.random.Generator) -> FeatureTable:
-    """A template of each seed with several frames, at most MOST of a person."""
+    """One template for each seed with several frames, at most MAX_CLIPS per person."""
     seeds, first, count = np.unique(table.seed, return_index=True, return_counts=True)
     several = rng.permutation(np.flatnonzero(count > 1))
     person = table.subject[first[several]]
     order = np.argsort(person, kind="stable")
     place = np.arange(len(order)) - np.searchsorted(person[order], person[order])
-    chosen = seeds[several[order][place < MOST]]
+    chosen = seeds[several[order][place < MAX_CLIPS]]
     kept = table.take(np.isin(table.seed, chosen))
     return dataclasses.replace(kept, template=kept.seed)
 
 
 def crowded(table: FeatureTable, rng: np.random.Generator, most: int) -> FeatureTable:
-    """Templates of a person's own media, two to `most`: up to three each, and CROWD copies of one more."""
+    """Two to `most` templates per person, each of up to three media and CROWD near-copies of one more."""
     rows, embeddings, norms, template = [], [], [], []
     for subject in np.unique(table.subject):
-        mine = np.flatnonzero(table.subject == subject)
-        seeds, count = np.unique(table.seed[mine], return_counts=True)
+        faces = np.flatnonzero(table.subject == subject)
+        seeds, count = np.unique(table.seed[faces], return_counts=True)
         number = max(2, min(len(seeds) // 3, most, np.count_nonzero(count > 1)))
         several = rng.permutation(seeds[count > 1])[:number]
         rest = rng.permutation(np.setdiff1d(seeds, several))
         if len(several) < number or len(rest) < number:
             continue
         for place, seed in enumerate(several):
-            few = mine[np.isin(table.seed[mine], rest[place::number][:3])]
-            frames = mine[table.seed[mine] == seed]
+            few = faces[np.isin(table.seed[faces], rest[place::number][:3])]
+            frames = faces[table.seed[faces] == seed]
             share = rng.dirichlet([0.3] + [1.0] * (len(frames) - 1), CROWD)
             mixed = share @ (table.embeddings[frames] * table.norms[frames, None])
             mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
@@ -84,19 +84,19 @@ def crowded(table: FeatureTable, rng: np.random.Generator, most: int) -> Feature
 
 
 def degraded_rows(path: pathlib.Path) -> set[int]:
-    """Rows of a feature file that its column `degraded` names; none without the column."""
+    """Rows of a feature file that its column `degraded` marks; none without the column."""
     with np.load(path) as columns:
         return set(np.flatnonzero(columns["degraded"]).tolist()) if "degraded" in columns else set()
 
 
 def study(held: FeatureTable, degraded: set[int], resamples: int, crowds: int = 2) -> list[Templates]:
-    """The protocols of held-out people; rows of `degraded` are told by `paths`.
+    """The protocols of held-out people; see `accuracy.py`.
 
     Args:
-      held: their faces.
-      degraded: rows of the file.
-      resamples: of the subjects.
-      crowds: templates of one person in the protocol `crowded`, at most.
+      held: their faces; `paths` are row numbers of the file.
+      degraded: rows of the file that hold degraded faces.
+      resamples: number of resamples of the subjects.
+      crowds: most templates per person in the protocol `crowded`.
     """
     rng = np.random.default_rng(0)
     of_clips = clips(held, rng)
@@ -107,7 +107,7 @@ def study(held: FeatureTable, degraded: set[int], resamples: int, crowds: int = 
         made["poor"] = of_clips.take(np.isin(of_clips.paths, rows))
         poor = held.take(np.isin(held.paths, rows))
     people, count = np.unique(held.subject[np.unique(held.media, return_index=True)[1]], return_counts=True)
-    large = poor.take(np.isin(poor.subject, people[count >= MANY]))
+    large = poor.take(np.isin(poor.subject, people[count >= MIN_MEDIA]))
     made["large"] = dataclasses.replace(large, template=None)
     made["crowded"] = crowded(poor, rng, crowds)
     return [protocol(part, name, resamples) for name, part in made.items() if len(set(part.subject)) > 1]

@@ -1,10 +1,11 @@
-"""Descriptors of equal-sized sets: this package, plain JAX, eager PyTorch, and the floor.
+"""Times descriptors of equal-sized sets: this package, plain JAX, eager PyTorch, and the floor.
 
 pip install -e '.[bench]' && python benchmarks/aggregate.py [--rounds 9]
 
-64 sets at once, as PyTorch batches equal sizes, and one set at a time from 1 to 65,536 faces. The features
-are in memory, and the outputs are compared first. The floor is the multiply-adds of the absorbed form at
-the measured rate of matrix products, or one read of the features, whichever takes longer.
+64 sets at once, because PyTorch batches equal sizes, and one set at a time from 1 to 65,536 faces. The
+features are in memory, and the outputs are compared before timing. The floor is the time for the
+multiply-adds of the absorbed form at the measured rate of matrix products, or for one read of the features,
+whichever is longer.
 """
 
 import argparse
@@ -23,7 +24,7 @@ SHAPES = [(64, 16), (64, 64), (64, 256), *[(1, 4**power) for power in range(9)]]
 
 
 def make(sets: int, size: int):
-    """([B, N, 512] unit rows, [B, N] norms), NumPy."""
+    """Random (embeddings [B, N, 512], unit rows, norms [B, N]), float32 NumPy arrays."""
     rng = np.random.default_rng([sets, size])
     embeddings = rng.standard_normal((sets, size, 512), np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
@@ -56,7 +57,7 @@ def main() -> None:
                 return theirs(*tensors)[0].numpy()
 
         expected = eager()
-        if size >= 3:  # the eager form picks a face again in smaller sets
+        if size >= 3:  # in smaller sets the eager model picks a face twice
             for function in (ours, textbook):
                 np.testing.assert_allclose(function(sets)[0], expected, atol=2e-5)
         compiled = ours.lower(sets).compile()

@@ -1,9 +1,9 @@
-"""Images a second of an IR backbone: this package against eager PyTorch with the same weights.
+"""Measures images per second of an IR backbone: this package against eager PyTorch with the same weights.
 
 pip install -e '.[bench]' && python benchmarks/backbone.py [--arch ir_101] [--batch 32] [--rounds 5]
 
-Both sides take the same normalised batch from memory and give embeddings and norms; rounds alternate,
-and the medians are compared. On the CPU PyTorch runs in its own default layout and threads.
+Both take the same normalised batch from memory and return embeddings and norms. Rounds alternate, and the
+medians are compared. On CPUs, PyTorch uses its default layout and threads.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from fpsset.weights.torch_backbone import backbone_variables
 
 
 class Residual(nn.Module):
-    """A basic block whose shortcut between equal widths takes every second pixel."""
+    """A basic block; a shortcut between equal widths subsamples pixels by the stride."""
 
     def __init__(self, width_in: int, width: int, stride: int):
         super().__init__()
@@ -80,7 +80,7 @@ def main() -> None:
     config = ARCHITECTURES[options.arch]
     theirs = Backbone(config).eval()
     images = np.random.default_rng(0).uniform(-1, 1, (options.batch, 112, 112, 3)).astype(np.float32)
-    theirs.train()(torch.from_numpy(images.transpose(0, 3, 1, 2)))  # running statistics that fit
+    theirs.train()(torch.from_numpy(images.transpose(0, 3, 1, 2)))  # sets the running statistics
     theirs.eval()
     state = {key: value.numpy() for key, value in theirs.state_dict().items()}
     variables = fold(jax.tree.map(jnp.asarray, backbone_variables(state, config)))

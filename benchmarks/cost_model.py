@@ -1,10 +1,11 @@
-"""What a training step costs on many chips, from the programs that XLA compiles for them.
+"""Estimates the cost of a training step on many chips from the programs that XLA compiles for them.
 
 python benchmarks/cost_model.py [--classes 200000] [--per-chip 64] [--chips 1 8 64 256]
 
-Nothing is run: the step is compiled for so many CPU devices, and its program read. Multiply-adds and bytes
-are of XLA's cost analysis, per chip; messages are counted from the program. Times are those of a chip's
-published rates, a bound from below: the longer of arithmetic and memory, then the messages around a ring.
+Nothing is run: the step is compiled for that many CPU devices, and its program is analysed. Multiply-adds and
+bytes per chip come from XLA's cost analysis; messages are counted in the program. Times follow from a chip's
+published rates and are lower bounds: the longer of arithmetic and memory traffic, plus messages around a
+ring.
 """
 
 import argparse
@@ -28,17 +29,17 @@ _BYTES = {"f32": 4, "s32": 4, "u32": 4, "bf16": 2, "pred": 1}
 
 
 class Cost(NamedTuple):
-    """Of one step, per chip."""
+    """The cost of one step, per chip."""
 
     multiply_adds: float
     bytes: float  # read and written by the operations
     state: int  # bytes of parameters, moments and batch
-    beside: int  # bytes of memory beside them
-    messages: dict[str, tuple[int, float]]  # kind -> number, bytes that a chip sends
+    temporary: int  # bytes of memory beyond the state
+    messages: dict[str, tuple[int, float]]  # kind -> (number, bytes that a chip sends)
 
 
 def step_cost(chips: int, per_chip: int, classes: int) -> Cost:
-    """Compiles the step for so many chips and reads its program."""
+    """Compiles the step for a number of chips and analyses its program."""
     mesh = data_mesh(jax.devices()[:chips])
     model, head = fpsset.FaceCoresetNet(), fpsset.AdaFaceHead(classes, columns=padded_classes(classes, mesh))
     optimizer, root = make_optimizer(base_config().optimizer), jax.random.key(0)
@@ -73,7 +74,7 @@ def messages(program: str, chips: int) -> dict[str, tuple[int, float]]:
             _BYTES[dtype] * np.prod([int(n) for n in shape.split(",") if n])
             for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", results)
         )
-        # Of the whole, a ring sends all but a chip's own part, and in an all-reduce twice.
+        # In a ring, a chip sends everything except its own part, and in an all-reduce twice.
         whole = size * chips if kind == "reduce-scatter" else size
         sent = whole * (chips - 1) / chips * (2 if kind == "all-reduce" else 1)
         number, total = found.get(kind, (0, 0.0))
@@ -85,13 +86,13 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--classes", type=int, default=200_000)
-    parser.add_argument("--per-chip", type=int, default=64, help="templates of 20 faces")
+    parser.add_argument("--per-chip", type=int, default=64, help="templates of 20 faces per chip")
     parser.add_argument("--chips", type=int, nargs="+", default=[1, 8, 64, 256])
-    # A TPU v5e's published rates of bfloat16 products, memory and links one way; the delay is a guess.
+    # A TPU v5e's published rates of bfloat16 products, memory and a link one way; the delay is a guess.
     parser.add_argument("--flops", type=float, default=197e12)
     parser.add_argument("--memory", type=float, default=819e9, help="bytes/s")
-    parser.add_argument("--link", type=float, default=100e9, help="bytes/s that a chip sends")
-    parser.add_argument("--delay", type=float, default=10e-6, help="seconds a message")
+    parser.add_argument("--link", type=float, default=100e9, help="bytes/s that a chip can send")
+    parser.add_argument("--delay", type=float, default=10e-6, help="seconds per message")
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", max(args.chips))
@@ -103,7 +104,7 @@ def main() -> None:
         work = max(2 * cost.multiply_adds / args.flops, cost.bytes / args.memory)
         number = sum(n for n, _ in cost.messages.values())
         sent = sum(b for _, b in cost.messages.values())
-        talk = sent / args.link + number * args.delay
+        communication = sent / args.link + number * args.delay
         rows.append(
             [
                 f"{chips}",
@@ -111,21 +112,21 @@ def main() -> None:
                 f"{cost.multiply_adds / 1e9:.1f}",
                 f"{cost.bytes / 1e9:.2f}",
                 f"{cost.state / 2**20:,.0f}",
-                f"{cost.beside / 2**20:,.0f}",
+                f"{cost.temporary / 2**20:,.0f}",
                 f"{number}",
                 f"{sent / 1e6:.1f}",
                 f"{1e3 * work:.2f}",
-                f"{1e3 * talk:.2f}",
-                f"{chips * args.per_chip / (work + talk):,.0f}",
+                f"{1e3 * communication:.2f}",
+                f"{chips * args.per_chip / (work + communication):,.0f}",
             ]
         )
         kinds = [f"{n} {kind}" for kind, (n, _) in sorted(cost.messages.items())]
         notes.append(f"messages on {chips} chips: {', '.join(kinds) or 'none'}")
     columns = [
-        *("chips", "batch", "G mul-add", "GB moved", "MiB state", "beside"),
-        *("messages", "MB sent", "ms work", "ms talk", "sets/s"),
+        *("chips", "batch", "G mul-add", "GB moved", "MiB state", "MiB temp"),
+        *("messages", "MB sent", "ms work", "ms comm", "sets/s"),
     ]
-    title = f"A step, per chip: {args.classes:,} classes, {args.per_chip} templates of {SLOTS} faces a chip"
+    title = f"A step, per chip: {args.classes:,} classes, {args.per_chip} templates of {SLOTS} faces per chip"
     show(title, columns, rows, notes)
 
 

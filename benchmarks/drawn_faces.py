@@ -1,10 +1,10 @@
-"""Faces drawn by rule, of nobody: for pictures of how sets are chosen from."""
+"""Draws faces of a person who does not exist, for pictures that show picks from a set."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 _SIDE = 160
-_FINE = 4  # drawn larger and brought down, for smooth edges
+_FINE = 4  # drawn this much larger, then reduced for smooth edges
 _SKIN, _SHADE, _HAIR, _LIP = (229, 178, 143), (205, 148, 114), (70, 44, 34), (176, 84, 78)
 _WALLS = (
     (183, 205, 214),
@@ -18,12 +18,12 @@ _CLOTHES = ((52, 84, 122), (150, 68, 60), (68, 110, 84), (90, 78, 122), (176, 13
 
 
 def draw_face(medium: int, frame: int, quality: float) -> np.ndarray:
-    """One image of the one drawn person.
+    """Draws one image of the person.
 
     Args:
-      medium: decides pose, expression, light, clothes and background.
-      frame: moves the head a little.
-      quality: in [0, 1]; the less, the more blurred, coarse, dark and noisy.
+      medium: seed of pose, expression, light, clothes and background.
+      frame: seed of small movements of the head.
+      quality: image quality in [0, 1]; the lower, the more blurred, coarse, dark and noisy.
 
     Returns:
       [160, 160, 3] uint8.

@@ -1,4 +1,4 @@
-"""The set model in eager PyTorch, as its paper's formulas read: what the benchmarks compare with."""
+"""The set model in eager PyTorch, straight from the paper's formulas, as the benchmarks' baseline."""
 
 import math
 
@@ -10,7 +10,7 @@ DIM, HEADS, PICKS = 512, 8, 3
 
 
 class EagerCoresetNet(nn.Module):
-    """Farthest-point picks, self-attention, attention to the set; equal-sized sets, no mask."""
+    """Farthest-point sampling, self-attention, attention to the set; equal-sized sets without a mask."""
 
     def __init__(self, dropout: float = 0.1):
         super().__init__()
@@ -23,13 +23,13 @@ class EagerCoresetNet(nn.Module):
         self.register_buffer("wavelengths", 10000 ** (torch.arange(0, DIM, 2) / DIM))
 
     def encode(self, norms: torch.Tensor) -> torch.Tensor:
-        """E(n): [B, N] -> [B, N, D]."""
+        """The norm encoding E(n): [B, N] -> [B, N, D]."""
         angle = 2 * math.pi * norms[..., None] / self.wavelengths
         waves = torch.stack([angle.sin(), angle.cos()], -1).flatten(-2)
         return self.encoding_norm(waves)
 
     def sample(self, embeddings: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
-        """[B, K, N] rows, one-hot forward; drawn with Gumbel noise in training."""
+        """One-hot picks [B, K, N]; drawn with straight-through Gumbel-softmax in training."""
         weight, score, distance, rows = norms**self.gamma, norms, None, []
         for _ in range(PICKS):
             if self.training:
@@ -44,7 +44,7 @@ class EagerCoresetNet(nn.Module):
         return torch.stack(rows, 1)
 
     def forward(self, embeddings: torch.Tensor, norms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """[B, N, D] unit rows, [B, N] -> ([B, D] unit, [B])."""
+        """Unit rows [B, N, D] and norms [B, N] -> (unit descriptors [B, D], norms [B])."""
         faces = norms[..., None] * embeddings
         core = self.sample(embeddings, norms) @ faces
         query = core + self.encode(core.norm(dim=-1))
@@ -55,7 +55,7 @@ class EagerCoresetNet(nn.Module):
         return total / length[..., None], length
 
     def load(self, params: dict) -> "EagerCoresetNet":
-        """Takes the parameters of `fpsset.FaceCoresetNet`."""
+        """Loads the parameters of a `fpsset.FaceCoresetNet`."""
         state = {
             "gamma": params["gamma"],
             "encoding_norm.weight": params["norm_encoding_scale"],
@@ -77,7 +77,7 @@ class EagerCoresetNet(nn.Module):
 
 
 class EagerAdaFace(nn.Module):
-    """The AdaFace head, and its cross-entropy."""
+    """The AdaFace head with its cross-entropy loss."""
 
     def __init__(self, classes: int, margin: float = 0.8, h: float = 0.333, scale: float = 48.0):
         super().__init__()
@@ -87,7 +87,7 @@ class EagerAdaFace(nn.Module):
         self.register_buffer("std", torch.tensor(100.0))
 
     def forward(self, descriptor, norm, labels):
-        """The loss of [B, D] unit descriptors."""
+        """The mean loss of unit descriptors [B, D] with norms [B] and labels [B]."""
         cosine = (descriptor @ functional.normalize(self.kernel, dim=0)).clamp(-1 + 1e-3, 1 - 1e-3)
         with torch.no_grad():
             norm = norm.clamp(1e-3, 100)

@@ -1,11 +1,11 @@
-"""The README's front: a set, its picks and its descriptor, by a trained model, in drawn faces.
+"""Draws the README's front picture: a set, its picks and its descriptor by a trained model, in drawn faces.
 
 python benchmarks/front_picture.py runs/quickstart [--out benchmarks/pictures/front.png]
 
-The embeddings are synthetic ones of 1,000 people not trained on. Every second medium of a person makes a
-set, and the others the gallery that its descriptor is looked up in. Shown is the first set of 18 faces,
-three stills or more among them, whose picks come from three media. Each face is drawn as good as its
-embedding is.
+The embeddings are synthetic, of 1,000 people not seen in training. Every second medium of a person goes into
+the set, and the others into the gallery that its descriptor is looked up in. The picture shows the first set
+of 18 faces, with at least three stills, whose picks come from three media. Each face is drawn with the image
+quality that its embedding has.
 """
 
 import argparse
@@ -25,7 +25,12 @@ _WIDTH, _HEIGHT = 12.0, 4.55
 
 
 def find_set(model: fpsset.Aggregator):
-    """(features, [M] cosine to the clean image, rows of the set, its person, [M] bool first halves)."""
+    """Finds the set to show.
+
+    Returns:
+      (table of M faces, [M] cosine of each to its clean image, rows of the set, its person, [M] bool, which
+      faces are in sets and not in the gallery).
+    """
     table, clean = make_synthetic(1000, seed=2024, dim=model.dim)
     people, first = np.unique(table.subject), np.zeros(len(table), bool)
     for person in people:
@@ -36,11 +41,12 @@ def find_set(model: fpsset.Aggregator):
         lengths = np.unique(table.media[rows], return_counts=True)[1]
         if len(rows) == _FACES and (lengths == 1).sum() >= 3:
             media = table.media[rows]
-            why = model.explain(table.embeddings[rows], table.norms[rows], media=media, leave_one_out=False)
-            seen = clean[rows[why.picks]].min() > 0.7  # a blurred pick would need explaining
-            if seen and len(np.unique(media[why.picks])) == len(why.picks):
+            explanation = model.explain(table.embeddings[rows], table.norms[rows], media=media, leave_one_out=False)
+            picks = explanation.picks
+            sharp = clean[rows[picks]].min() > 0.7  # a blurred pick would need explaining
+            if sharp and len(np.unique(media[picks])) == len(picks):
                 return table, clean, rows, person, first
-    raise SystemExit("no such person; change the seed")
+    raise SystemExit("no person has such a set; change the seed")
 
 
 def main() -> None:
@@ -51,10 +57,11 @@ def main() -> None:
     arguments = parser.parse_args()
     model = fpsset.load(arguments.workdir)
     table, clean, rows, person, first = find_set(model)
-    why = model.explain(table.embeddings[rows], table.norms[rows], media=table.media[rows])
+    explanation = model.explain(table.embeddings[rows], table.norms[rows], media=table.media[rows])
     others = table.take(~first)
     gallery = model.aggregate(others.embeddings, others.norms, others.subject, media=others.media)
-    ids, cosines = gallery.ids, gallery.descriptors @ why.descriptor
+    cosines = gallery.descriptors @ explanation.descriptor
+    ids = gallery.ids
     mate, next_best = cosines[ids == person][0], cosines[ids != person].max()
     rank = 1 + int((cosines > mate).sum())
     images = [
@@ -81,7 +88,9 @@ def main() -> None:
             spine.set(color=color, linewidth=line)
         bar = axes_at(x, y + side + 0.06, side, 0.055, frameon=False, xlim=(0, 1), ylim=(0, 1))
         bar.axhspan(0, 1, color="#e6eaee", linewidth=0)
-        bar.axhspan(0, 1, xmax=why.attention[i] / why.attention.max(), color="#0072b2", linewidth=0)
+        bar.axhspan(
+            0, 1, xmax=explanation.attention[i] / explanation.attention.max(), color="#0072b2", linewidth=0
+        )
 
     def badge(x, y, k):
         style = {"boxstyle": "circle,pad=0.28", "facecolor": group_color(k), "edgecolor": "white"}
@@ -94,7 +103,7 @@ def main() -> None:
         style = {"arrowstyle": "-|>", "mutation_scale": 18, "color": _SOFT, "linewidth": 2}
         figure.add_artist(FancyArrowPatch(*ends, transform=figure.transFigure, **style))
 
-    colors, picks, step = norm_colors(why.norms), why.picks.tolist(), 0.88
+    colors, picks, step = norm_colors(explanation.norms), explanation.picks.tolist(), 0.88
     lengths = np.unique(table.media[rows], return_counts=True)[1]
     write(0.3, 0.22, f"{len(rows)} faces of one person", fontsize=13, weight="bold")
     write(
@@ -114,14 +123,14 @@ def main() -> None:
         y = 0.92 + 1.1 * k
         show(pick, 6.25, y, 0.86, 3, colors[pick])
         badge(6.32, y + 0.07, k)
-        line = "largest norm" if k == 0 else f"distance {why.distances[k]:.3g}"
-        count = len(why.members(k))
+        line = "largest norm" if k == 0 else f"distance {explanation.distances[k]:.3g}"
+        count = len(explanation.members(k))
         write(7.26, y + 0.18, f"{line}\nnearest to {count} face{'s' * (count > 1)}", linespacing=1.5)
 
     arrow(8.75, 2.2)
     write(9.4, 0.22, "1 descriptor", fontsize=13, weight="bold")
     write(9.4, 0.5, "the picks, refined by the whole set", color=_SOFT)
-    values = why.descriptor.reshape(-1, 16)
+    values = explanation.descriptor.reshape(-1, 16)
     axes = axes_at(9.4, 0.92, 2.3, 1.75, frameon=False)
     limit = np.abs(values).max()
     axes.pcolormesh(values, cmap="PuOr", vmin=-limit, vmax=limit, edgecolors="white", linewidth=1.2)

@@ -1,12 +1,11 @@
-"""All templates of a protocol of IJB-C's size: this package, plain JAX, and PyTorch one at a time.
+"""Times all templates of a protocol of IJB-C's size: this package, plain JAX, and PyTorch one at a time.
 
 pip install -e '.[bench]' && python benchmarks/ijbc_like.py [--rounds 3] [--templates 23124] [--faces 469375]
 
-Features lie in host memory, a row a face; time runs until all descriptors are there, padding, transfers and
-picks included, compilations not. `packed` lets small sets share rows of slots. PyTorch takes one template at
-a time, as the official evaluation does.
-The floor is the multiply-adds of the absorbed form at the measured rate of matrix products, or one read of
-the features, whichever takes longer.
+Features are in host memory, one row per face. Times run until all descriptors are on the host, and include
+padding, transfers and picks, but not compilation. `packed` lets small sets share rows of slots. PyTorch takes
+one template at a time, as the official evaluation does. The floor is the time for the multiply-adds of the
+absorbed form at the measured rate of matrix products, or for one read of the features, whichever is longer.
 """
 
 import argparse
@@ -70,7 +69,7 @@ def main() -> None:
         start = time.perf_counter()
         vectors[packed] = ours(packed)
         first[packed] = time.perf_counter() - start
-    enough = sizes >= 3  # the eager form picks a face again in smaller sets
+    enough = sizes >= 3  # in smaller sets the eager model picks a face twice
     np.testing.assert_allclose(vectors[True], vectors[False], atol=2e-5)
     np.testing.assert_allclose(vectors[False], plain_jax(), atol=2e-5)
     np.testing.assert_allclose(vectors[False][enough], one_at_a_time()[enough], atol=2e-5)

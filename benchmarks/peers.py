@@ -1,4 +1,4 @@
-"""What the set model is compared with: poolings at their best, other picks, and heads written from papers."""
+"""Peers of the set model: plain poolings, other ways to pick a coreset, and other papers' aggregators."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from fpsset.ops.norm_encoding import encode_norms
 
 @dataclasses.dataclass(frozen=True)
 class NormPower:
-    """Weights n^p, of all faces or of a medium's mean first."""
+    """Weights n^p: over all faces, or within each medium and then equally over media."""
 
     power: float
     media: bool = False
@@ -30,7 +30,7 @@ class NormPower:
 
 @dataclasses.dataclass(frozen=True)
 class TopNorms:
-    """The mean n u of the q faces of the largest norm."""
+    """The norm-weighted mean of the `count` faces with the largest norms."""
 
     count: int
 
@@ -42,7 +42,7 @@ class TopNorms:
 
 
 def poolings() -> dict[str, dict[str, Pooling]]:
-    """Each way to pool with its settings, of which the best is to be chosen."""
+    """Every kind of pooling with its candidate settings: {kind: {setting: pooling}}."""
     powers, sizes = (1, 2, 3, 5, 8, 12, 16), (1, 2, 3, 5, 8)
     return {
         "mean": {"": Pooling(NormPower(0))},
@@ -50,19 +50,19 @@ def poolings() -> dict[str, dict[str, Pooling]]:
         "media, norm^p": {f"p {p}": Pooling(NormPower(p, media=True)) for p in powers},
         "top q norms": {f"q {q}": Pooling(TopNorms(q)) for q in sizes},
         "FPS": {f"K {k}": Pooling(CoresetMean(k, 0.0)) for k in sizes},
-        "quality FPS": {
+        "norm FPS": {
             f"K {k}, gamma {g}": Pooling(CoresetMean(k, g)) for k in sizes for g in (0.35, 1.0, 2.0)
         },
     }
 
 
 def noise_of(embeddings: jax.Array, norms: jax.Array) -> jax.Array:
-    """As good as random, but of a face alone: the same in any order of a set."""
+    """A pseudo-random score in [0, 1) of each face alone, so that picks do not depend on the set's order."""
     return jnp.mod(jnp.abs(embeddings.sum(-1)) * 1e4 + norms * 1e3, 1.0)
 
 
 def norm_of(embeddings: jax.Array, norms: jax.Array) -> jax.Array:
-    """The norm."""
+    """The norm of each face."""
     del embeddings
     return norms
 
@@ -71,7 +71,7 @@ class SelectorByScore(CoresetSelector):
     """Picks the faces of the largest scores, whatever their distances.
 
     Attributes:
-      score: embeddings [*B, N, D], norms [*B, N] -> [*B, N].
+      score: maps embeddings [*B, N, D] and norms [*B, N] to scores [*B, N].
     """
 
     score: Callable = norm_of
@@ -134,11 +134,11 @@ class GrowingCoreset(FaceCoresetNet):
 
 
 class _Peer(nn.Module):
-    dtype: jnp.dtype = jnp.float32  # the loop asks for float32, which they are
+    dtype: jnp.dtype = jnp.float32  # the training loop sets it; peers compute in float32 anyway
 
     @nn.compact
     def __call__(self, face_set: FaceSet, *, train: bool = False, **_) -> SetDescriptor:
-        """As FaceCoresetNet; schedules of its sampling are not used."""
+        """Like FaceCoresetNet; arguments about sampling are ignored."""
         faces = zero_padding(face_set.embeddings * face_set.norms[..., None], face_set.mask)
         return SetDescriptor(*normalize(self.pool(faces, face_set)))
 
@@ -148,10 +148,10 @@ def _softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 class Nan(_Peer):
-    """Neural aggregation network (CVPR 2017): two attention blocks, the second's query made by the first."""
+    """Neural aggregation network (CVPR 2017): two attention blocks; the first makes the second's query."""
 
     def pool(self, faces, face_set):
-        """[*B, N, D] features -> [*B, D]."""
+        """Pools features [*B, N, D] into [*B, D]."""
         dim, mask = faces.shape[-1], face_set.mask
         scaled = faces / jnp.sqrt(dim)
         query = self.param("query", nn.initializers.zeros, (dim,))
@@ -164,20 +164,20 @@ class Nan(_Peer):
 class CafaceLike(_Peer):
     """Cluster and aggregate (NeurIPS 2022), without its intermediate feature maps.
 
-    A face's style is its norm's encoding and a projection of its feature; learned centres share out the
-    faces by style, each cluster's features are averaged, and a small network weighs the clusters, channel by
-    channel.
+    The style of a face is the encoding of its norm and a projection of its feature. Faces are softly assigned
+    to learned centres by style, the features of each cluster are averaged, and a small network weighs the
+    clusters per channel.
 
     Attributes:
-      clusters: M.
-      style: channels of the style.
+      clusters: number of clusters M.
+      style: width of the style vectors.
     """
 
     clusters: int = 4
     style: int = 64
 
     def pool(self, faces, face_set):
-        """[*B, N, D] features -> [*B, D]."""
+        """Pools features [*B, N, D] into [*B, D]."""
         mask, norms = face_set.mask, zero_padding(face_set.norms, face_set.mask)
         style = jnp.concatenate([nn.Dense(self.style)(faces), encode_norms(norms, self.style)], axis=-1)
         keys = nn.LayerNorm()(nn.Dense(self.style)(nn.gelu(nn.Dense(self.style)(style))))

@@ -1,9 +1,9 @@
-"""What the input pipeline costs a training step, waiting and working.
+"""Measures what the input pipeline costs a training step, in waiting and in work.
 
 python benchmarks/pipeline.py [--steps 200] [--people 4000] [--dim 512]
 
-Prints one table: a step as trained, the part of it spent waiting for the batch, the same work by the
-loader alone, and the loader a user would write (one template at a time, in a Python loop).
+Prints one table: a whole training step, the part of it spent waiting for the batch, the loader running alone,
+and the obvious loader (one template at a time, in a Python loop).
 """
 
 import argparse
@@ -25,7 +25,7 @@ from fpsset.training.step import geometric, init_state, make_train_step
 
 
 def one_by_one(table, batch_size: int, rng: np.random.Generator):
-    """The obvious loader: per template, per clip, per frame."""
+    """The obvious loader: loops over templates, clips and frames."""
     seeds = {}
     for row, (subject, seed) in enumerate(zip(table.subject.tolist(), table.seed.tolist(), strict=True)):
         seeds.setdefault(subject, {}).setdefault(seed, []).append(row)
@@ -90,11 +90,11 @@ def main() -> None:
     faces = f"{arguments.people} people, {len(table)} faces, D {arguments.dim}"
     report = Table(title=f"{config.batch_size} templates a step, {faces}")
     report.add_column("what")
-    report.add_column("ms a batch", justify="right")
+    report.add_column("ms per batch", justify="right")
     report.add_column("share of a step", justify="right")
     for what, value in (
-        ("training step, all in", whole),
-        ("  of it waiting for data", waiting),
+        ("training step, total", whole),
+        ("  of which waiting for data", waiting),
         ("this loader alone", working),
         ("a Python loop over templates", looping),
     ):

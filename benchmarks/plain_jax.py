@@ -1,4 +1,4 @@
-"""The set model in JAX as its formulas read, without the algebra: what absorbing and blocks save."""
+"""The set model in JAX, straight from the formulas: a baseline without absorbed or blockwise attention."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import fpsset
 
 
 def aggregate(params: dict, sets: fpsset.FaceSet) -> tuple[jax.Array, jax.Array]:
-    """Descriptors [B, D] and norms [B] by the parameters of `fpsset.FaceCoresetNet`."""
+    """Descriptors [B, D] and norms [B], with the parameters of a `fpsset.FaceCoresetNet`."""
     mask, norms = sets.mask, jnp.where(sets.mask, sets.norms, 0)
     embeddings = jnp.where(mask[..., None], sets.embeddings, 0)
     faces = norms[..., None] * embeddings
@@ -32,7 +32,7 @@ def aggregate(params: dict, sets: fpsset.FaceSet) -> tuple[jax.Array, jax.Array]
 
 
 def attention(query, key, value, mask, p):
-    """Multi-head attention with every projection where the textbook has it."""
+    """Textbook multi-head attention, with every projection applied where it is defined."""
     q = jnp.einsum("bkc,chd->bkhd", query, p["query"]) + p["query_bias"]
     k = jnp.einsum("bnc,chd->bnhd", key, p["key"])
     v = jnp.einsum("bnc,chd->bnhd", value, p["value"]) + p["value_bias"]
@@ -41,6 +41,6 @@ def attention(query, key, value, mask, p):
 
 
 def layer_norm(x, scale, bias):
-    """Of the last axis."""
+    """Layer normalisation over the last axis."""
     centered = x - x.mean(-1, keepdims=True)
     return centered / jnp.sqrt(jnp.square(centered).mean(-1, keepdims=True) + 1e-5) * scale + bias

@@ -1,13 +1,13 @@
-"""One set from 16 to 1,048,576 faces: time, and memory beyond the input, in memory and in blocks from a file.
+"""Time, and memory beyond the input, for one set of 16 to 1,048,576 faces, in memory and in blocks of a file.
 
 python benchmarks/set_size.py [--rounds 5] [--picture benchmarks/pictures/set_size.png] [--folder /tmp]
 
-`aggregate` has the faces in memory, `aggregate_blocks` reads blocks of 8,192 of an array file that is mapped.
-Every size runs in a process of its own, after a set of 16 faces has loaded and compiled what all need. Memory
-is the most that process had of its own (RssAnon, every millisecond) during the first call, compilation
-included, beyond what it had before; pages of the file are not its own. Time is the best of the calls after
-that, as other programs may run beside. The slope is that of log time over log size, least squares over the
-sizes from 16,384 on, where the constant cost of a set no longer counts.
+`aggregate` has the faces in memory; `aggregate_blocks` reads blocks of 8,192 from a memory-mapped array file.
+Every size runs in its own process, after a set of 16 faces has loaded and compiled what all sizes need.
+Memory is the increase to the peak of the process's anonymous memory (RssAnon, sampled every millisecond)
+during the first call, including compilation; pages of the file do not count. Time is the best of the calls
+after that, because other programs may be running. The slope is the least-squares slope of log time over log
+size, for sizes from 16,384 on, where the constant cost of a set no longer matters.
 """
 
 import argparse
@@ -23,37 +23,37 @@ import numpy as np
 
 DIM, BLOCK = 512, 8192
 SIZES = [4**power for power in range(2, 11)]
-LARGEST = {"aggregate": 4**9, "aggregate_blocks": 4**10}  # of what fits beside other programs in 24 GiB
+LARGEST = {"aggregate": 4**9, "aggregate_blocks": 4**10}  # what fits into 24 GiB together with other programs
 FIT_FROM = 16_384
 STYLES = {"aggregate": ("#56b4e9", "--", "s"), "aggregate_blocks": ("#d55e00", "-", "o")}
 
 
-def own_memory() -> int:
-    """Bytes of this process that belong to no file."""
+def anonymous_memory() -> int:
+    """Anonymous memory of this process, in bytes."""
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status tells no RssAnon")
+    raise OSError("/proc/self/status has no RssAnon")
 
 
-def peak_of(function) -> int:
-    """The most memory of its own this process had in a call, beyond what it had before."""
-    before, most, done = own_memory(), [0], threading.Event()
+def peak_memory(function) -> int:
+    """The increase to the peak of this process's anonymous memory during a call, in bytes."""
+    before, most, done = anonymous_memory(), [0], threading.Event()
 
     def watch() -> None:
         while not done.wait(0.001):
-            most[0] = max(most[0], own_memory())
+            most[0] = max(most[0], anonymous_memory())
 
     thread = threading.Thread(target=watch)
     thread.start()
     function()
     done.set()
     thread.join()
-    return max(0, max(most[0], own_memory()) - before)
+    return max(0, max(most[0], anonymous_memory()) - before)
 
 
 def measure(way: str, size: int, path: str, rounds: int) -> None:
-    """Prints seconds and bytes of one size, as JSON."""
+    """Prints the seconds and bytes of one size as JSON."""
     import jax
 
     import fpsset
@@ -70,14 +70,14 @@ def measure(way: str, size: int, path: str, rounds: int) -> None:
     def call(count: int):
         if way == "aggregate":
             ids = np.zeros(count, int)
-            return lambda: model.aggregate(given[:count], norms[:count], ids)
+            return lambda: model.aggregate(in_memory[:count], norms[:count], ids)
         parts = [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
         return lambda: model.aggregate_blocks([(faces[part], norms[part]) for part in parts])
 
-    given = np.array(faces[:size]) if way == "aggregate" else None
+    in_memory = np.array(faces[:size]) if way == "aggregate" else None
     call(16)()
     timed = call(size)
-    peak, times = peak_of(timed), []
+    peak, times = peak_memory(timed), []
     for _ in range(rounds if size >= FIT_FROM else 4 * rounds):
         start = time.perf_counter()
         timed()
@@ -86,7 +86,7 @@ def measure(way: str, size: int, path: str, rounds: int) -> None:
 
 
 def write_faces(path: pathlib.Path, count: int) -> None:
-    """An array file of random faces."""
+    """Writes an array file of random faces."""
     rng = np.random.default_rng(0)
     file = np.lib.format.open_memmap(path, "w+", np.float32, (count, DIM))
     for start in range(0, count, BLOCK):
@@ -96,7 +96,7 @@ def write_faces(path: pathlib.Path, count: int) -> None:
 
 
 def draw(path: pathlib.Path, found: dict) -> None:
-    """Time and memory along size."""
+    """Draws time and memory against the size of the set."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.2, 3.9), dpi=170, layout="constrained")
@@ -131,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--picture", type=pathlib.Path)
-    parser.add_argument("--folder", help="where the array file is made, 2.1 GB; removed at the end")
+    parser.add_argument("--folder", help="where to put the array file of 2.1 GB, removed at the end")
     parser.add_argument("--one", nargs=3, metavar=("WAY", "SIZE", "FILE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -140,13 +140,13 @@ def main() -> None:
 
     from fpsset.runtime.progress import StepProgress
 
-    todo = [(way, size) for size in SIZES for way in LARGEST if size <= LARGEST[way]]
+    cases = [(way, size) for size in SIZES for way in LARGEST if size <= LARGEST[way]]
     found = {way: {} for way in LARGEST}
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = pathlib.Path(folder) / "faces.npy"
         write_faces(path, SIZES[-1])
-        with StepProgress(len(todo), 0, 1, "sizes", "sizes") as progress:
-            for way, size in todo:
+        with StepProgress(len(cases), 0, 1, "sizes", "sizes") as progress:
+            for way, size in cases:
                 command = [sys.executable, __file__, "--one", way, str(size), str(path)]
                 command += ["--rounds", str(args.rounds)]
                 out = subprocess.run(command, check=True, capture_output=True, text=True).stdout

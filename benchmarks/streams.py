@@ -1,15 +1,15 @@
-"""Streams against the batch: descriptors, verification, the cover's radius, faces a second.
+"""Compares streams with the batch: descriptors, verification, radius of the cover, faces per second.
 
 python -m fpsset.main --config configs/quickstart.py --config.data.dim=512 --config.steps=1500 \\
     --workdir runs/streams
 python benchmarks/streams.py --model runs/streams [--features FILE.npz --features-model runs/mine]
 
-Simulated video (`video.py`), two streams a person, in batches of 64; `merged` are two halves, each with a
-summary of its own. Cosines are to the descriptor of `aggregate`. TAR at FAR 1e-3 compares the descriptors of
-streams among themselves, which takes 24 people, and with single frames of the same and of other people.
-`radius` is the largest distance of a face to its nearest representative, over the least that M of them could
-have as far as is known, and over that of M faces by farthest-point sampling of the whole stream. With
---features the templates of a file are streamed too, by a model of its features.
+Uses simulated video (`video.py`), two streams per person, in batches of 64; `merged` summarises two halves
+separately and merges them. Cosines are to the descriptor of `aggregate`. TAR at FAR 1e-3 compares the
+streams' descriptors with each other, which takes 24 people, and with single frames of the same and of other
+people. `radius` is the largest distance of a face to its nearest representative. It is divided by a lower
+bound on the radius of any M representatives, and by the radius of M faces from farthest-point sampling of the
+whole stream. With --features, the templates of a file are streamed too, by a model of its features.
 """
 
 import argparse
@@ -18,37 +18,37 @@ from typing import NamedTuple
 
 import numpy as np
 from timing import show
-from video import directions, draw_video
+from video import draw_video, random_directions
 
 import fpsset
 from fpsset.data.feature_table import templates
 from fpsset.data.files import read_features
 from fpsset.evaluation.verification import all_pairs, operating_points
+from fpsset.ops.metric import cosines_on_host
 from fpsset.runtime.progress import StepProgress
-from fpsset.streaming.k_center import cosines
 
 BATCH, STILLS, FAR = 64, 20, 1e-3
-COVERED = 2  # streams whose covers are compared
+COVERED = 2  # streams whose covers are compared with farthest-point sampling
 
 
 class Run(NamedTuple):
-    """A way to summarise a stream, and what came of it."""
+    """A way to summarise streams, and its results."""
 
     name: str
     size: int
     growth: float
     merged: bool
-    streams: int  # of all, on which it is run
-    vectors: list
-    cosines: list
-    rates: list
-    held: list
-    ratios: list  # radius over the least possible one's bound
+    streams: int  # number of streams to run it on
+    vectors: list  # descriptors
+    cosines: list  # to the batch's descriptor
+    rates: list  # faces per second
+    held: list  # representatives
+    ratios: list  # radius over the lower bound
     covers: list  # radius over that of farthest-point sampling
 
 
 def runs(streams: int) -> list[Run]:
-    """The default on all streams, others on a part."""
+    """The runs to compare: the default on all streams, the others on some."""
     part = min(streams, 8)
     kinds = [
         ("default", 256, 1.1, False, streams),
@@ -60,7 +60,7 @@ def runs(streams: int) -> list[Run]:
 
 
 def summarise(model, faces, norms, size: int, growth: float):
-    """(The summary of a stream, faces a second)."""
+    """Streams the faces; returns (the streaming aggregator, faces per second)."""
     stream, start = fpsset.StreamingAggregator(model, size, growth), time.perf_counter()
     for row in range(0, len(norms), BATCH):
         stream.update(faces[row : row + BATCH], norms[row : row + BATCH])
@@ -68,23 +68,23 @@ def summarise(model, faces, norms, size: int, growth: float):
 
 
 def farthest_point_radii(faces: np.ndarray, sizes: set[int]) -> dict[int, float]:
-    """Radius of the cover by farthest-point sampling, by its size."""
+    """The radius of farthest-point covers of several sizes: {size: radius}."""
     distance, found = np.full(len(faces), np.inf, np.float32), {}
     for count in range(max(sizes) + 1):
         if count in sizes:
             found[count] = float(distance.max())
-        nearest = cosines(faces[[distance.argmax()]], faces)[0]
+        nearest = cosines_on_host(faces[[distance.argmax()]], faces)[0]
         distance = np.minimum(distance, np.sqrt(np.maximum(2 - 2 * nearest, 0)))
     return found
 
 
 def radius(faces: np.ndarray, centers: np.ndarray) -> float:
-    """Of the faces from their nearest center."""
+    """The largest Euclidean distance of a face to its nearest center."""
     return float(np.sqrt(max(0.0, 2 - 2 * (faces @ centers.T).max(axis=1).min())))
 
 
 def tar(left, left_ids, right=None, right_ids=None) -> str:
-    """TAR at FAR 1e-3 of all pairs within one set of descriptors or between two; - where impostors lack."""
+    """TAR at FAR 1e-3 of all pairs within or between sets of descriptors; '-' with too few impostors."""
     if right is None:
         pairs = all_pairs(left_ids)
         scores, same = (left[pairs.first] * left[pairs.second]).sum(axis=1), pairs.same
@@ -95,9 +95,9 @@ def tar(left, left_ids, right=None, right_ids=None) -> str:
 
 
 def simulated(model, people: int, frames: int) -> tuple[list[Run], np.ndarray, tuple]:
-    """Runs on simulated streams; (runs, batch descriptors, single frames: vectors and people)."""
+    """Runs on simulated streams: (runs, batch descriptors, (descriptors of single frames, their people))."""
     rng, kinds, batch = np.random.default_rng(0), runs(2 * people), []
-    identities = directions(rng, people, model.dim)
+    identities = random_directions(rng, people, model.dim)
     with StepProgress(2 * people, 0, 1, "streams", "streams") as progress:
         for number in range(2 * people):
             faces, norms = draw_video(np.random.default_rng([1, number]), identities[number // 2], frames)
@@ -118,14 +118,15 @@ def simulated(model, people: int, frames: int) -> tuple[list[Run], np.ndarray, t
                 kind.rates.append(rate)
                 kind.held.append(len(stream))
                 if best:
-                    reached = radius(faces, stream._cover.centers)
+                    reached = radius(faces, stream._k_center.centers)
                     kind.ratios.append(reached / stream.least_radius)
                     kind.covers.append(reached / best[kind.size])
             progress.advance(f"cosine {kinds[0].cosines[-1]:.4f}")
-    whose = np.repeat(np.arange(people), STILLS)
-    frames = [draw_video(rng, identities[who], 10) for who in whose]
+    person = np.repeat(np.arange(people), STILLS)
+    frames = [draw_video(rng, identities[who], 10) for who in person]
     faces, norms = (np.concatenate([frame[column][:1] for frame in frames]) for column in (0, 1))
-    return kinds, np.stack(batch), (model.aggregate(faces, norms, np.arange(len(whose))).descriptors, whose)
+    stills = model.aggregate(faces, norms, np.arange(len(person))).descriptors
+    return kinds, np.stack(batch), (stills, person)
 
 
 def main() -> None:
@@ -140,14 +141,18 @@ def main() -> None:
     kinds, batch, stills = simulated(fpsset.load(args.model), args.people, args.frames)
     rows = []
     for kind in kinds:
-        vectors, whose, beside = np.stack(kind.vectors), np.arange(kind.streams) // 2, batch[: kind.streams]
+        vectors, person, expected = (
+            np.stack(kind.vectors),
+            np.arange(kind.streams) // 2,
+            batch[: kind.streams],
+        )
         rows.append(
             [
                 kind.name,
                 f"{kind.streams}",
                 *figures(kind.cosines),
-                f"{tar(vectors, whose)} ({tar(beside, whose)})",
-                f"{tar(vectors, whose, *stills)} ({tar(beside, whose, *stills)})",
+                f"{tar(vectors, person)} ({tar(expected, person)})",
+                f"{tar(vectors, person, *stills)} ({tar(expected, person, *stills)})",
                 f"{np.median(kind.held):.0f}",
                 f"{np.median(kind.ratios):.2f}",
                 f"{np.median(kind.covers):.2f}",
@@ -164,7 +169,7 @@ def main() -> None:
 
 
 def figures(cosines) -> list[str]:
-    """Median, 5th percentile, and the share above .99."""
+    """Median, 5th percentile and share above .99, formatted."""
     cosines = np.array(cosines)
     return [
         f"{np.median(cosines):.4f}",
@@ -174,12 +179,12 @@ def figures(cosines) -> list[str]:
 
 
 def from_file(model, path: str) -> None:
-    """The table of a file's templates."""
+    """Prints the table of a file's templates."""
     table = read_features(path)
     ids, subjects, sets = templates(table)
-    every = np.arange(len(ids)).repeat(sets.sizes())
+    owner = np.arange(len(ids)).repeat(sets.sizes())
     faces, norms = table.embeddings[sets.rows], table.norms[sets.rows]
-    batch, rows = model.aggregate(faces, norms, every).descriptors, []
+    batch, rows = model.aggregate(faces, norms, owner).descriptors, []
     for size in (256, 16, 8):
         vectors = np.stack(
             [

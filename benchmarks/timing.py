@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved medians, the machine's own rates, the floor, one table."""
+"""Shared by the benchmarks: interleaved medians, the machine's rates, the floor, and printing a table."""
 
 import importlib.metadata
 import os
@@ -13,15 +13,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-# Multiply-adds count twice. Whatever its size, a set is K = 3 rows through eight 512 x 512 projections; a
-# face meets 24 absorbed queries, 24 weights and the sines of its norm.
+# A multiply-add is two FLOPs. A set of any size costs K = 3 rows through eight 512 x 512 projections; a face
+# costs products with 24 absorbed queries, a sum with 24 weights, and the sines of its norm.
 SET_FLOPS, FACE_FLOPS, FACE_BYTES = 12.6e6, 0.1e6, 2048
 
 
 def medians(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each function; rounds alternate, so that all meet the same weather.
+    """Median seconds of each function; rounds alternate, so that changes of load affect all of them alike.
 
-    Each is called once untimed before it is timed: the threads of the one before must come to rest.
+    Each call is preceded by an untimed one, to let the threads of the previous function come to rest.
     """
     times = {name: [] for name in functions}
     for _ in range(rounds):
@@ -34,10 +34,10 @@ def medians(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str
 
 
 class Rates:
-    """The machine's measured rates, between other measurements: float32 products, and one read."""
+    """The machine's rates of float32 matrix products and of reading memory, from timings of `functions`."""
 
     def __init__(self, size: int = 2048):
-        """Compiles what is timed."""
+        """Prepares products of `size` x `size` matrices and a read of 256 MiB."""
         matrix = jnp.asarray(np.random.default_rng(0).standard_normal((size, size)), jnp.float32)
         memory = jnp.zeros((1 << 26,), jnp.float32)
         product, total = jax.jit(lambda a: a @ a), jax.jit(jnp.sum)
@@ -45,21 +45,19 @@ class Rates:
         self._flops, self._bytes = 2 * size**3, memory.nbytes
 
     def floor(self, times: dict[str, float], sets: int, faces: int) -> float:
-        """Seconds the workload must take: its multiply-adds, or one read of its features."""
+        """A lower bound in seconds: the time for the multiply-adds, or for one read of the features."""
         rate, read = self._flops / times["product"], self._bytes / times["read"]
         return max((sets * SET_FLOPS + faces * FACE_FLOPS) / rate, faces * FACE_BYTES / read)
 
     def line(self, times: dict[str, float]) -> str:
-        """The rates in words."""
+        """The rates as a line of text."""
         rate, read = self._flops / times["product"], self._bytes / times["read"]
         return f"matrix products {rate / 1e9:.0f} GFLOP/s, one read {read / 1e9:.0f} GB/s"
 
 
 def machine() -> str:
-    """Where and with what this runs."""
-    installed = {
-        found.name for found in importlib.metadata.distributions()
-    }  # torch, where it is compared with
+    """The processor or accelerator, the versions of libraries, and the date."""
+    installed = {found.name for found in importlib.metadata.distributions()}  # torch may be missing
     versions = (
         f"{name} {importlib.metadata.version(name)}"
         for name in ("jax", "flax", "torch", "numpy")
@@ -71,7 +69,7 @@ def machine() -> str:
 
 
 def show(title: str, columns: list[str], rows: list[list[str]], notes: list[str]) -> None:
-    """Prints one table and what belongs to it."""
+    """Prints a table, then notes and the machine."""
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
@@ -84,7 +82,7 @@ def show(title: str, columns: list[str], rows: list[list[str]], notes: list[str]
 
 
 def milliseconds(seconds: float) -> str:
-    """With three digits."""
+    """Formats seconds with three significant digits in ms, or with two decimals from 1 s on."""
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 

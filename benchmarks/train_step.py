@@ -1,10 +1,10 @@
-"""A training step: this package against eager PyTorch with autograd, on the same batch.
+"""Times a training step: this package against eager PyTorch with autograd, on the same batch.
 
 pip install -e '.[bench]' && python benchmarks/train_step.py [--rounds 9] [--batch 64] [--classes 10000]
 
-Templates of 20 faces, as PyTorch batches equal sizes; forward, loss, gradients, clipping, AdamW. Both
-sides drop out and draw Gumbel noise. `bfloat16` is this package with `config.model.dtype=bfloat16`; `ragged`
-draws sizes from 1 to 20, masked.
+All templates have 20 faces, because PyTorch batches equal sizes. A step is forward pass, loss, gradients,
+clipping and AdamW; both sides use dropout and Gumbel noise. `bfloat16` is this package with
+`config.model.dtype=bfloat16`; `ragged` has masked templates of 1 to 20 faces.
 """
 
 import argparse
@@ -24,24 +24,24 @@ from fpsset.training.step import geometric, init_state, make_train_step
 
 
 def stepper(batch: TrainingBatch, classes: int, dtype):
-    """A function that takes one step of this package, and the bytes its program holds beside the state."""
+    """(A function that takes one step of this package, bytes of memory its program uses beyond the state)."""
     model, head = fpsset.FaceCoresetNet(dtype=dtype), fpsset.AdaFaceHead(classes, dtype=dtype)
     optimizer, root = make_optimizer(base_config().optimizer), jax.random.key(0)
     constant = geometric(1.0, 1.0, 10)
     step = make_train_step(model, head, optimizer, root, constant, constant)
     state = jax.jit(lambda: init_state(model, head, optimizer, root, 512))()
     memory = step.lower(state, batch).compile().memory_analysis().temp_size_in_bytes
-    held = [state]
 
     def once():
-        held[0], metrics = step(held[0], batch)
+        nonlocal state
+        state, metrics = step(state, batch)
         return metrics["loss"]
 
     return once, memory
 
 
 def eager_stepper(batch: TrainingBatch, classes: int):
-    """The same in eager PyTorch."""
+    """A function that takes the same step in eager PyTorch."""
     torch.manual_seed(0)
     model, head = EagerCoresetNet(), EagerAdaFace(classes)
     gamma = [model.gamma]
@@ -97,7 +97,7 @@ def main() -> None:
         ]
         for name, seconds in times.items()
     ]
-    columns = ["", "step", "templates/s", "PyTorch / this", "MiB beside the state"]
+    columns = ["", "step", "templates/s", "PyTorch / this", "MiB beyond the state"]
     show(f"A step on {args.batch} templates of 20, {args.classes:,} classes", columns, rows, [])
 
 

@@ -40,7 +40,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
-    """The folder with golden values and real data beside the repository; tests that need it skip without it."""
+    """The folder of golden values and real data beside the repository; tests that need it skip without it."""
     folder = REPOSITORY.parent / "shared"
     if not folder.is_dir():
         reason = "no golden files beside the repository"
