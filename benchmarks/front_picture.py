@@ -41,7 +41,9 @@ def find_set(model: fpsset.Aggregator):
         lengths = np.unique(table.media[rows], return_counts=True)[1]
         if len(rows) == _FACES and (lengths == 1).sum() >= 3:
             media = table.media[rows]
-            explanation = model.explain(table.embeddings[rows], table.norms[rows], media=media, leave_one_out=False)
+            explanation = model.explain(
+                table.embeddings[rows], table.norms[rows], media=media, leave_one_out=False
+            )
             picks = explanation.picks
             sharp = clean[rows[picks]].min() > 0.7  # a blurred pick would need explaining
             if sharp and len(np.unique(media[picks])) == len(picks):

@@ -18,7 +18,8 @@ from fpsset.ops.attention import (
     attention_weights,
     self_attention,
 )
-from fpsset.ops.masking import media_shares, normalize, safe_length, zero_padding
+from fpsset.ops.masking import normalize, safe_length, zero_padding
+from fpsset.ops.media import media_shares
 from fpsset.ops.norm_encoding import normalized_norm_encoding
 from fpsset.ops.quality import face_quality, quality_shares
 

@@ -12,7 +12,8 @@ from fpsset.face_set import FaceSet, SetDescriptor
 from fpsset.models.selector import Coreset, CoresetSelector
 from fpsset.models.set_model import SetModel
 from fpsset.ops.attention import AttentionSums
-from fpsset.ops.masking import count_valid, media_shares, normalize, zero_padding
+from fpsset.ops.masking import count_valid, normalize, zero_padding
+from fpsset.ops.media import media_shares
 from fpsset.ops.sampling import farthest_point_sampling
 
 Coefficients = Callable[[FaceSet], jax.Array]

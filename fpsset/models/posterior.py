@@ -12,10 +12,10 @@ from fpsset.models.selector import Coreset, CoresetSelector
 from fpsset.models.set_model import SetModel
 from fpsset.ops.attention import AttentionSums
 from fpsset.ops.masking import normalize, zero_padding
+from fpsset.ops.media import media_softmax
 from fpsset.ops.posterior import (
     expected_cosine,
     face_precision,
-    media_totals,
     near_copies,
     posterior_mean,
 )
@@ -100,26 +100,17 @@ class PosteriorPooling(SetModel):
         return normalize(coreset.features)[0]
 
     def look(self, queries: jax.Array, face_set: FaceSet, axis_name: str | None = None) -> AttentionSums:
-        """See `SetModel`; one row where media are known, else one for each pick's copies and one for the
-        rest.
+        """See `SetModel`; one row where media are known, else a row for the copies of each pick and the rest.
 
-        Values hold the sums of the faces' D channels, of their quality, of their precision, and of the
-        copies.
+        Values hold the sums of the faces' D channels, of their quality, of their precision, and of copies.
         """
         params = self.parameters(face_set.embeddings.shape[-1])
-        faces, cosine, weights, count = self._weigh(params, face_set)
-        if face_set.media is None:
-            shares = self._groups(params, queries, faces)
-        else:
-            totals = media_totals(weights, face_set.media, axis_name)
-            weights = weights / jnp.where(totals > 0, totals, 1.0)
-            shares = jnp.ones_like(weights)[..., None, :]
-        rows = shares * weights[..., None, :]
+        faces, cosine, rows, copies = self._weigh(params, queries, face_set, axis_name)
         channels = [
             jnp.einsum("...rn,...nd->...rd", rows, faces, precision=_HIGHEST),
             jnp.sum(rows * cosine[..., None, :], axis=-1)[..., None],
             jnp.sum(rows * face_precision(cosine)[..., None, :], axis=-1)[..., None],
-            jnp.sum(shares * count[..., None, :], axis=-1)[..., None],
+            jnp.sum(copies, axis=-1)[..., None],
         ]
         total = jnp.sum(rows, axis=-1)
         return AttentionSums(jnp.zeros_like(total), total, total, jnp.concatenate(channels, axis=-1))
@@ -133,9 +124,8 @@ class PosteriorPooling(SetModel):
         total, cosine, precision = (jnp.sum(shares * x, axis=-1) for x in (sums.total, cosine, precision))
         weight = jnp.where(total > 0, total, 1.0)[..., None]
         seen = jnp.sum(shares[..., None] * faces, axis=-2)
-        drift = total[..., None] * _lift(params.drift[0], seen) + cosine[..., None] * _lift(
-            params.drift[1], seen
-        )
+        constant, slope = (_lift(part, seen) for part in params.drift)
+        drift = total[..., None] * constant + cosine[..., None] * slope
         if sums.values.shape[-2] > 1:  # media are not known: the whole set counts as one
             precision = precision / weight[..., 0]
         person = posterior_mean(
@@ -150,43 +140,41 @@ class PosteriorPooling(SetModel):
         queries = self.queries(coreset)
         sums = self.look(queries, face_set)
         params = self.parameters(face_set.embeddings.shape[-1])
-        faces, _, weights, _ = self._weigh(params, face_set)
-        if face_set.media is None:
-            groups = self._groups(params, queries, faces)
-            weights = weights * jnp.sum(groups * self._row_shares(sums)[..., None], axis=-2)
-        else:
-            totals = media_totals(weights, face_set.media)
-            weights = weights / jnp.where(totals > 0, totals, 1.0)
+        rows = self._weigh(params, queries, face_set)[2]
+        weights = jnp.sum(rows * self._row_shares(sums)[..., None], axis=-2)
         total = jnp.sum(weights, axis=-1, keepdims=True)
         weights = weights / jnp.where(total > 0, total, 1.0)
         shape = (*weights.shape[:-1], 1, self.coreset_size, weights.shape[-1])
         return self.conclude(coreset, sums), jnp.broadcast_to(weights[..., None, None, :], shape)
 
-    def _weigh(self, params: PosteriorParams, face_set: FaceSet):
-        """([*B, N, D] faces, 0 on padding; [*B, N] quality; weights times counts; counts)."""
+    def _weigh(self, params: PosteriorParams, queries: jax.Array, face_set: FaceSet, axis_name=None):
+        """([*B, N, D] faces, [*B, N] quality, [*B, R, N] weights in each row, [*B, R, N] counts in it).
+
+        The last row holds what is no copy of a pick, all of it where media are known. All are 0 on padding.
+        """
         mask = face_set.mask
         faces = zero_padding(face_set.embeddings, mask).astype(jnp.float32)
         norms = zero_padding(face_set.norms, mask).astype(jnp.float32)
-        along = jnp.einsum("...nd,d->...n", faces, params.direction, precision=_HIGHEST)
-        cosine = expected_cosine(norms * along + params.power * log_norms(norms), params.bias)
         count = mask.astype(jnp.float32)
         if face_set.multiplicity is not None:
             count = zero_padding(face_set.multiplicity, mask).astype(jnp.float32)
-        return faces, cosine, jnp.exp(params.sharpness * (cosine - 0.5)) * count, count
-
-    def _groups(self, params: PosteriorParams, queries: jax.Array, faces: jax.Array) -> jax.Array:
-        """How much each face is a copy of each pick, and of none: [*B, K + 1, N], sums to 1 over the rows."""
+        along = jnp.einsum("...nd,d->...n", faces, params.direction, precision=_HIGHEST)
+        cosine = expected_cosine(norms * along + params.power * log_norms(norms), params.bias)
+        logs = params.sharpness * (cosine - 0.5)
+        if face_set.media is not None:
+            logs = logs + jnp.log(jnp.where(count > 0, count, 1.0))
+            weights = media_softmax(logs, face_set.media, mask & (count > 0), axis_name)
+            return faces, cosine, weights[..., None, :], count[..., None, :]
         cosines = jnp.einsum("...kd,...nd->...kn", queries, faces, precision=_HIGHEST)
         copies = near_copies(cosines, params.copies)
-        return jnp.concatenate([copies, 1 - jnp.sum(copies, axis=-2, keepdims=True)], axis=-2)
+        shares = jnp.concatenate([copies, 1 - jnp.sum(copies, axis=-2, keepdims=True)], axis=-2)
+        return faces, cosine, shares * (jnp.exp(logs) * count)[..., None, :], shares * count[..., None, :]
 
     def _row_shares(self, sums: AttentionSums) -> jax.Array:
         """[*B, R], what each row counts: the copies of a pick as one face, all else as it is."""
         copies = sums.values[..., -1]
-        last = jnp.arange(copies.shape[-1]) == copies.shape[-1] - 1
-        return jnp.where(
-            last.reshape((1,) * (copies.ndim - 1) + last.shape), 1.0, 1 / jnp.maximum(copies, 1.0)
-        )
+        rest = _lift(jnp.arange(copies.shape[-1]) == copies.shape[-1] - 1, copies)
+        return jnp.where(rest, 1.0, 1 / jnp.maximum(copies, 1.0))
 
 
 def _lift(array: jax.Array, like: jax.Array) -> jax.Array:

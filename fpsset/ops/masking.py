@@ -43,16 +43,6 @@ def project(values: jax.Array, kernel: jax.Array) -> jax.Array:
     return product.astype(jnp.float32).reshape(*values.shape[:-1], *kernel.shape[1:])
 
 
-def media_shares(media_size: jax.Array, mask: jax.Array) -> jax.Array:
-    """The weight of each face where a medium counts as one face: 1 / the size of its medium, 0 on padding.
-
-    Args:
-      media_size: [*B, N] float32 >= 1, faces of the set of the same medium; padding may hold anything.
-      mask: [*B, N] bool.
-    """
-    return zero_padding(1 / jnp.maximum(jnp.where(mask, media_size, 1.0).astype(jnp.float32), 1.0), mask)
-
-
 def count_valid(mask: jax.Array) -> jax.Array:
     """Number of real slots: [*B, N] bool -> [*B] int32."""
     return jnp.sum(mask, axis=-1, dtype=jnp.int32)

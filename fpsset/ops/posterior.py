@@ -31,31 +31,6 @@ def face_precision(cosine: jax.Array) -> jax.Array:
     return squared / (1 - squared)
 
 
-def media_totals(weights: jax.Array, media: jax.Array, axis_name: str | None = None) -> jax.Array:
-    """The sum over each face's medium of non-negative weights.
-
-    Args:
-      weights: [*B, N] float32, 0 on padding.
-      media: [*B, N] int32 in [0, N'), equal for the faces of a medium; N' is N, over all devices.
-      axis_name: the device axis that slots are split over, inside `shard_map`.
-
-    Returns:
-      [*B, N] float32.
-    """
-    *batch, slots = weights.shape
-    devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-
-    def one(weights, media):
-        totals = jnp.zeros(slots * devices, weights.dtype).at[media].add(weights)
-        if axis_name is not None:
-            totals = jax.lax.psum(totals, axis_name)
-        return totals[media]
-
-    media = jnp.broadcast_to(jnp.clip(media, 0, slots * devices - 1), weights.shape)
-    flat = jax.vmap(one)(weights.reshape(-1, slots), media.reshape(-1, slots))
-    return flat.reshape(*batch, slots)
-
-
 def near_copies(cosines: jax.Array, threshold: jax.Array) -> jax.Array:
     """How much each face is a near-copy of the pick that it is nearest to.
 

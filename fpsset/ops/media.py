@@ -1,0 +1,54 @@
+"""What a face counts where the faces of a medium, a still or a video, count as one together."""
+
+import jax
+import jax.numpy as jnp
+
+from fpsset.ops.masking import zero_padding
+
+_NEVER = -1e30
+
+
+def media_shares(media_size: jax.Array, mask: jax.Array) -> jax.Array:
+    """The weight of each face where a medium counts as one face: 1 / the size of its medium, 0 on padding.
+
+    Args:
+      media_size: [*B, N] float32 >= 1, faces of the set of the same medium; padding may hold anything.
+      mask: [*B, N] bool.
+    """
+    return zero_padding(1 / jnp.maximum(jnp.where(mask, media_size, 1.0).astype(jnp.float32), 1.0), mask)
+
+
+def media_softmax(
+    log_weights: jax.Array, media: jax.Array, mask: jax.Array, axis_name: str | None = None
+) -> jax.Array:
+    """Weights that sum to 1 within each medium: the softmax of log weights over its faces.
+
+    Args:
+      log_weights: [*B, N] float32; padding may hold anything.
+      media: [*B, N] int32 in [0, N'), equal for the faces of a medium; N' counts the slots of all devices.
+      mask: [*B, N] bool.
+      axis_name: the device axis that slots are split over, inside `shard_map`.
+
+    Returns:
+      [*B, N] float32, 0 on padding.
+    """
+    slots = mask.shape[-1] * (1 if axis_name is None else jax.lax.axis_size(axis_name))
+    logs = jnp.where(mask, log_weights, _NEVER).reshape(-1, mask.shape[-1])
+    codes = jnp.where(mask, media, 0).reshape(logs.shape)
+
+    def over_media(values: jax.Array, codes: jax.Array, start: float, combine: str) -> jax.Array:
+        """[N] -> [N], the maximum or the sum over each slot's medium."""
+        empty = jnp.full_like(values, start, shape=(slots,))
+        merged = getattr(empty.at[codes], combine)(values)
+        if axis_name is not None:
+            merged = {"max": jax.lax.pmax, "add": jax.lax.psum}[combine](merged, axis_name)
+        return merged[codes]
+
+    def one(logs: jax.Array, codes: jax.Array) -> jax.Array:
+        # The maximum cancels, so no gradient need pass through it.
+        largest = jax.lax.stop_gradient(over_media(logs, codes, _NEVER, "max"))
+        weights = jnp.where(logs > _NEVER, jnp.exp(logs - largest), 0.0)
+        total = over_media(weights, codes, 0.0, "add")
+        return weights / jnp.where(total > 0, total, 1.0)
+
+    return jax.vmap(one)(logs, codes).reshape(mask.shape)
