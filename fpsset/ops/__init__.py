@@ -1,1 +1,1 @@
-"""Pure functions of arrays: the metric, the sampling, the norm encoding and the attention."""
+"""Pure functions of arrays: metric, sampling, norm encoding, attention and masking."""

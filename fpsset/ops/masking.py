@@ -1,18 +1,18 @@
-"""What every masked function needs: padding that cannot leak, and lengths whose gradient is finite."""
+"""Helpers for masked arrays: padding that cannot leak, float32 products, lengths with finite gradients."""
 
 import jax
 import jax.numpy as jnp
 
 
 def zero_padding(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Replaces padded slots by zero, whatever they hold, so that neither NaN nor gradient passes.
+    """Sets padded slots to zero, whatever they hold, so that neither NaN nor gradients pass through them.
 
     Args:
       values: [*B, N] or [*B, N, D].
-      mask: [*B, N] bool, True where a slot is real.
+      mask: [*B, N] bool, True where a slot holds a face.
 
     Returns:
-      Same shape and dtype as `values`.
+      Array of the same shape and dtype as `values`.
     """
     if values.ndim == mask.ndim + 1:
         mask = mask[..., None]
@@ -20,23 +20,23 @@ def zero_padding(values: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def widen(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """Arrays in one dtype that is float32 at least: what reductions are done in."""
+    """Converts arrays to their common dtype, at least float32, for reductions."""
     dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
     return tuple(array.astype(dtype) for array in map(jnp.asarray, arrays))
 
 
 def project(values: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Activations times a kernel, in the kernel's dtype, accumulated in float32.
+    """Multiplies activations by a kernel, in the kernel's dtype, accumulating in float32.
 
-    As one product of two matrices, so that its gradients are such products too: of more axes than one, XLA's
-    CPU compiler writes transposed copies of both operands first.
+    Done as one product of two matrices, so that its gradients are too: when a product contracts several axes,
+    XLA's CPU compiler first writes transposed copies of both operands.
 
     Args:
       values: [*B, C] activations, cast to the kernel's dtype.
-      kernel: [C, *S] float32 or bfloat16.
+      kernel: [C, *F] float32 or bfloat16.
 
     Returns:
-      [*B, *S] float32.
+      [*B, *F] float32.
     """
     rows = values.astype(kernel.dtype).reshape(-1, values.shape[-1])
     product = jnp.matmul(rows, kernel.reshape(len(kernel), -1), preferred_element_type=jnp.float32)
@@ -44,7 +44,7 @@ def project(values: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def count_valid(mask: jax.Array) -> jax.Array:
-    """Number of real slots: [*B, N] bool -> [*B] int32."""
+    """Number of faces per set: [*B, N] bool -> [*B] int32."""
     return jnp.sum(mask, axis=-1, dtype=jnp.int32)
 
 
@@ -53,7 +53,7 @@ def safe_length(vectors: jax.Array, axis: int = -1) -> jax.Array:
 
     Args:
       vectors: [*B, D], or with D at `axis`.
-      axis: of the vectors' channels.
+      axis: the axis of the vectors' components.
 
     Returns:
       [*B] float32, >= 0.
@@ -64,13 +64,13 @@ def safe_length(vectors: jax.Array, axis: int = -1) -> jax.Array:
 
 
 def normalize(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Splits vectors into direction and length; the zero vector stays zero.
+    """Splits vectors into direction and length.
 
     Args:
       vectors: [*B, D].
 
     Returns:
-      ([*B, D] float32 of unit length, [*B] float32 lengths).
+      ([*B, D] float32 unit vectors, or zero for the zero vector; [*B] float32 lengths).
     """
     length = safe_length(vectors)
     divisor = jnp.where(length > 0, length, 1.0)[..., None]

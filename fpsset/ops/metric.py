@@ -1,4 +1,4 @@
-"""The quality-aware cosine distance (FaceCoresetNet, arXiv 2308.14075, section 3)."""
+"""The norm-weighted cosine distance (FaceCoresetNet, arXiv 2308.14075, section 3), and plain cosines."""
 
 import jax
 import jax.numpy as jnp
@@ -6,22 +6,22 @@ import numpy as np
 
 from fpsset.ops.masking import widen
 
-# Rows of the right side and of the left side in one product on the host; OpenBLAS takes threads above 2^18
-# multiply-adds.
+# Entries of a slice of `right`, and rows of `left`, in one product on the host: 2^18 multiply-adds, above
+# which OpenBLAS starts threads.
 _SLICE, _COLUMNS = 4096, 64
 
 
 def norm_weight(norms: jax.Array, gamma: jax.Array | float) -> jax.Array:
     """n^gamma, with a finite gradient everywhere.
 
-    A face of norm 0 weighs 0, or 1 when gamma is exactly 0, as 0^gamma does for gamma >= 0.
+    For norm 0 the result is 0, or 1 if gamma is exactly 0, which agrees with 0^gamma for gamma >= 0.
 
     Args:
-      norms: [*B, N], >= 0.
-      gamma: scalar; 0 ignores quality, larger values favour it.
+      norms: [*B, N] float, >= 0.
+      gamma: scalar; 0 ignores norms, larger values favour faces with a large norm.
 
     Returns:
-      [*B, N] float32.
+      [*B, N] float32, >= 0.
     """
     (norms,) = widen(norms)
     gamma = jnp.asarray(gamma, norms.dtype)
@@ -31,23 +31,23 @@ def norm_weight(norms: jax.Array, gamma: jax.Array | float) -> jax.Array:
 
 
 def cosine_distance(embeddings: jax.Array, center: jax.Array) -> jax.Array:
-    """(1 - cos) / 2 of every face of a set to one center, accumulated in float32.
+    """(1 - cos) / 2 between every face of a set and one center, accumulated in float32.
 
-    For unit rows that is |u - c|^2 / 4, which loses no digits where faces are nearly the same.
+    Computed as |u - c|^2 / 4, which is the same for unit rows and loses no digits between nearly equal faces.
 
     Args:
       embeddings: [*B, N, D] unit rows.
-      center: [*B, D] unit.
+      center: [*B, D] unit vector.
 
     Returns:
-      [*B, N] float32 in [0, 1] up to rounding; exactly 0 where a row is the center.
+      [*B, N] float32 in [0, 1] up to rounding; exactly 0 where a row equals the center.
     """
-    # Not a matrix product: one that blocks or rounds rows differently would break ties by chance,
-    # and the work is bound by reading the embeddings once either way.
+    # Not a matrix product, which may round equal rows differently and so break ties at random. Either way
+    # the cost is that of reading the embeddings once.
     embeddings, center = widen(embeddings, center)
     squared = jnp.sum(jnp.square(embeddings - center[..., None, :]), axis=-1)
-    # To the precision it has: a fence, without which XLA's CPU compiler fuses what follows into the
-    # sum and loses the sum's vector code, and with it six parts in seven of the speed.
+    # A no-op that acts as a fusion barrier: otherwise XLA's CPU compiler fuses later operations into the sum,
+    # which is then no longer vectorised and runs seven times slower.
     precision = jnp.finfo(squared.dtype)
     return jax.lax.reduce_precision(squared, precision.nexp, precision.nmant) / 4.0
 
@@ -55,33 +55,42 @@ def cosine_distance(embeddings: jax.Array, center: jax.Array) -> jax.Array:
 def norm_weighted_distance(
     embeddings: jax.Array, norms: jax.Array, center: jax.Array, gamma: jax.Array | float
 ) -> jax.Array:
-    """d(i, s) = n_i^gamma (1 - cos(u_i, u_s)) / 2 of every face i to one center s.
+    """d(i, s) = n_i^gamma (1 - cos(u_i, u_s)) / 2 between every face i and one center s.
+
+    Not symmetric: only the norm of face i enters. (arXiv 2308.14075, section 3.)
 
     Args:
       embeddings: [*B, N, D] unit rows u_i.
-      norms: [*B, N], >= 0.
-      center: [*B, D] unit, u_s.
-      gamma: scalar.
+      norms: [*B, N] float, >= 0.
+      center: [*B, D] unit vector u_s.
+      gamma: scalar exponent of the norm.
 
     Returns:
-      [*B, N] float32.
+      [*B, N] float32, >= 0.
     """
     return norm_weight(norms, gamma) * cosine_distance(embeddings, center)
 
 
 def cosines(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Cosines of all pairs of unit rows: [a, D], [b, D] -> [a, b], products in full float32.
+    """Cosines between all pairs of unit rows: [a, D], [b, D] -> [a, b], in full float32 precision.
 
-    Where faces are nearly the same and their distance matters, see `cosine_distance`.
+    Use `cosine_distance` where small distances between nearly equal faces matter.
     """
     return jnp.einsum("ad,bd->ab", left, right, precision=jax.lax.Precision.HIGHEST)
 
 
 def cosines_on_host(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The same of NumPy arrays, in products so small that BLAS keeps them on one thread.
+    """`cosines` for NumPy arrays, computed in products small enough for BLAS to stay on one thread.
 
-    BLAS threads spin while they wait for each other: where other programs need the cores too, two threads
-    take fifty times as long as one.
+    BLAS threads busy-wait for each other: on cores shared with other programs, two threads can take fifty
+    times as long as one.
+
+    Args:
+      left: [a, D] float32 unit rows.
+      right: [b, D] float32 unit rows.
+
+    Returns:
+      [a, b] float32.
     """
     step = max(1, _SLICE // right.shape[1])
     whole = len(right) // step * step

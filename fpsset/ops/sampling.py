@@ -1,4 +1,4 @@
-"""Farthest-point sampling under the quality-aware metric: hard, and straight-through Gumbel-softmax."""
+"""Farthest-point sampling under the norm-weighted metric: hard, and by straight-through Gumbel-softmax."""
 
 import jax
 import jax.numpy as jnp
@@ -7,14 +7,14 @@ from fpsset.face_set import check_faces
 from fpsset.ops.masking import count_valid, normalize, safe_length, widen, zero_padding
 from fpsset.ops.metric import cosine_distance, norm_weight
 
-# Finite, so that a set without a real face gives a softmax of zeros after masking and not NaN.
-_NEVER = -1e30
+# Finite, so that the masked softmax of a set without faces is zero instead of NaN.
+_MASKED_LOGIT = -1e30
 _NO_SLOT = jnp.iinfo(jnp.int32).max
 
 
 def _check(embeddings, norms, mask, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     if size < 1:
-        raise ValueError(f"size is {size}: a coreset holds at least one face")
+        raise ValueError(f"size is {size}; it must be 1 or more, because a coreset has at least one face")
     embeddings, norms, mask = map(jnp.asarray, (embeddings, norms, mask))
     check_faces(embeddings, norms, mask)
     return embeddings, norms, mask
@@ -28,26 +28,26 @@ def farthest_point_sampling(
     gamma: jax.Array | float = 0.35,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Picks `size` faces, the best one first, then each the farthest from those picked before.
+    """Picks `size` faces: the one with the largest norm, then each time the farthest from those picked.
 
-    Pick 1 takes the largest norm. After pick s, D_i <- min(D_i, d(i, s)); the next pick takes the
-    largest D_i. Ties go to the lowest index, and no face is picked twice. (arXiv 2308.14075, section 3.)
+    The distance is d(i, s) = n_i^gamma (1 - cos(u_i, u_s)) / 2. After pick s, D_i <- min(D_i, d(i, s)), and
+    the next pick is the face with the largest D_i. Ties go to the lowest index; no face is picked twice.
+    (arXiv 2308.14075, section 3.)
 
     Args:
-      embeddings: [*B, N, D] float32 or bfloat16, unit rows, N >= 1.
-      norms: [*B, N], >= 0.
-      mask: [*B, N] bool, True where a face is real; of packs [*P, S, N], where faces are [*P, 1, N] and B is
-        P x S.
+      embeddings: [*B, N, D] float32 or bfloat16 unit rows, N >= 1; [*P, 1, N, D] for packs.
+      norms: [*B, N] float, >= 0; [*P, 1, N] for packs.
+      mask: [*B, N] bool, True where a slot holds a face; [*P, S, N] for packs, where *B is [*P, S].
       size: K >= 1.
       gamma: scalar exponent of the norm in the metric.
-      axis_name: of the devices that a set's slots are split over, inside `shard_map`; each has N of them,
-        finds its best, and they agree on the best of all.
+      axis_name: inside `shard_map`, the device axis over which the slots of each set are split, N per device.
+        Each device finds its best face, and all agree on the best overall.
 
     Returns:
-      [*B, K] int32 indices into N, over all devices; -1 for the picks beyond the number of real faces.
+      [*B, K] int32 slots, counted over all devices; -1 where a set has fewer than K faces.
 
     Raises:
-      ValueError: `size` < 1, a mask that is not bool, or shapes that disagree.
+      ValueError: `size` < 1, the mask is not bool, or the shapes disagree.
 
     Example:
       >>> import numpy as np, fpsset
@@ -66,7 +66,7 @@ def farthest_point_sampling(
         index = first_slot + jnp.argmax(score, axis=-1).astype(jnp.int32)
         index = jnp.where(jnp.any(available, axis=-1), index, _NO_SLOT)
         if axis_name is not None:
-            # Of equal bests the lowest index, as within one device.
+            # Ties go to the lowest index, as they do on one device.
             top = jnp.max(score, axis=-1)
             index = jnp.where(top == jax.lax.pmax(top, axis_name), index, _NO_SLOT)
             index = jax.lax.pmin(index, axis_name)
@@ -75,7 +75,7 @@ def farthest_point_sampling(
     def pick(carry, _):
         last, distance, available = carry
         center = take_faces(embeddings, last[..., None], axis_name)[..., 0, :]
-        # Padded rows may hold anything: each row's distance is its own, and theirs are never looked at.
+        # Padded rows may hold anything: rows do not mix, and distances of padded rows are never used.
         distance = jnp.minimum(distance, weight * cosine_distance(embeddings, center))
         index = best(distance, available)
         return (index, distance, available & (slots != index[..., None])), index
@@ -94,18 +94,18 @@ def farthest_from(
     count: jax.Array | int,
     gamma: jax.Array | float = 0.35,
 ) -> tuple[jax.Array, jax.Array]:
-    """The next pick of `farthest_point_sampling` within one part of a set, whose picks so far are known.
+    """The candidate for the next pick of `farthest_point_sampling` within one part of a set.
 
     Args:
-      embeddings: [N, D] unit rows.
-      norms: [N].
-      mask: [N] bool, True where a face is real and was not picked.
-      centers: [K, D] unit rows, the faces picked.
-      count: of them, at least 1; what lies behind them is not looked at.
+      embeddings: [N, D] unit rows of this part.
+      norms: [N] float, >= 0.
+      mask: [N] bool, True where a slot holds a face that is not picked yet.
+      centers: [K, D] unit rows, the picks so far; rows from `count` on are ignored.
+      count: number of picks so far, in [1, K].
       gamma: scalar exponent of the norm in the metric.
 
     Returns:
-      (its distance to the nearest center, -inf where there is no face left; its index into N, int32).
+      (float32 distance of the farthest face to its nearest center, -inf if no face is left; its int32 slot).
     """
     weight = norm_weight(zero_padding(norms, mask), gamma)
     distance = jnp.full_like(weight, jnp.inf)
@@ -117,12 +117,12 @@ def farthest_from(
 
 
 def take_faces(faces: jax.Array, indices: jax.Array, axis_name: str | None = None) -> jax.Array:
-    """The faces that were picked; for a pick of -1 whatever lies first, or zeros on several devices.
+    """Gathers picked faces. The result for a pick of -1 is unspecified; mask it out.
 
     Args:
-      faces: [*B, N, D] or [*B, N], each device's own part where there is an axis.
-      indices: [*B, K] int32 of `farthest_point_sampling`.
-      axis_name: as there.
+      faces: [*B, N, D] or [*B, N]; with `axis_name`, this device's part.
+      indices: [*B, K] int32, from `farthest_point_sampling`.
+      axis_name: inside `shard_map`, the device axis over which the slots of each set are split.
 
     Returns:
       [*B, K, D] or [*B, K], the same on all devices.
@@ -150,27 +150,28 @@ def soft_farthest_point_sampling(
 ) -> jax.Array:
     """Differentiable farthest-point sampling by Gumbel-softmax, for training.
 
-    The scores are those of `farthest_point_sampling`; each pick draws from
-    softmax((score_scale * score + noise) / temperature). Straight-through: one-hot forward, the
-    gradient of the softmax backward. Unlike at inference a face may be drawn again.
+    The scores are those of `farthest_point_sampling`; each pick is drawn from
+    softmax((score_scale * score + noise) / temperature). Straight-through: the forward pass is one-hot, the
+    backward pass is the gradient of the softmax. Unlike at inference, a face may be drawn more than once.
+    (arXiv 2308.14075, section 3; Gumbel-softmax: arXiv 1611.01144.)
 
     Args:
       embeddings: [*B, N, D] unit rows.
-      norms: [*B, N], >= 0.
-      mask: [*B, N] bool; of packs as of `farthest_point_sampling`.
-      noise: [*B, K, N] standard Gumbel draws, as of `jax.random.gumbel`.
+      norms: [*B, N] float, >= 0.
+      mask: [*B, N] bool, True where a slot holds a face; for packs see `farthest_point_sampling`.
+      noise: [*B, K, N] standard Gumbel draws, such as from `jax.random.gumbel`.
       size: K >= 1.
       gamma: scalar exponent of the norm in the metric.
       temperature: scalar > 0.
-      score_scale: scalar; large values approach the hard selection.
-      straight_through: False returns the softmax rows themselves, the smooth function whose
-        gradient the straight-through rows borrow.
+      score_scale: scalar > 0; large values approach the hard picks.
+      straight_through: False returns the softmax rows themselves, the smooth function whose gradient the
+        straight-through rows use.
 
     Returns:
-      [*B, K, N] float32 rows that sum to 1; rows of zeros for picks beyond the number of real faces.
+      [*B, K, N] float32, rows that sum to 1; rows of zeros where a set has fewer than K faces.
 
     Raises:
-      ValueError: `size` < 1, a mask that is not bool, or shapes that disagree.
+      ValueError: `size` < 1, the mask is not bool, or the shapes disagree.
 
     Example:
       >>> import jax, numpy as np, fpsset
@@ -182,13 +183,15 @@ def soft_farthest_point_sampling(
     """
     embeddings, norms, mask = _check(embeddings, norms, mask, size)
     if noise.shape != (*mask.shape[:-1], size, mask.shape[-1]):
-        raise ValueError(f"noise must be [*B, K, N] with K = {size}, N = {mask.shape[-1]}; got {noise.shape}")
+        raise ValueError(
+            f"noise must be [*B, K, N] with K = {size} and N = {mask.shape[-1]}; it is {list(noise.shape)}"
+        )
     embeddings, norms = widen(zero_padding(embeddings, mask), zero_padding(norms, mask))
     weight = norm_weight(norms, gamma)
     faces = count_valid(mask)
-    # The pick's center is the direction of sum_i m_i n_i u_i, so norms have a part in its gradient.
-    # A face of norm 0 still has a direction: it counts with length 1. Lengths of the rows meet them in sums
-    # alone, so that no [B, N, D] is written.
+    # The pick's center is the direction of sum_i m_i n_i u_i, so its gradient depends on the norms.
+    # A face of norm 0 still has a direction, so it enters with length 1. Rows are rescaled inside reductions
+    # only, so that no [B, N, D] array is written.
     length = safe_length(embeddings)
     inverse = 1 / jnp.where(length > 0, length, 1.0)
     shares = jnp.where(norms > 0, norms, 1.0) * inverse
@@ -196,13 +199,15 @@ def soft_farthest_point_sampling(
     def pick(carry, inputs):
         score, distance = carry
         k, noise_k = inputs
-        logits = jnp.where(mask, (score_scale * score + noise_k.astype(norms.dtype)) / temperature, _NEVER)
+        logits = jnp.where(
+            mask, (score_scale * score + noise_k.astype(norms.dtype)) / temperature, _MASKED_LOGIT
+        )
         row = jax.nn.softmax(logits, axis=-1) * mask
         if straight_through:
             hard = jax.nn.one_hot(jnp.argmax(logits, axis=-1), mask.shape[-1], dtype=row.dtype)
             row = hard + (row - jax.lax.stop_gradient(row))
         center = jnp.einsum("...n,...nd->...d", row * shares, embeddings, precision=jax.lax.Precision.HIGHEST)
-        # As a product, whose gradient keeps the faces alone and not their K differences from the centers.
+        # As a product: its gradient stores only the faces, not their K differences from the centers.
         cosine = inverse * jnp.sum(embeddings * normalize(center)[0][..., None, :], axis=-1)
         distance = jnp.minimum(distance, weight * (1 - cosine) / 2)
         return (distance, distance), jnp.where((k < faces)[..., None], row, 0.0)

@@ -1,4 +1,4 @@
-"""Attention against the textbook form: absorbed, in blocks, and its mask."""
+"""Attention against the textbook form: absorbed projections, blocks, masks, dropout and packs."""
 
 import functools
 
@@ -97,7 +97,7 @@ def test_any_block_gives_the_same(seed, block_size):
     params = make_params(seed)
     mask = np.random.default_rng(seed).random(32) < 0.5
     mask[7] = True
-    # Logits that rise along the set, so that every block has a new maximum.
+    # Logits increase along the set, so that every block has a new maximum.
     k = (
         k
         + 3
@@ -123,7 +123,7 @@ def test_self_attention_is_the_textbook_form(seed, size):
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("batch", [(), (1,), (2,), (1, 3)])
 def test_every_shape_at_full_width(batch, size):
-    # Compilers treat axes of length 1 apart, and have erred there.
+    # Compilers special-case axes of length 1, and have had bugs there.
     params = make_params(0, heads=8, depth=64)
     x = np.random.default_rng(size).standard_normal((*batch, size, 512)).astype(np.float32)
     mask = np.ones((*batch, size), bool)
@@ -193,7 +193,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
     assert abs(float((dropped == 0).mean()) - 0.3) < 0.01
     np.testing.assert_allclose(dropped[dropped > 0], 1 / 0.7, rtol=1e-6)
     assert (np.asarray(drop(weights, 2)) != dropped).any()
-    # A key and its block decide; in the whole, weights that no dropout touches give the plain output.
+    # The draws depend on the key and the block. A rate of zero gives the output without dropout.
     q, k, v = make_inputs(0, 3, 16)
     mask, params = np.ones(16, bool), make_params(0)
     np.testing.assert_array_equal(
@@ -213,7 +213,7 @@ def test_bfloat16_stays_near_float32():
 
 
 def test_weights_are_those_that_values_are_summed_by():
-    """Padding has none, and the sum of projected values by them is what `set_attention` gives."""
+    """Padding has weight 0, and summing projected values with the weights gives `set_attention`'s output."""
     params, (queries, keys, values) = make_params(5), make_inputs(5, 3, 9)
     mask = np.arange(9) < 6
     keys[6:] = values[6:] = np.nan
@@ -227,7 +227,7 @@ def test_weights_are_those_that_values_are_summed_by():
 
 @pytest.mark.parametrize("block_size", [3, 16])
 def test_a_face_of_quality_log_2_counts_as_two(block_size):
-    """And one on a padded slot counts nothing, NaN or not."""
+    """The quality of a padded slot has no effect, even if it is NaN."""
     params, (queries, keys, values) = make_params(6), make_inputs(6, 3, 10)
     mask, quality = np.arange(10) < 7, np.zeros(10, np.float32)
     quality[2], quality[8] = np.log(2), np.nan
@@ -244,9 +244,12 @@ def test_a_face_of_quality_log_2_counts_as_two(block_size):
 
 @pytest.mark.parametrize("block_size", [None, 7])
 def test_sets_that_share_slots_are_told_apart(block_size):
-    """A pack of three sets against each apart, values and gradients; one holds an inf, free slots NaN."""
+    """A pack of three sets has the values and gradients of the sets alone.
+
+    One set holds an inf, which must spoil only that set; free slots hold NaN.
+    """
     rng = np.random.default_rng(5)
-    owner = rng.integers(0, 4, 20)  # of 3: of none
+    owner = rng.integers(0, 4, 20)  # 3 marks a free slot
     mask = owner == np.arange(3)[:, None]
     queries = rng.standard_normal((3, 2, DIM)).astype(np.float32)
     keys, values = rng.standard_normal((2, 20, DIM)).astype(np.float32)

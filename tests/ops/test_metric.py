@@ -1,4 +1,4 @@
-"""The quality-aware metric against its formula, in NumPy and float64."""
+"""The norm-weighted metric against its formula, computed by NumPy in float64."""
 
 import jax
 import numpy as np

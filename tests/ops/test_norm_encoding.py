@@ -1,4 +1,4 @@
-"""The norm encoding against its formula in float64 and a textbook LayerNorm."""
+"""The norm encoding against its formula in float64, and against a textbook LayerNorm."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What faces count: closed forms, gradients, and masks."""
+"""Learned quality: closed forms, gradients and masks."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Farthest-point sampling: a reference in plain loops, and the promises about masks, order and gradients."""
+"""Farthest-point sampling against plain loops, and what it promises about masks, order and gradients."""
 
 import functools
 
@@ -19,7 +19,7 @@ soft_sampling = jax.jit(fpsset.soft_farthest_point_sampling, static_argnames=("s
 
 
 def reference(embeddings, norms, size, gamma=GAMMA):
-    """The method's words as loops; the distances are float32, as ties need."""
+    """The published method as loops; distances are float32, so that ties are the same."""
     weight = np.asarray(fpsset.ops.metric.norm_weight(jnp.asarray(norms), gamma))
     score, distance, picks = norms, np.full(len(norms), np.inf, np.float32), []
     for _ in range(min(size, len(norms))):
@@ -104,7 +104,7 @@ def test_soft_masked_equals_removed(seed, size, k, kind):
     masked = soft_sampling(padded, padded_norms, mask, padded_noise, size=k)
     np.testing.assert_array_equal(masked[:, places], removed)
     assert not masked[:, ~mask].any()
-    # One-hot rows, as many as there are faces.
+    # As many one-hot rows as there are faces.
     np.testing.assert_array_equal(removed.sum(-1), np.arange(k) < size)
     assert set(np.unique(removed)) <= {0.0, 1.0}
 
@@ -112,7 +112,7 @@ def test_soft_masked_equals_removed(seed, size, k, kind):
 @functools.partial(jax.jit, static_argnames=("size", "options"))
 @functools.partial(jax.value_and_grad, argnums=(0, 1, 2, 3))
 def projected(embeddings, norms, noise, gamma, mask, target, size, options=()):
-    """The rows of the soft picks along a direction, and its gradients."""
+    """The soft picks projected onto `target`, and the gradients of that."""
     rows = soft_sampling(embeddings, norms, mask, noise, size=size, gamma=gamma, **dict(options))
     return jnp.vdot(rows, target)
 
@@ -132,7 +132,7 @@ def test_no_gradient_and_no_nan_from_padding(seed, size, k, kind):
 @given(seeds, st.sampled_from((2, 5, 33)), st.sampled_from((1, 3)))
 @settings(max_examples=12)
 def test_relaxation_gradients_match_finite_differences(seed, size, k):
-    """In float64: central differences of the softmax rows at given noise."""
+    """Central differences of the softmax rows with fixed noise, in float64."""
     with jax.enable_x64(True):
         embeddings, norms = make_set(seed, size, dim=8)
         embeddings, norms = embeddings.astype(np.float64), norms.astype(np.float64) / 10
@@ -158,7 +158,7 @@ def test_relaxation_gradients_match_finite_differences(seed, size, k):
 
 
 def test_straight_through_borrows_the_gradient_of_the_relaxation():
-    """For one pick the two differ in the forward value alone."""
+    """For one pick, the two differ only in the forward value."""
     embeddings, norms = make_set(0, 9)
     noise, target = _noise(0, 1, 9), np.arange(9, dtype=np.float32)[None]
 
