@@ -1,1 +1,1 @@
-"""Thin linen modules over `fpsset.ops`: set model, margin heads, baselines."""
+"""Linen modules over `fpsset.ops`: set models, pooling baselines, margin heads and face backbones."""

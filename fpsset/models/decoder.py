@@ -1,4 +1,4 @@
-"""What the picks see: the coreset attends to itself, then to the whole set, and becomes one descriptor."""
+"""The decoder: the coreset attends to itself, then to the whole set, and becomes one descriptor."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ _EPSILON = 1e-5
 
 
 class NormEncoding(nn.Module):
-    """E(n): sinusoids of the norm behind a LayerNorm, added to queries and keys alike."""
+    """E(n): sinusoids of the norm followed by a LayerNorm, added to both queries and keys."""
 
     @nn.compact
     def __call__(self, norms: jax.Array, dim: int) -> jax.Array:
@@ -38,18 +38,18 @@ class NormEncoding(nn.Module):
 
 
 class FaceQuality(nn.Module):
-    """The learned quality of faces, a log weight: a . n u + p log n."""
+    """The learned quality of faces, a log weight: a . (n u) + p log n."""
 
     @nn.compact
     def __call__(self, features: jax.Array, norms: jax.Array) -> jax.Array:
-        """[*B, D] n u, [*B] n -> [*B] float32."""
+        """Features n u [*B, D] and norms n [*B] -> [*B] float32."""
         direction = self.param("quality_direction", init.zeros, features.shape[-1:])
         power = self.param("quality_power", init.zeros, ())
         return face_quality(features, norms, direction, power)
 
 
 class Projections(nn.Module):
-    """The parameters of one multi-head attention, its matrices in `dtype`."""
+    """The parameters of one multi-head attention, with its matrices cast to `dtype`."""
 
     num_heads: int
     dtype: jnp.dtype
@@ -58,7 +58,7 @@ class Projections(nn.Module):
     def __call__(self, dim: int) -> AttentionParams:
         """The projections over `dim` features."""
         split = (dim, self.num_heads, dim // self.num_heads)
-        # The ranges of a joint [3D, D] Xavier projection, and of the plain linear layer behind it.
+        # PyTorch's initial ranges: Xavier for a joint [3D, D] input projection, and its default linear layer.
         projection = init.variance_scaling(0.5, "fan_in", "uniform", in_axis=0, out_axis=(1, 2))
         output = init.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=(0, 1), out_axis=2)
         params = AttentionParams(
@@ -77,18 +77,23 @@ class Projections(nn.Module):
 class CoresetDecoder(nn.Module):
     """Refines a coreset by attention to the whole set (arXiv 2308.14075, section 3).
 
-    q0 = S + E(|S|), q1 = LN(q0 + SelfAttention(q0)), o = LN(S + Attention(q1, F + E(n), F)); the descriptor
-    is the mean of S + o, normalised. S are the features picked, F those of all faces.
+    With S the features of the picks and F those of all faces:
 
-    The work is split in three so that faces may come in parts: `queries`, `look` at each part, `conclude`.
+      q0 = S + E(|S|)
+      q1 = LN(q0 + SelfAttention(q0))
+      o = LN(S + Attention(q1, F + E(n), F))
+      descriptor = normalize(mean(S + o))
+
+    The work is split into `queries`, `look` for each part of the faces, and `conclude`, so that the faces can
+    arrive in parts.
 
     Attributes:
-      num_heads: heads of both attentions; divides D.
-      dropout_rate: of attention weights and of each branch, in training.
-      quality: weigh faces by a learned quality, in the attention and where the picks are averaged; without,
-        as published, all count alike.
-      by_media: let the faces of a medium weigh as one in the attention, where media are known.
-      dtype: of products with parameters, float32 or bfloat16; parameters and all else are float32.
+      num_heads: heads of both attentions; must divide D.
+      dropout_rate: dropout of attention weights and of each branch, in training.
+      quality: weight faces by a learned quality, both in the attention and in the mean over picks. False, as
+        published, weights them equally.
+      by_media: let all faces of one medium count as one face in the attention, if media are known.
+      dtype: dtype of products with parameters, float32 or bfloat16; parameters and all else are float32.
     """
 
     num_heads: int = 8
@@ -110,12 +115,12 @@ class CoresetDecoder(nn.Module):
         self.drop = nn.Dropout(self.dropout_rate)
 
     def __call__(self, coreset: Coreset, face_set: FaceSet, train: bool = False) -> SetDescriptor:
-        """The descriptor of each set from its coreset and all its faces."""
+        """The descriptor of each set, from its coreset and all its faces."""
         sums = self.look(self.queries(coreset, train), face_set, train)
         return self.conclude(coreset, sums, train)
 
     def queries(self, coreset: Coreset, train: bool = False) -> jax.Array:
-        """The picks' queries as they meet faces before any projection: [*B, H K, D] float32."""
+        """The picks' queries with the key projection absorbed: [*B, H K, D] float32, see `ops.attention`."""
         core, dim = coreset.features, coreset.features.shape[-1]
         query = core + self.encode(safe_length(core), dim)
         mixed = self_attention(query, coreset.mask, self.self_attention(dim), self._dropout(train))
@@ -123,7 +128,7 @@ class CoresetDecoder(nn.Module):
         return absorb(query, self.set_attention(dim))
 
     def look(self, queries: jax.Array, face_set: FaceSet, train: bool = False) -> AttentionSums:
-        """The attention's sums over some faces of each set; those of several parts can be merged."""
+        """The attention sums over some faces of each set; sums over several parts can be merged."""
         faces = face_set.embeddings, face_set.norms
         return attention_sums(queries, faces, self._weigh(face_set), self._block, self._dropout(train))
 
@@ -150,7 +155,7 @@ class CoresetDecoder(nn.Module):
         return Block(keys, features, self.quality_of(features, norms) if self.quality else None)
 
     def _weigh(self, face_set: FaceSet) -> jax.Array:
-        """How many faces each slot counts as: the mask, or [*B, N] float32."""
+        """How many faces each slot counts as: [*B, N] bool (the mask) or float32."""
         mask, weight = face_set.mask, face_set.mask
         if face_set.multiplicity is not None:
             weight = zero_padding(face_set.multiplicity, mask)

@@ -1,4 +1,4 @@
-"""FaceCoresetNet (AAAI 2024, arXiv 2308.14075): a coreset of a face set, refined by the whole set."""
+"""FaceCoresetNet (AAAI 2024, arXiv 2308.14075): a coreset of a face set, refined by attention to the set."""
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +14,18 @@ from fpsset.ops.attention import AttentionSums
 class FaceCoresetNet(SetModel):
     """Picks a coreset of a set of faces and lets it attend to the whole set.
 
-    The selector says which faces are picked, the decoder what they see. At inference the picks are the arg
-    max and no randomness is needed. In training they are drawn by straight-through Gumbel-softmax, from the
-    rng stream 'gumbel' or from the noise given, and dropout draws from the stream 'dropout'.
+    The selector picks the faces, the decoder refines them. At inference every pick is the arg max, so no
+    randomness is needed. In training, picks are drawn by straight-through Gumbel-softmax, from the rng stream
+    'gumbel' or from given noise, and dropout draws from the rng stream 'dropout'.
 
     Attributes:
-      coreset_size: K, faces picked.
-      num_heads: heads of both attentions; divides D.
-      dropout_rate: of attention weights and of each branch.
-      gamma_init: initial exponent of the norm in the metric; it is learned.
-      quality: weigh faces by a learned quality; without, as published, they count alike.
-      by_media: let the faces of a medium weigh as one in the attention, where media are known.
-      dtype: of products with parameters, float32 or bfloat16; parameters and all else are float32.
+      coreset_size: K, the number of picks per set.
+      num_heads: heads of both attentions; must divide D.
+      dropout_rate: dropout of attention weights and of each branch, in training.
+      gamma_init: initial value of gamma, the learned exponent of the norm in the metric.
+      quality: weight faces by a learned quality; False, as published, weights them equally.
+      by_media: let all faces of one medium count as one face in the attention, if media are known.
+      dtype: dtype of products with parameters, float32 or bfloat16; parameters and all else are float32.
 
     Example:
       >>> import jax, fpsset
@@ -51,12 +51,12 @@ class FaceCoresetNet(SetModel):
         self.decoder = CoresetDecoder(
             self.num_heads, self.dropout_rate, self.quality, self.by_media, self.dtype
         )
-        # Parameters lie flat, under the names of published checkpoints.
+        # Shared scopes keep the parameter tree flat, as in saved checkpoints.
         nn.share_scope(self, self.selector)
         nn.share_scope(self, self.decoder)
 
     def make_selector(self) -> CoresetSelector:
-        """The selector; a subclass may pick by something else."""
+        """The selector; subclasses may override it to pick by another rule."""
         return CoresetSelector(self.coreset_size, self.gamma_init)
 
     def __call__(
@@ -68,17 +68,21 @@ class FaceCoresetNet(SetModel):
         temperature: jax.Array | float = 1.0,
         score_scale: jax.Array | float = 1.0,
     ) -> SetDescriptor:
-        """Aggregates each set.
+        """Aggregates each set into one descriptor.
 
         Args:
-          face_set: sets [*B, N] of D-dimensional faces, D even and a multiple of `num_heads`.
-          train: draw the picks, and apply dropout.
+          face_set: sets [*B, N] of faces [D], where D is even and a multiple of `num_heads`.
+          train: draw the picks at random and apply dropout.
           noise: [*B, K, N] standard Gumbel draws for training; drawn from the stream 'gumbel' when None.
-          temperature: of the softmax over faces, in training.
-          score_scale: factor of the scores before the softmax, in training.
+          temperature: temperature of the softmax over faces, > 0, in training.
+          score_scale: factor on the scores before the noise is added, in training.
+
+        Returns:
+          SetDescriptor [*B].
 
         Raises:
-          ValueError: K < 1, D not a multiple of `num_heads`, or a mask that is not bool.
+          ValueError: K < 1, D is odd or not a multiple of `num_heads`, the mask is not bool, or shapes
+            disagree.
         """
         face_set = self._checked(face_set)
         if not train:
@@ -116,5 +120,8 @@ class FaceCoresetNet(SetModel):
         face_set = face_set.checked()
         dim = face_set.embeddings.shape[-1]
         if dim % self.num_heads:
-            raise ValueError(f"embeddings of width {dim} do not split over {self.num_heads} heads")
+            raise ValueError(
+                f"embeddings of width {dim} do not split over {self.num_heads} heads; "
+                "num_heads must divide the width"
+            )
         return face_set

@@ -1,8 +1,8 @@
-"""IResNet: the face backbones that give embeddings and norms (ArcFace, arXiv 1801.07698, section 3.1).
+"""IResNet: face backbones that turn aligned images into embeddings and norms (ArcFace, arXiv 1801.07698).
 
-One module, two forms. As trained, each convolution has its batch norms beside it; folded, the running
-statistics are part of the kernels and biases, which is the same function for inference with a third of
-the passes over the activations.
+One module has two forms. The trained form keeps separate batch norms. The folded form merges their running
+statistics into kernels and biases: the same function at inference, with a third of the passes over the
+activations.
 """
 
 import dataclasses
@@ -17,31 +17,30 @@ from jax import lax
 from fpsset.ops.masking import normalize
 
 _EPSILON = 1e-5
-_GRID = 7  # height and width of the last activations, 112 / 2^4
+_GRID = 7  # height and width of the last activations: 112 / 2^4
 IMAGE_SIZE = 112
 LAYOUTS = ("adaface", "insightface")
 
 
 class Block(NamedTuple):
-    """A residual block: channels in and out, stride, and whether the shortcut is a convolution."""
+    """The shape of a residual block."""
 
-    width_in: int
-    width: int
+    width_in: int  # input channels
+    width: int  # output channels
     stride: int
-    projected: bool
+    projected: bool  # whether the shortcut is a convolution
 
 
 @dataclasses.dataclass(frozen=True)
 class IResNetConfig:
-    """An architecture of the family.
+    """An architecture of the IResNet family.
 
     Attributes:
-      stage_sizes: blocks in each of the four stages.
-      layout: 'adaface' (a shortcut between equal widths takes every second pixel; also
-        FaceCoresetNet's and CVLface's) or 'insightface' (the first block of a stage always has a
-        convolution there).
-      bottleneck: blocks of 1x1, 3x3, 1x1 convolutions with four times the width.
-      squeeze_excite: channels are weighed at the end of each block.
+      stage_sizes: number of blocks in each of the four stages.
+      layout: 'adaface' (also used by FaceCoresetNet and CVLface): a strided shortcut is a convolution only if
+        the width changes, otherwise it takes every second pixel. 'insightface': it is always a convolution.
+      bottleneck: use blocks of 1x1, 3x3 and 1x1 convolutions, with four times the width.
+      squeeze_excite: reweight channels at the end of each block (arXiv 1709.01507).
     """
 
     stage_sizes: tuple[int, ...]
@@ -50,7 +49,7 @@ class IResNetConfig:
     squeeze_excite: bool = False
 
     def blocks(self) -> Iterator[Block]:
-        """The blocks in order."""
+        """The residual blocks, in order."""
         width_in = 64
         for stage, count in enumerate(self.stage_sizes):
             width = 64 * 2**stage * (4 if self.bottleneck else 1)
@@ -62,7 +61,7 @@ class IResNetConfig:
 
     @property
     def name(self) -> str:
-        """As `ARCHITECTURES` has it; the stage sizes where it has none."""
+        """The name in `ARCHITECTURES`, or a description by stage sizes for other configurations."""
         for name, config in ARCHITECTURES.items():
             if config == self:
                 return name
@@ -83,7 +82,7 @@ def _family() -> dict[str, IResNetConfig]:
 
 
 class PReLU(nn.Module):
-    """max(x, 0) + slope * min(x, 0), a slope a channel."""
+    """max(x, 0) + slope * min(x, 0), with one learned slope per channel."""
 
     @nn.compact
     def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
@@ -93,15 +92,15 @@ class PReLU(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias and its batch norm; folded, a convolution with a bias.
+    """A convolution without bias, followed by a batch norm; when folded, one convolution with a bias.
 
     Attributes:
-      width: channels out.
-      size: of the kernel, 1 or 3; 3 is padded by a pixel.
-      stride: of the convolution.
-      folded: the form.
-      after_norm: the input passed a batch norm that is folded too. Its shift does not reach the
-        padding, so that the bias of a 3x3 kernel depends on which border a pixel lies at.
+      width: output channels.
+      size: kernel size, 1 or 3; a 3x3 kernel pads the image by one pixel.
+      stride: stride of the convolution.
+      folded: whether the batch norms are folded in.
+      after_norm: whether a batch norm before the convolution is folded in too. That norm's shift does not
+        apply to the zero padding, so the bias of a 3x3 kernel depends on which border a pixel touches.
     """
 
     width: int
@@ -129,7 +128,7 @@ class ConvNorm(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Weighs channels by a function of their means (arXiv 1709.01507), with a 16th of them between."""
+    """Reweights channels by a function of their spatial means (arXiv 1709.01507, reduction 16)."""
 
     @nn.compact
     def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
@@ -141,7 +140,13 @@ class SqueezeExcite(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Norm, then convolutions with PReLU between them, beside a shortcut."""
+    """A batch norm and convolutions with PReLU between them, added to a shortcut.
+
+    Attributes:
+      block: the block's shape.
+      config: the architecture.
+      folded: whether the batch norms are folded in.
+    """
 
     block: Block
     config: IResNetConfig
@@ -168,14 +173,14 @@ class ResidualBlock(nn.Module):
 
 
 class IResNet(nn.Module):
-    """Faces to embeddings.
+    """A backbone that embeds aligned face images.
 
     Attributes:
       config: the architecture.
       dim: D, the width of the embedding.
-      folded: False, as trained, with 'batch_stats'; True for the parameters that `fold` gives.
-      dtype: of activations and convolutions; the last layer and the result are float32.
-      dropout_rate: before the last layer, in training.
+      folded: False for the trained form, with 'batch_stats'; True for parameters returned by `fold`.
+      dtype: dtype of activations and convolutions; the last layer and the outputs are float32.
+      dropout_rate: dropout before the last layer, in training.
     """
 
     config: IResNetConfig
@@ -189,19 +194,19 @@ class IResNet(nn.Module):
         """Embeds aligned faces.
 
         Args:
-          images: [B, 112, 112, 3] in [-1, 1], in the colour order of the weights.
-          train: batch statistics and dropout (stream 'dropout'), as-trained form alone.
+          images: [B, 112, 112, 3] float in [-1, 1], in the colour order that the weights expect.
+          train: use batch statistics and dropout (rng stream 'dropout'); not available in the folded form.
 
         Returns:
-          (embeddings [B, D] float32 unit rows, norms [B] float32).
+          (embeddings [B, D] float32 unit rows, norms [B] float32 >= 0).
 
         Raises:
-          ValueError: images of another shape, or `train` with the folded form.
+          ValueError: images have another shape, or `train` is set in the folded form.
         """
         if images.ndim != 4 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3):
             raise ValueError(f"images must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]; they are {images.shape}")
         if train and self.folded:
-            raise ValueError("the folded form has no batch statistics to train with")
+            raise ValueError("the folded form has no batch statistics to train with; use folded=False")
         x = ConvNorm(64, 3, 1, self.folded, name="stem")(images.astype(self.dtype), train)
         x = PReLU(name="stem_prelu")(x)
         for i, block in enumerate(self.config.blocks()):
@@ -218,18 +223,18 @@ class IResNet(nn.Module):
 
 
 def batch_norm(train: bool, **fields) -> nn.BatchNorm:
-    """A batch norm as PyTorch has it by default."""
+    """A batch norm with PyTorch's default momentum and epsilon; `fields` are passed to `nn.BatchNorm`."""
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=_EPSILON, **fields)
 
 
 def config_of(variables: dict) -> IResNetConfig:
-    """The architecture whose variables these are, in either form.
+    """Infers the architecture from a backbone's variables, in the trained or the folded form.
 
     Args:
-      variables: with 'params' of an `IResNet`.
+      variables: {'params': ...} of an `IResNet`.
 
     Raises:
-      KeyError: they are not.
+      KeyError: these are not the variables of an `IResNet`.
     """
     params = variables["params"]
     blocks = [params[f"block_{i:02}"] for i in range(sum(name.startswith("block_") for name in params))]
@@ -244,13 +249,13 @@ def config_of(variables: dict) -> IResNetConfig:
 
 
 def fold(variables: dict) -> dict:
-    """The same function for inference, with batch norms folded into convolutions.
+    """Folds batch norms into convolutions; the function at inference stays the same.
 
     Args:
-      variables: 'params' and 'batch_stats' of an `IResNet` as trained.
+      variables: {'params': ..., 'batch_stats': ...} of an `IResNet` in the trained form.
 
     Returns:
-      {'params': ...} of the `IResNet` with `folded` of the same architecture.
+      {'params': ...} for an `IResNet` of the same architecture with `folded=True`.
     """
     params, stats = variables["params"], variables["batch_stats"]
     folded = {"stem": _fold_conv(params["stem"], stats["stem"]), "stem_prelu": params["stem_prelu"]}
@@ -264,7 +269,7 @@ def fold(variables: dict) -> dict:
                 for part, leaf in block.items()
                 if part != "norm"
             }
-    # norm, dense and norm are one dense layer
+    # The final batch norm, dense layer and batch norm become one dense layer.
     scale, shift = _scale_shift(params["norm"], stats["norm"])
     out_scale, out_shift = _scale_shift(params.get("features", {}), stats["features"])
     dense = params["dense"]
@@ -283,7 +288,7 @@ def _fold_conv(conv: dict, stats: dict, before: tuple | None = None) -> dict:
     if before is None:
         return {"kernel": kernel * _channels(scale, kernel), "bias": shift}
     before_scale, before_shift = before
-    # Which rows (columns) of the kernel meet the image at its first, inner and last row (column).
+    # Which rows (columns) of the kernel overlap the image at its first, inner and last row (column).
     meets = np.array([[0, 1, 1], [1, 1, 1], [1, 1, 0]], np.float32) if len(kernel) == 3 else np.ones((1, 1))
     bias = jnp.einsum("ri,cj,ijko,k,o->rco", meets, meets, kernel, before_shift, scale)
     bias += _channels(shift, bias)
@@ -294,13 +299,13 @@ def _fold_conv(conv: dict, stats: dict, before: tuple | None = None) -> dict:
 
 
 def _scale_shift(norm: dict, stats: dict) -> tuple[jnp.ndarray, jnp.ndarray]:
-    """A batch norm with running statistics as x * scale + shift."""
+    """Rewrites a batch norm with running statistics as x * scale + shift."""
     scale = norm.get("scale", 1.0) / jnp.sqrt(stats["var"] + _EPSILON)
     return scale, norm.get("bias", 0.0) - stats["mean"] * scale
 
 
 def _channels(values: jnp.ndarray, x: jnp.ndarray) -> jnp.ndarray:
-    """Values a channel, ready to meet `x`."""
+    """Reshapes and casts per-channel values so that they broadcast against `x`."""
     return values.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 

@@ -1,7 +1,7 @@
-"""Margin heads for training: AdaFace, ArcFace and CosFace over one core.
+"""Margin heads for training: AdaFace, ArcFace and CosFace.
 
-All three turn descriptors into logits s (cos(theta + a) - b) on the target class and s cos(theta)
-elsewhere; they differ in the angular margin a and the additive margin b.
+All three turn descriptors into logits s (cos(theta + a) - b) for the target class and s cos(theta) for the
+others. They differ only in the angular margin a and the additive margin b.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ _COSINE_LIMIT = 1e-3
 def margin_logits(
     cosine: jax.Array, labels: jax.Array, angular: jax.Array, additive: jax.Array, scale: float
 ) -> jax.Array:
-    """scale * (cos(clip(theta + angular)) - additive) on the target class, scale * cos(theta) elsewhere.
+    """scale * (cos(clip(theta + angular)) - additive) for the target class, scale * cos(theta) elsewhere.
 
     Args:
       cosine: [B, C] float32 in (-1, 1).
-      labels: [B] int, the target classes; a row whose label is not in [0, C) has none.
-      angular: [B] margins in radians, added to the target's angle.
-      additive: [B] margins, taken from the target's cosine.
-      scale: s.
+      labels: [B] int, the target classes; a row with a label outside [0, C) has no target.
+      angular: [B] float32 margins in radians, added to the target's angle.
+      additive: [B] float32 margins, subtracted from the target's cosine.
+      scale: s > 0.
 
     Returns:
       [B, C] float32 logits.
@@ -40,28 +40,37 @@ def margin_logits(
 
 
 def class_cosines(descriptor: jax.Array, kernel: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Cosines of unit descriptors [B, D] and columns [D, C], their product in `dtype`; kept off -1 and 1."""
-    # The columns' lengths divide the product, so that no unit kernel is written.
+    """Cosines between descriptors and class centers, clipped to [-0.999, 0.999].
+
+    Args:
+      descriptor: [B, D] float32 unit rows.
+      kernel: [D, C] float32, one class center per column, of any length.
+      dtype: dtype of the matrix product, float32 or bfloat16.
+
+    Returns:
+      [B, C] float32.
+    """
+    # Divide the product by the column lengths, so that no normalised kernel is written.
     lengths = jnp.maximum(safe_length(kernel, axis=0), 1e-12)
     cosine = project(descriptor, kernel.astype(dtype)) / lengths[None]
     return jnp.clip(cosine, -1 + _COSINE_LIMIT, 1 - _COSINE_LIMIT)
 
 
 class HeadTerms(NamedTuple):
-    """What a head makes logits from, beside descriptors."""
+    """Everything but the descriptors that a head's logits depend on."""
 
-    kernel: jax.Array  # [D, columns]; those from C on are zero and belong to no class
-    angular: jax.Array  # [B] margins, as of `margin_logits`
-    additive: jax.Array  # [B]
+    kernel: jax.Array  # [D, columns] float32; columns from C on are zero padding
+    angular: jax.Array  # [B] float32, see `margin_logits`
+    additive: jax.Array  # [B] float32, see `margin_logits`
 
 
 class _MarginHead(nn.Module):
-    """A class kernel with unit columns; subclasses say which margins apply.
+    """Cosine logits with margins; subclasses define the margins.
 
     Attributes:
       num_classes: C.
-      dtype: of the product of descriptors and columns, float32 or bfloat16.
-      columns: of the kernel, at least C, so that they can be split evenly; C when None.
+      dtype: dtype of the product of descriptors and kernel, float32 or bfloat16.
+      columns: columns of the kernel, at least C; padding lets them be split evenly over devices. C when None.
     """
 
     num_classes: int
@@ -69,23 +78,29 @@ class _MarginHead(nn.Module):
     columns: int | None = dataclasses.field(default=None, kw_only=True)
 
     def margins(self, norms: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Angular and additive margin per row: [B] -> ([B], [B])."""
-        raise AssertionError("a head defines its margins")
+        """Angular and additive margin of each row: norms [B] -> ([B], [B])."""
+        raise AssertionError("subclasses define margins")
 
     @nn.compact
     def terms(self, dim: int, norm: jax.Array, *, train: bool = False) -> HeadTerms:
-        """The kernel, and the margins of sets of the norms [B]; arguments as of a call."""
+        """The kernel and the margins, without the logits.
+
+        Args:
+          dim: D.
+          norm: [B] float32, the norms of the sets.
+          train: see `__call__`.
+        """
         kernel = self.param("kernel", self._draw_kernel, dim)
         return HeadTerms(kernel, *self.margins(norm, train))
 
     def __call__(self, descriptor, norm, labels, *, train: bool = False) -> jax.Array:
-        """Logits of unit descriptors.
+        """Logits of descriptors.
 
         Args:
-          descriptor: [B, D] float32 of unit length.
-          norm: [B] float32, the sets' norms.
+          descriptor: [B, D] float32 unit rows.
+          norm: [B] float32 >= 0, the norms of the sets.
           labels: [B] int in [0, C).
-          train: update running statistics, where a head has any (collection 'batch_stats').
+          train: update running statistics (collection 'batch_stats'), if the head has any.
 
         Returns:
           [B, C] float32 logits, for a softmax cross-entropy.
@@ -101,15 +116,17 @@ class _MarginHead(nn.Module):
 
 
 class AdaFaceHead(_MarginHead):
-    """AdaFace (CVPR 2022): margins that follow the norm, so that hopeless images are not emphasised.
+    """AdaFace (CVPR 2022, arXiv 2204.00964): margins depend on the norm.
 
-    z = clip(h (|f| - mean) / (std + 1e-3), -1, 1) without gradient; angular margin -m z, additive
-    m + m z. The running mean and std of the norms are updated (rate 0.01) before they are used.
+    Hard samples count more when their norm is large and less when it is small, so that unrecognisable images
+    are not emphasised. With z = clip(h (|f| - mean) / (std + 1e-3), -1, 1), which gets no gradient, the
+    angular margin is -m z and the additive margin m + m z. The running mean and standard deviation of the
+    norms are updated (rate 0.01) before they are used.
 
     Attributes:
       num_classes: C.
       margin: m.
-      h: concentration of z.
+      h: concentration of z; smaller values keep z closer to 0.
       scale: s.
 
     Example:
@@ -138,11 +155,11 @@ class AdaFaceHead(_MarginHead):
 
 
 class ArcFaceHead(_MarginHead):
-    """ArcFace (CVPR 2019): one angular margin for all.
+    """ArcFace (CVPR 2019, arXiv 1801.07698): the same angular margin for every row.
 
     Attributes:
       num_classes: C.
-      margin: radians.
+      margin: angular margin in radians.
       scale: s.
 
     Example:
@@ -163,11 +180,11 @@ class ArcFaceHead(_MarginHead):
 
 
 class CosFaceHead(_MarginHead):
-    """CosFace (CVPR 2018): one margin on the cosine for all.
+    """CosFace (CVPR 2018, arXiv 1801.09414): the same margin on the cosine for every row.
 
     Attributes:
       num_classes: C.
-      margin: taken from the target's cosine.
+      margin: subtracted from the target's cosine.
       scale: s.
 
     Example:

@@ -1,4 +1,4 @@
-"""Plain ways to pool a set, with FaceCoresetNet's interface: normalised sums of c_i u_i."""
+"""Pooling baselines with FaceCoresetNet's interface: descriptors that are normalised sums of c_i u_i."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,25 +20,25 @@ Coefficients = Callable[[FaceSet], jax.Array]
 
 
 def _mean_over_faces(weights: jax.Array, mask: jax.Array) -> jax.Array:
-    """Weights [*B, N] -> weights / number of real faces, 0 on padding."""
+    """Weights [*B, N] divided by the number of faces, 0 on padding: [*B, N] float32."""
     count = jnp.maximum(count_valid(mask), 1)[..., None]
     return zero_padding(weights, mask).astype(jnp.float32) / count
 
 
 def mean(face_set: FaceSet) -> jax.Array:
-    """1 / N: the mean of the unit embeddings u_i."""
+    """c_i = 1 / N: the mean of the unit embeddings u_i."""
     return _mean_over_faces(jnp.ones_like(face_set.norms), face_set.mask)
 
 
 def norm_weighted(face_set: FaceSet) -> jax.Array:
-    """n_i / N: the mean of the features n_i u_i."""
+    """c_i = n_i / N: the mean of the features n_i u_i."""
     return _mean_over_faces(face_set.norms, face_set.mask)
 
 
 def media_mean(face_set: FaceSet) -> jax.Array:
-    """The mean over media of each medium's mean n_i u_i, as the IJB protocols pool.
+    """The mean over media of each medium's mean of n_i u_i, as in the IJB protocols.
 
-    Where `face_set.media_size` is None every face is its own medium.
+    If `face_set.media_size` is None, every face is its own medium.
     """
     if face_set.media_size is None:
         return norm_weighted(face_set)
@@ -49,7 +49,7 @@ def media_mean(face_set: FaceSet) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class CoresetMean:
-    """The mean n_i u_i of a coreset picked by farthest-point sampling, nothing learned.
+    """The mean of n_i u_i over a coreset picked by farthest-point sampling; nothing is learned.
 
     Attributes:
       size: K.
@@ -60,7 +60,7 @@ class CoresetMean:
     gamma: float = 0.35
 
     def __call__(self, face_set: FaceSet) -> jax.Array:
-        """n_i / min(N, K) on the picks."""
+        """c_i = n_i / min(N, K) for picks, 0 for other faces."""
         picks = farthest_point_sampling(
             face_set.embeddings, face_set.norms, face_set.mask, size=self.size, gamma=self.gamma
         )
@@ -69,10 +69,10 @@ class CoresetMean:
 
 
 class Pooling(nn.Module):
-    """Pools by fixed coefficients: descriptor = normalize(sum_i c_i u_i). Holds no parameters.
+    """Pools with fixed coefficients: descriptor = normalize(sum_i c_i u_i). Has no parameters.
 
     Attributes:
-      coefficients: FaceSet [*B, N] -> [*B, N] float32, 0 on padding.
+      coefficients: maps a FaceSet [*B, N] to c_i, [*B, N] float32, 0 on padding.
     """
 
     coefficients: Coefficients
@@ -86,10 +86,9 @@ class Pooling(nn.Module):
 
 
 class PlainCoreset(SetModel):
-    """Picks by farthest-point sampling with a fixed gamma; the descriptor is the mean n_i u_i of all faces.
+    """FaceCoresetNet with nothing learned: farthest-point picks, and the mean of n_i u_i as the descriptor.
 
-    What FaceCoresetNet does before anything is learned; its one parameter is gamma. Every pick attends to a
-    face by n_i / sum n.
+    The only parameter is gamma. Every pick attends to face i with weight n_i / sum_j n_j.
 
     Attributes:
       coreset_size: K.
@@ -116,11 +115,11 @@ class PlainCoreset(SetModel):
         return self.selector(face_set, axis_name)
 
     def queries(self, coreset: Coreset) -> jax.Array:
-        """See `SetModel`; one row, whose values do not matter."""
+        """See `SetModel`; R = 1, and the values do not matter."""
         return coreset.features[..., :1, :]
 
     def look(self, queries: jax.Array, face_set: FaceSet, axis_name: str | None = None) -> AttentionSums:
-        """See `SetModel`; sums of n, of faces, and of n u."""
+        """See `SetModel`; `total` is the sum of n, `mass` the number of faces, `values` the sum of n u."""
         mask, count = face_set.mask, face_set.mask
         if face_set.multiplicity is not None:
             count = zero_padding(face_set.multiplicity, mask)
@@ -145,13 +144,13 @@ class PlainCoreset(SetModel):
 
 
 def _weighted_sum(weights: jax.Array, face_set: FaceSet) -> jax.Array:
-    """sum_i w_i u_i, products in full float32: [*B, N] -> [*B, D] float32."""
+    """sum_i w_i u_i in full float32 precision: weights [*B, N] -> [*B, D] float32."""
     embeddings = zero_padding(face_set.embeddings, face_set.mask).astype(jnp.float32)
     return jnp.einsum("...n,...nd->...d", weights, embeddings, precision=jax.lax.Precision.HIGHEST)
 
 
 def baselines(size: int = 3, gamma: float = 0.35) -> dict[str, Pooling]:
-    """The four baselines by name; `size` and `gamma` are those of 'fps'."""
+    """The four pooling baselines by name; `size` and `gamma` apply to 'fps', see `CoresetMean`."""
     return {
         "mean": Pooling(mean),
         "norm_weighted": Pooling(norm_weighted),

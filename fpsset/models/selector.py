@@ -1,4 +1,4 @@
-"""Which faces: the coreset of a set, picked by farthest-point sampling under a learned metric."""
+"""The selector: picks a coreset of each set by farthest-point sampling under a learned metric."""
 
 from typing import NamedTuple
 
@@ -14,15 +14,15 @@ from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sam
 class Coreset(NamedTuple):
     """The faces picked from each set."""
 
-    indices: jax.Array  # [*B, K] int32 slots, -1 beyond the set's size
+    indices: jax.Array  # [*B, K] int32 slots, -1 where a set has fewer than K faces
     mask: jax.Array  # [*B, K] bool, True where a pick is valid
-    features: jax.Array  # [*B, K, D] float32 n_i u_i, 0 where not valid
+    features: jax.Array  # [*B, K, D] float32, n_i u_i, 0 where not valid
 
 
 class CoresetSelector(nn.Module):
-    """Picks K faces, each the farthest from those before it (arXiv 2308.14075, section 3).
+    """Picks K faces, each the farthest from the earlier picks (arXiv 2308.14075, section 3).
 
-    The distance n^gamma (1 - cos) / 2 weighs a face's norm against how much it differs; gamma is learned.
+    The distance n^gamma (1 - cos) / 2 trades a face's norm against how different it is; gamma is learned.
 
     Attributes:
       size: K >= 1.
@@ -36,11 +36,11 @@ class CoresetSelector(nn.Module):
         self.gamma = self.param("gamma", nn.initializers.constant(self.gamma_init), ())
 
     def __call__(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
-        """The picks at inference: the farthest face each time, without randomness.
+        """The picks at inference: deterministically the farthest face each time.
 
         Args:
           face_set: sets [*B, N].
-          axis_name: the device axis that each set's slots are split over, inside `shard_map`.
+          axis_name: inside `shard_map`, the device axis over which the slots of each set are split.
         """
         faces = face_set.embeddings, face_set.norms
         indices = farthest_point_sampling(*faces, face_set.mask, self.size, self.gamma, axis_name)
@@ -59,8 +59,8 @@ class CoresetSelector(nn.Module):
         Args:
           face_set: sets [*B, N].
           noise: [*B, K, N] standard Gumbel draws.
-          temperature: of the softmax over faces.
-          score_scale: factor of the scores before the noise is added.
+          temperature: temperature of the softmax over faces, > 0.
+          score_scale: factor on the scores before the noise is added.
         """
         mask, faces = face_set.mask, (face_set.embeddings, face_set.norms)
         rows = soft_farthest_point_sampling(

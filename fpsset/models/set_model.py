@@ -1,4 +1,4 @@
-"""What every set model offers beside its call: a descriptor of sets whose faces lie in parts."""
+"""The interface of set models with a coreset, including descriptors of sets whose faces come in parts."""
 
 import abc
 from typing import ClassVar
@@ -12,24 +12,30 @@ from fpsset.ops.attention import AttentionSums, merge_devices
 
 
 class SetModel(nn.Module, metaclass=abc.ABCMeta):
-    """A set model with a coreset, whose faces may be split over devices or come one part after another.
+    """A set model with a coreset, whose faces may be split over devices or arrive in parts.
 
-    For any split into parts, `conclude(coreset, s)` equals the model's call on the whole set, where
-    coreset = `select(set)` and s merges `look(queries(coreset), part)` over the parts.
+    For any split of a set into parts, `conclude(coreset, sums)` equals the model's call on the whole set,
+    where coreset = `select(set)`, and sums merges `look(queries(coreset), part)` over the parts.
 
     Attributes:
-      picks_ask: whether the sums depend on the picks' queries; else they need not wait for the picks.
+      picks_ask: whether `look` depends on the picks' queries. If not, sums can be taken before the picks are
+        final.
     """
 
     picks_ask: ClassVar[bool] = True
 
     @abc.abstractmethod
     def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
-        """The picks at inference; over the devices of an axis where there is one."""
+        """The picks at inference.
+
+        Args:
+          face_set: sets [*B, N].
+          axis_name: inside `shard_map`, the device axis over which the slots of each set are split.
+        """
 
     @abc.abstractmethod
     def queries(self, coreset: Coreset) -> jax.Array:
-        """What the picks ask of every face: [*B, R, D] float32."""
+        """The queries that the picks put to every face: [*B, R, D] float32."""
 
     @abc.abstractmethod
     def look(self, queries: jax.Array, face_set: FaceSet, axis_name: str | None = None) -> AttentionSums:
@@ -41,7 +47,7 @@ class SetModel(nn.Module, metaclass=abc.ABCMeta):
 
     @abc.abstractmethod
     def with_attention(self, face_set: FaceSet) -> tuple[SetDescriptor, jax.Array]:
-        """(The call's output; [*B, H, K, N], each pick's attention to each face, rows that sum to 1)."""
+        """The call's output, and each pick's attention to each face: [*B, H, K, N], rows that sum to 1."""
 
     def over_devices(self, face_set: FaceSet, axis_name: str) -> SetDescriptor:
         """The call's output for sets whose slots are split over the devices of `axis_name`."""

@@ -1,7 +1,7 @@
-"""What the compiled model costs: work and memory per face and per set, held against bounds.
+"""Bounds on the work and memory that the compiled model takes per face and per set.
 
-No time is measured. XLA counts the body of a loop once, so that sets of one block tell the cost of a face,
-and the number of blocks is read from the program.
+No time is measured. XLA counts the body of a loop once, so the cost of a face is taken from sets of one
+block, and the number of blocks is read from the program.
 """
 
 import functools
@@ -41,7 +41,7 @@ def flops(sets: int, size: int) -> float:
 
 
 def test_a_face_costs_its_products_with_the_absorbed_queries():
-    """24 logits and 24 weights of 512 channels, two distances, and sines: 33 k multiply-adds."""
+    """24 logits and 24 weighted sums over 512 channels, two distances, and sines: 33 k multiply-adds."""
     per_face = (flops(1, 1024) - flops(1, 512)) / 512
     assert 2 * 24 * DIM * 2 < per_face < 70e3
     assert (flops(8, 128) - flops(8, 64)) / 512 == pytest.approx(per_face, rel=0.01)
@@ -54,7 +54,7 @@ def test_a_set_costs_eight_projections_of_its_coreset():
 
 
 def test_a_face_is_moved_a_few_times():
-    """Its 2 KiB: twice for the sampling, and once into keys and values that a cache holds."""
+    """Its 2 KiB are read twice for the sampling, and once for keys and values that fit in a cache."""
     bytes_of = [compiled(1, size).cost_analysis()["bytes accessed"] for size in (512, 1024)]
     assert (bytes_of[1] - bytes_of[0]) / 512 < 13 * 4 * DIM
 

@@ -1,4 +1,4 @@
-"""Backbones: two forms of one function, known sizes, training."""
+"""Backbones: the trained and the folded form agree, sizes are as published, and training works."""
 
 import chex
 import jax
@@ -76,7 +76,7 @@ def test_one_compilation_an_architecture_and_batch_size(images):
 
 
 def test_training(images):
-    """Gradients reach every parameter, statistics move, dropout draws."""
+    """Gradients reach every parameter, batch statistics change, and dropout is random."""
     net = IResNet(SMALL["squeeze_excite"])
     variables = jax.tree.map(jnp.asarray, random_variables(SMALL["squeeze_excite"]))
 

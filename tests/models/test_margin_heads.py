@@ -66,7 +66,7 @@ def test_adaface_gives_the_norm_no_gradient(batch):
 
 @pytest.mark.parametrize("head", [fpsset.AdaFaceHead, fpsset.ArcFaceHead, fpsset.CosFaceHead])
 def test_gradients_stay_finite_at_the_poles(head):
-    """A descriptor on its class's column, and one opposite to it."""
+    """One descriptor equals the center of its class, and one is opposite to it."""
     head = head(num_classes=DIM)
     labels, norm = np.arange(2), np.ones(2, np.float32)
     descriptor = np.eye(DIM, dtype=np.float32)[:2] * np.array([[1], [-1]], np.float32)

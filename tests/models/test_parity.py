@@ -17,7 +17,7 @@ SIZES = [1, 2, 3, 4, 7, 20, 64, 333]
 
 @pytest.fixture(scope="module")
 def state(shared):
-    """The official state dict, drawn by the golden files' rule."""
+    """A state dict in the official layout, drawn by the rule that the golden files were made with."""
     spec = importlib.util.spec_from_file_location("weights_rule", shared / "parity/weights_rule.py")
     rule = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rule)
@@ -34,7 +34,7 @@ def train_case(shared):
 def test_inference(shared, state, size):
     with np.load(shared / "parity/aggregator_eval.npz") as file:
         case = {key.split("/")[1]: file[key] for key in file.files if key.startswith(f"n{size}/")}
-    # Two more slots than faces, and a second set, hold NaN.
+    # The two slots that hold no face are NaN.
     embeddings = np.full((1, size + 2, 512), np.nan, np.float32)
     embeddings[0, :size] = case["embeddings"]
     norms = np.full((1, size + 2), np.nan, np.float32)
@@ -92,7 +92,7 @@ def test_training_forward(train_case, training):
 
 
 def _official_layout(grads) -> dict[str, np.ndarray]:
-    """Gradients of the aggregator's parameters under the official keys and in PyTorch's layout."""
+    """Gradients of the aggregator's parameters, with the official keys and in PyTorch's layout."""
     out = {
         "gamma": grads["gamma"],
         "pos_trans_norm.weight": grads["norm_encoding_scale"],

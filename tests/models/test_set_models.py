@@ -1,4 +1,4 @@
-"""FaceCoresetNet and the baselines: masks, order, batches, randomness."""
+"""FaceCoresetNet and the pooling baselines: masks, order, packs, batches and randomness."""
 
 import functools
 
@@ -94,7 +94,10 @@ def test_order_does_not_matter(name, seed, size):
 @given(seed=seeds)
 @settings(max_examples=4)
 def test_a_pack_is_its_sets(name, seed):
-    """Sets that share a row of slots, with NaN between; the last pack holds one and two that are empty."""
+    """Packing does not change the descriptors.
+
+    Free slots between the faces of three sets hold NaN; the last pack has one set with faces and two without.
+    """
     padded, norms, mask, _ = with_padding(*make_set(seed, 50, dim=DIM), seed, 60)
     owner = np.random.default_rng(seed).integers(0, 3, 60).reshape(2, 30) * [[1], [0]]
     padded, norms, mask = padded.reshape(2, 1, 30, DIM), norms.reshape(2, 1, 30), mask.reshape(2, 1, 30)
@@ -134,12 +137,12 @@ def test_vmap_equals_batch_equals_loop(name):
 @given(seed=seeds, size=st.sampled_from((3, 5)))
 @settings(max_examples=6)
 def test_a_frame_that_repeats_weighs_as_one(seed, size):
-    """Told that they are of one medium; otherwise a face of it weighs as many."""
+    """With media given; without media, each repetition counts."""
     embeddings, norms = make_set(seed, size, dim=DIM)
     again = np.random.default_rng(seed).integers(0, size, 33 - size)
     media = np.concatenate([np.arange(size), again])
     model = make_model("quality")
-    once, told, not_told = (
+    once, with_media, without_media = (
         apply_of(model)(make_variables(model), sets)
         for sets in (
             fpsset.FaceSet(*_full(embeddings, norms)),
@@ -147,8 +150,8 @@ def test_a_frame_that_repeats_weighs_as_one(seed, size):
             fpsset.FaceSet(*_full(embeddings[media], norms[media])),
         )
     )
-    np.testing.assert_allclose(told.descriptor, once.descriptor, atol=1e-5)
-    assert np.abs(not_told.descriptor - once.descriptor).max() > 5e-5
+    np.testing.assert_allclose(with_media.descriptor, once.descriptor, atol=1e-5)
+    assert np.abs(without_media.descriptor - once.descriptor).max() > 5e-5
 
 
 @functools.cache
@@ -247,7 +250,7 @@ def wide_variables(net):
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4), (1, 65), (2, 4)])
 def test_parameters_may_be_constants_of_the_program(shape):
-    """Compilers fold constants and drop axes of length 1, and have erred where both met."""
+    """Compilers fold constants and drop axes of length 1, and have had bugs where they do both."""
     rng = np.random.default_rng(0)
     embeddings = rng.standard_normal((*shape, 512)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
