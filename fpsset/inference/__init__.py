@@ -1,1 +1,1 @@
-""""""
+"""Runs set models on NumPy arrays: aggregation, explanation, advice, galleries and export."""

@@ -1,4 +1,4 @@
-"""Explanations in words, by stated rules."""
+"""Turns an explanation into advice in words, by fixed and printable rules."""
 
 import dataclasses
 
@@ -9,18 +9,21 @@ from fpsset.inference.explanation import Explanation
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """When what is said of a face or a set. The cosines suit embeddings of face recognisers.
+    """Thresholds of the advice. The defaults suit embeddings of face recognisers.
 
-    On stills and degraded copies of 485 people, from a MobileFaceNet, `stranger` caught 96% of single faces
-    of somebody else put into a set, and named 3% of the person's own, half of them to be too poor to tell.
+    Measured with a MobileFaceNet on stills of 485 people and degraded copies of them: `stranger` caught 96%
+    of single faces of another person that were put into a set. It flagged 3% of the person's own faces, half
+    of them as too degraded to tell.
 
     Attributes:
-      covered: least cosine of a face to its pick, for the pick to stand for it.
-      cover: share of the faces that picks must stand for to cover the set.
-      idle: a face that is no pick adds nothing when leaving it out changes the descriptor by less
-        (1 - cosine).
-      stranger: a face whose cosine to the norm-weighted mean of the others is less looks like someone else,
-      poor: or is too poor to tell, where its norm is less than this share of the set's median.
+      covered: minimum cosine between a face and its pick for the pick to represent the face.
+      cover: fraction of the faces, in [0, 1], that the picks must represent to cover the set.
+      idle: a face that is not picked adds nothing if leaving it out changes the descriptor by less than this,
+        as 1 - cosine.
+      stranger: a face looks like someone else if its cosine to the norm-weighted mean of the other faces is
+        below this.
+      poor: such a face is called too degraded to tell if its norm is also below this fraction of the set's
+        median norm.
     """
 
     covered: float = 0.5
@@ -30,15 +33,15 @@ class Rules:
     poor: float = 0.8
 
     def sentences(self) -> tuple[str, ...]:
-        """The rules in words."""
+        """The rules in words, to be printed beside the advice."""
         return (
-            f"A pick stands for faces whose cosine to it is {self.covered:g} or more; picks cover a set when "
-            f"they stand for {self.cover:.0%} of its faces.",
-            f"A face that is no pick adds nothing when the descriptor with and without it differ by less "
-            f"than {self.idle:g} (1 - cosine).",
-            f"A face looks like someone else when its cosine to the norm-weighted mean of the others is "
-            f"below {self.stranger:g}; it is too poor to tell when its norm is also below {self.poor:g} of "
-            "the set's median.",
+            f"A pick represents the faces whose cosine to it is at least {self.covered:g}; the picks cover a "
+            f"set when they represent at least {self.cover:.0%} of its faces.",
+            f"A face that is not picked adds nothing when leaving it out changes the descriptor by less than "
+            f"{self.idle:g} (1 - cosine).",
+            f"A face looks like someone else when its cosine to the norm-weighted mean of the other faces is "
+            f"below {self.stranger:g}; if its norm is also below {self.poor:g} times the set's median norm, "
+            "it is too degraded to tell whose face it is.",
         )
 
 
@@ -47,15 +50,16 @@ RULES = Rules()
 
 @dataclasses.dataclass(frozen=True)
 class Advice:
-    """What follows from an explanation.
+    """Advice on one set of N faces, see `advise`.
 
     Attributes:
       strangers: [n] int64, faces that look like someone else.
-      poor: [n] int64, faces too poor to tell whose they are.
-      idle: [n] int64, faces that add nothing; empty where `change` was not asked for.
-      covered: [K] int64, faces that the first 1, 2, ... K picks stand for.
-      repeats: [n] int64, positions of picks whose medium was picked before while another was not.
-      lines: all of it in words.
+      poor: [n] int64, faces too degraded to tell whose they are.
+      idle: [n] int64, faces that add nothing; empty if the explanation has no `change`.
+      covered: [K] int64, the number of faces that the first 1, 2, ..., K picks represent.
+      repeats: [n] int64, positions in [1, K) of picks from an already picked medium, made while another
+        medium had not been picked.
+      lines: all of this in words.
     """
 
     strangers: np.ndarray
@@ -71,10 +75,10 @@ class Advice:
         return {name: v.tolist() if isinstance(v, np.ndarray) else list(v) for name, v in fields.items()}
 
     def of_face(self, i: int) -> str:
-        """What is said of one face, in a few words; empty where nothing is."""
+        """The advice on face i in a few words; empty if there is none."""
         for rows, words in (
             (self.strangers, "looks like someone else"),
-            (self.poor, "too poor to tell whose face it is"),
+            (self.poor, "too degraded to tell whose face it is"),
             (self.idle, "adds nothing"),
         ):
             if i in rows:
@@ -85,13 +89,13 @@ class Advice:
 def advise(
     why: Explanation, embeddings: np.ndarray, names: list[str] | None = None, rules: Rules = RULES
 ) -> Advice:
-    """What to make of an explanation.
+    """Derives advice from an explanation.
 
     Args:
-      why: of N faces.
-      embeddings: [N, D] unit rows, those explained.
-      names: of the faces, for the words; their numbers when None.
-      rules: thresholds.
+      why: the explanation of N faces.
+      embeddings: [N, D] float32 unit rows, the explained faces.
+      names: N names of the faces, for the sentences; 'face 0', 'face 1', ... when None.
+      rules: the thresholds.
     """
     names = [f"face {i}" for i in range(len(why))] if names is None else names
     size = len(why.picks)
@@ -109,47 +113,53 @@ def advise(
     for k in repeats:
         twin = next(p for p in why.picks[:k] if why.media[p] == why.media[why.picks[k]])
         lines.append(
-            f"Picks {list(why.picks).index(twin) + 1} and {k + 1} come from one clip: {names[why.picks[k]]} "
-            f"lay farther from the picks before it ({why.distances[k]:.3g}) than any face of the media "
-            "not yet picked."
+            f"Picks {list(why.picks).index(twin) + 1} and {k + 1} come from the same clip: "
+            f"{names[why.picks[k]]} was farther from the earlier picks ({why.distances[k]:.3g}) than any "
+            "face from a medium not yet picked."
         )
     if len(why) == 2 and len(strangers):
-        lines.append(f"{names[0]} and {names[1]} look like two people (cosine {why.agreement[0]:.2f}).")
+        lines.append(
+            f"{names[0]} and {names[1]} look like two different people (cosine {why.agreement[0]:.2f})."
+        )
     else:
         lines += [
-            f"{names[i]} looks like someone else (cosine {why.agreement[i]:.2f} to the others)."
+            f"{names[i]} looks like someone else (cosine {why.agreement[i]:.2f} to the mean of the others)."
             for i in strangers
         ]
-    lines += [f"{names[i]} is too poor to tell whose face it is (norm {why.norms[i]:.3g})." for i in poor]
-    if len(idle):
-        listed = ", ".join(names[i] for i in idle[:4]) + (f" and {len(idle) - 4} more" * (len(idle) > 4))
-        verb = "adds" if len(idle) == 1 else "each add"
-        lines.append(f"{listed} {verb} nothing: without {_it(idle)} the descriptor stays nearly the same.")
+    lines += [f"{names[i]} is too degraded to tell whose face it is (norm {why.norms[i]:.3g})." for i in poor]
+    if len(idle) == 1:
+        lines.append(f"{names[idle[0]]} adds nothing: leaving it out barely changes the descriptor.")
+    elif len(idle):
+        listed = [names[i] for i in idle[:4]] + [f"{len(idle) - 4} more"] * (len(idle) > 4)
+        lines.append(
+            f"{', '.join(listed[:-1])} and {listed[-1]} each add nothing: leaving out any one of them barely "
+            "changes the descriptor."
+        )
     if size < len(why) and why.change is not None and not len(idle) and not len(strangers) and not len(poor):
         lines.append("Every face adds something.")
     return Advice(strangers, poor, idle, covered, repeats, tuple(lines))
 
 
-def _it(rows: np.ndarray) -> str:
-    return "it" if len(rows) == 1 else "any one of them"
-
-
 def _coverage(covered: np.ndarray, count: int, rules: Rules) -> str:
+    """A sentence on how many faces the picks represent."""
     size, need = len(covered), rules.cover * count
     if size == count:
-        return f"All {count} faces are picks." if count > 1 else "The only face is the pick."
+        return f"All {count} faces are picked." if count > 1 else "The only face is picked."
     enough = np.flatnonzero(covered >= need)
     if len(enough):
         k = int(enough[0]) + 1
-        picks = "1 pick covers" if k == 1 else f"{k} picks cover"
-        return f"{picks} the set: {covered[k - 1]} of {count} faces are like {'it' if k == 1 else 'one'}."
-    who = "The pick leaves" if size == 1 else f"{size} picks leave"
-    them = "it" if size == 1 else "any of them"
-    return f"{who} {count - covered[-1]} of {count} faces unlike {them} (cosine below {rules.covered:g})."
+        picks, one = ("1 pick covers", "it") if k == 1 else (f"{k} picks cover", "at least one of them")
+        return f"{picks} the set: {covered[k - 1]} of {count} faces are similar to {one}."
+    missed = count - covered[-1]
+    picks = "the pick" if size == 1 else f"any of the {size} picks"
+    return (
+        f"{missed} of {count} faces {'is' if missed == 1 else 'are'} not similar to {picks} "
+        f"(cosine below {rules.covered:g})."
+    )
 
 
 def _repeats(media: np.ndarray, picks: np.ndarray) -> np.ndarray:
-    """Positions of picks that repeat a medium while another has not been picked."""
+    """See `Advice.repeats`."""
     kinds = len(np.unique(media))
     return np.array(
         [

@@ -1,4 +1,4 @@
-"""A set model ready to call on NumPy arrays: ragged sets in, descriptors and the faces chosen out."""
+"""Set models that take NumPy arrays: ragged sets in, descriptors and picks out."""
 
 import functools
 import os
@@ -19,20 +19,21 @@ from fpsset.models.set_model import SetModel
 from fpsset.runtime.digests import tree_digest
 from fpsset.weights.cards import AggregatorCard
 
-# Slots from which a set is split over the devices, where there are several. By the rates in docs/scale.md a
-# device takes 7.5 ns a face (K = 3 reads of 2 kB at 819 GB/s) and the dozen messages of a split 120 us: two
-# devices save as much from 32,000 faces on, eight from 18,000. Not so on CPU devices, which share their cores
-# and memory: eight on two cores took 212 ms for 65,536 faces and one 131.
+# Minimum number of slots for splitting a set over several devices. By the rates in docs/scale.md a device
+# takes 7.5 ns per face (K = 3 reads of 2 kB at 819 GB/s), and the dozen messages of a split take 120 us:
+# splitting breaks even at 32,000 faces on two devices and at 18,000 on eight. It does not pay on CPU devices,
+# which share their cores and memory: for 65,536 faces, eight devices on two cores took 212 ms and one took
+# 131 ms.
 _SPLIT_FROM = 1 << 16
 
 
 class Aggregated(NamedTuple):
-    """Descriptors of S sets, by rising id."""
+    """Descriptors of S sets, sorted by id."""
 
     ids: np.ndarray  # [S] unique set ids, sorted
     descriptors: np.ndarray  # [S, D] float32 unit rows
     norms: np.ndarray  # [S] float32, lengths of the descriptors before normalisation
-    coreset: np.ndarray  # [S, K] int64 rows chosen, -1 where a set has fewer than K faces
+    coreset: np.ndarray  # [S, K] int64 picked rows of the input, -1 where a set has fewer than K faces
 
     def __repr__(self) -> str:
         sets, dim = self.descriptors.shape
@@ -40,16 +41,16 @@ class Aggregated(NamedTuple):
 
 
 class SetAggregator:
-    """What trained and plain aggregators share: a set model with its variables and the embeddings it takes.
+    """Base class of trained and plain aggregators: a set model with its variables.
 
     Attributes:
       module: the linen module.
-      variables: its variables.
-      dim: D, the width of embeddings it takes; 0 for any.
+      variables: the module's variables.
+      dim: D, the width of the embeddings that the model takes; 0 for any.
       norm_scale: factor applied to norms before the model sees them.
-      by_media: whether the frames of a medium weigh as one face, where media are known.
-      backbone: digest of the backbone that its embeddings come from; empty when not known.
-      train_fingerprint: of the faces it was trained on; empty when not known.
+      by_media: whether all faces of one medium count as one face, if media are given.
+      backbone: digest of the backbone that computes the embeddings; empty if unknown.
+      train_fingerprint: fingerprint of the training faces; empty if unknown.
       name: where the model comes from, for messages.
     """
 
@@ -68,7 +69,7 @@ class SetAggregator:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Names the model; descriptors can be compared if their models' digests are equal."""
+        """Identifies the model: descriptors can be compared only if their models' digests are equal."""
         parts = [self.variables, self.module.coreset_size, self.norm_scale]
         return tree_digest([*parts, 1.0] if self.by_media else parts)
 
@@ -80,24 +81,24 @@ class SetAggregator:
         *,
         media: np.ndarray | None = None,
     ) -> Aggregated:
-        """One descriptor for each unique set id.
+        """Computes one descriptor for each unique set id.
 
-        A set of more than 32,768 faces is split over all devices of this process, where there are several.
+        Sets of more than 32,768 faces are split over all devices of this process, if there are several.
 
         Args:
-          embeddings: [M, D] float; brought to unit length.
-          norms: [M], >= 0, as the backbone gave them; the lengths of the embeddings when None.
-          set_ids: [M] integers or strings, the set of each row; all rows are one set, 0, when None.
-          media: optional [M] integers or strings, the still or video that each face comes from. By the
-            default recipe the frames of a video then weigh as one face; without, each weighs by itself. Pass
-            them for every set that you compare, or for none.
+          embeddings: [M, D] float; normalised to unit length.
+          norms: [M] >= 0, as the backbone returned them; the lengths of the embeddings when None.
+          set_ids: [M] integers or strings, the set of each row; when None, all rows form one set with id 0.
+          media: optional [M] integers or strings, the still or video that each face comes from. With a model
+            trained by the default recipe, all frames of a video then count as one face; otherwise every face
+            counts by itself. Pass `media` for every set that you compare, or for none.
 
         Returns:
           Aggregated, its sets sorted by id.
 
         Raises:
-          InputError: arrays that disagree, embeddings of another width than the model's, impossible values,
-            or no norms where all embeddings have length 1.
+          InputError: the arrays disagree, the embeddings do not have the model's width, a row is zero, not
+            finite or has a negative norm, or `norms` is None although all embeddings have length 1.
 
         Example:
           >>> import numpy as np, fpsset
@@ -111,23 +112,27 @@ class SetAggregator:
         embeddings, norms = self._checked(embeddings, norms)
         set_ids = np.zeros(len(norms), np.int64) if set_ids is None else np.asarray(set_ids)
         if set_ids.shape != norms.shape:
-            raise InputError(f"set_ids must be [{len(norms)}], one a row; they are {list(set_ids.shape)}")
+            raise InputError(f"set_ids must be [{len(norms)}], one per row; they are {list(set_ids.shape)}")
         ids, sets = group_rows(embeddings, norms, set_ids, _numbered(media, len(norms)))
         out = describe_one(self.module, self.variables, self.scaled(sets), split_from=_SPLIT_FROM)
         return Aggregated(ids, out.vectors, out.norms, out.coreset)
 
     def aggregate_blocks(self, blocks: Blocks) -> BlocksAggregated:
-        """The descriptor of one set that need not fit in memory, from K + 1 passes over its blocks.
+        """Computes the descriptor of one set that need not fit in memory, in K + 1 passes over its blocks.
 
-        The first pass reads the norms alone, the last is for the attention; memory does not grow with the
-        set. Media are not considered: the descriptor equals that of `aggregate` without them.
+        The first pass reads only the norms; the last computes the attention. Memory does not grow with the
+        set. Media are ignored: the descriptor equals that of `aggregate` without `media`.
 
         Args:
-          blocks: pairs (embeddings [n, D], norms [n]) of any sizes, as `aggregate` takes them: an iterable
-            that can be read again, or a function without arguments that starts anew.
+          blocks: pairs (embeddings [n, D], norms [n]) with any n, as for `aggregate`. Either an iterable that
+            can be iterated several times, such as a list, or a function that returns a new iterator.
+
+        Returns:
+          BlocksAggregated.
 
         Raises:
-          InputError: blocks that can be read only once, that change, or are malformed; no face.
+          InputError: the blocks can be read only once, change between passes, are malformed, or have no
+            faces.
 
         Example:
           >>> import numpy as np, fpsset
@@ -149,13 +154,16 @@ class SetAggregator:
         media: np.ndarray | None = None,
         leave_one_out: bool = True,
     ) -> Explanation:
-        """Why the descriptor of one set is what it is.
+        """Explains the descriptor of one set.
 
         Args:
-          embeddings: [N, D] float, N >= 1; brought to unit length.
-          norms: [N], >= 0, as the backbone gave them; the lengths of the embeddings when None.
-          media: optional [N] integers or strings, as in `aggregate`.
-          leave_one_out: also describe the set without each face, which costs N sets of N faces.
+          embeddings: [N, D] float, N >= 1; normalised to unit length.
+          norms: [N] >= 0, as the backbone returned them; the lengths of the embeddings when None.
+          media: optional [N] integers or strings, see `aggregate`.
+          leave_one_out: also aggregate the set without each face, which costs as much as N sets of N faces.
+
+        Returns:
+          Explanation.
 
         Raises:
           InputError: see `aggregate`.
@@ -172,13 +180,17 @@ class SetAggregator:
         media_list: Sequence[np.ndarray] | None = None,
         size: int | None = None,
     ) -> FaceSet:
-        """Ragged sets as one padded `FaceSet` for `module.apply(variables, ...)`, norms scaled for it.
+        """Pads ragged sets into one `FaceSet` for `module.apply(variables, ...)`, with norms scaled for it.
 
         Args:
-          embeddings_list: B arrays [N_b, D] float; brought to unit length.
-          norms_list: B arrays [N_b], as the backbone gave them; lengths of the embeddings when None.
+          embeddings_list: B arrays [N_b, D] float; normalised to unit length.
+          norms_list: B arrays [N_b] >= 0, as the backbone returned them; the lengths of the embeddings when
+            None.
           media_list: B arrays [N_b] of integers or strings.
-          size: slots per set; the largest set's size when None.
+          size: slots per set; the size of the largest set when None.
+
+        Returns:
+          FaceSet of NumPy arrays, embeddings [B, size, D] float32.
 
         Raises:
           InputError: see `aggregate`.
@@ -194,25 +206,28 @@ class SetAggregator:
         return pad_sets([embeddings for embeddings, _ in checked], scaled, size, media_list)
 
     def scaled(self, sets: RaggedSets) -> RaggedSets:
-        """The sets with norms as the model wants them."""
+        """The sets with their norms multiplied by `norm_scale`, as the model expects them."""
         return sets._replace(norms=sets.norms * np.float32(self.norm_scale))
 
     def save_gallery(self, path: str | os.PathLike, ids: np.ndarray, descriptors, norms) -> None:
-        """Writes descriptors of this model, to be compared later with others of it.
+        """Saves descriptors computed by this model as a gallery.
 
         Args:
-          path: an `.npz` file.
-          ids: [S] integers or strings, who each shows.
-          descriptors: [S, D], as `aggregate` gave them.
-          norms: [S].
+          path: the `.npz` file to write.
+          ids: [S] integers or strings, the identity of each descriptor.
+          descriptors: [S, D], as returned by `aggregate`.
+          norms: [S], as returned by `aggregate`.
+
+        Raises:
+          InputError: the ids are neither integers nor strings, or there is not exactly one per descriptor.
         """
         write_gallery(path, Gallery(np.asarray(ids), np.asarray(descriptors), np.asarray(norms)), self.digest)
 
     def load_gallery(self, path: str | os.PathLike) -> Gallery:
-        """Reads what `save_gallery` wrote: (ids [S], descriptors [S, D], norms [S]).
+        """Reads a gallery that `save_gallery` wrote: (ids [S], descriptors [S, D], norms [S]).
 
         Raises:
-          InputError: the file is missing or malformed, or another model made it.
+          InputError: the file is missing or malformed, or its descriptors were computed by another model.
         """
         return read_gallery(path, self.digest)
 
@@ -224,16 +239,16 @@ class SetAggregator:
 
 
 def _numbered(media, rows: int) -> np.ndarray | None:
-    """Media ids as integers [M]; raises InputError where they are of another shape."""
+    """Media ids as integers [M], or None; raises InputError if their shape is wrong."""
     if media is None:
         return None
     if np.shape(media) != (rows,):
-        raise InputError(f"media must be [{rows}], one a row; they are {list(np.shape(media))}")
+        raise InputError(f"media must be [{rows}], one per row; they are {list(np.shape(media))}")
     return np.unique(media, return_inverse=True)[1]
 
 
 class Aggregator(SetAggregator):
-    """A trained FaceCoresetNet; `fpsset.load` makes one from a checkpoint.
+    """A trained FaceCoresetNet; use `fpsset.load` to create one from a checkpoint.
 
     Example:
       >>> import jax, numpy as np, fpsset
@@ -249,12 +264,12 @@ class Aggregator(SetAggregator):
     """
 
     def __init__(self, params: dict, card: AggregatorCard, name: str = "model"):
-        """An aggregator from the parameters of a `FaceCoresetNet`.
+        """Creates an aggregator from the parameters of a `FaceCoresetNet`.
 
         Args:
           params: the tree under 'params'.
-          card: the architecture, and the embeddings that it takes.
-          name: where it comes from, for messages.
+          card: the architecture, and the embeddings that the model takes.
+          name: where the model comes from, for messages.
         """
         self.module = FaceCoresetNet(
             card.coreset_size, card.num_heads, quality=card.quality, by_media=card.by_media
@@ -265,9 +280,9 @@ class Aggregator(SetAggregator):
 
 
 class PlainAggregator(SetAggregator):
-    """An aggregator without anything learned, for embeddings of any width.
+    """An aggregator with nothing learned, for embeddings of any width.
 
-    It picks by farthest-point sampling; the descriptor is the norm-weighted mean of all faces.
+    It picks by farthest-point sampling. The descriptor is the norm-weighted mean of all faces.
 
     Example:
       >>> import numpy as np, fpsset
@@ -278,7 +293,12 @@ class PlainAggregator(SetAggregator):
     """
 
     def __init__(self, coreset_size: int = 3, gamma: float = 0.35):
-        """With K picks, and `gamma` as the exponent of the norm in the metric."""
+        """Creates an aggregator.
+
+        Args:
+          coreset_size: K, the number of picks per set, >= 1.
+          gamma: exponent of the norm in the metric.
+        """
         self.module = PlainCoreset(coreset_size, gamma)
         self.variables = {"params": {"gamma": np.float32(gamma)}}
         self.name = f"plain: nothing learned, gamma {gamma:g}, norm-weighted mean"

@@ -1,4 +1,4 @@
-"""Batches of ragged sets in few shapes: buckets of padded sizes, and packs of small sets."""
+"""Batches of ragged sets with few distinct shapes: buckets of padded sizes, and packs of small sets."""
 
 from typing import NamedTuple
 
@@ -6,47 +6,47 @@ import numpy as np
 
 from fpsset.errors import InputError
 
-# The least slots of a set. Smaller sets cost hardly less than this, and a compilation costs seconds.
-_LEAST = 8
-# Packs: slots of a row, the most sets that share one, and the most faces of a set in one.
-_ROW, _SHARE, _PACKED = 32, 6, 16
-# What a set costs beyond its faces, in faces: eight projections of its coreset.
+# Minimum slots of a set. Fewer would cost hardly less, and each extra shape costs seconds of compilation.
+_MIN_SLOTS = 8
+# Packs: slots per row, maximum number of sets per row, and maximum number of faces of a packed set.
+_PACK_SLOTS, _PACK_SETS, _PACKED_SET = 32, 6, 16
+# Cost of a set beyond that of its slots (eight projections of its coreset), in slots.
 _SET_COST = 128
 
 
 def bucket_size(size: int) -> int:
-    """The padded size for a set of `size` faces: the next power of two, and at least 8."""
-    return max(_LEAST, 1 << (size - 1).bit_length())
+    """The padded size of a set of `size` >= 1 faces: the next power of two, at least 8."""
+    return max(_MIN_SLOTS, 1 << (size - 1).bit_length())
 
 
 class Bucket(NamedTuple):
-    """Batches of one shape."""
+    """All sets that are padded to one size, to be computed in batches of one shape."""
 
-    size: int  # slots of a set
-    count: int  # sets of a batch
-    members: np.ndarray  # [b] int64, the sets in it, any number
+    size: int  # slots per set
+    count: int  # sets per batch
+    members: np.ndarray  # [b] int64, the sets in the bucket; b may exceed `count`
 
 
 def buckets(sizes: np.ndarray, faces_per_batch: int = 16384) -> list[Bucket]:
-    """Sorts sets by padded size, so that a function jitted for a few shapes serves them all.
+    """Groups sets by padded size, so that a jitted function compiles for few shapes.
 
-    Sets are padded to powers of two: over a long tail of sizes a third of the slots is padding, which
-    costs less than the compilations of more shapes. A batch of a bucket always holds
-    the same number of sets; one with few sets need not pay for a full batch.
+    Sets are padded to powers of two. With a long tail of sizes a third of the slots is padding, which costs
+    less than compiling more shapes. All batches of a bucket hold the same number of sets; it is smaller in a
+    bucket with few sets, so that these do not pay for a full batch.
 
     Args:
       sizes: [T] int, faces per set.
-      faces_per_batch: what a batch may cost, in faces, where a set costs its slots and 128 more; a single
-        larger set is a batch of its own.
+      faces_per_batch: maximum cost of a batch, where a set costs its slots plus 128. A set that exceeds it
+        alone is its own batch.
 
     Returns:
-      Buckets by rising size; each set is in one of them.
+      Buckets by increasing size; each set is in exactly one.
 
     Raises:
       InputError: a set is empty.
     """
     if len(sizes) and sizes.min() == 0:
-        raise InputError(f"set {int(np.argmin(sizes))} holds no face; leave it out")
+        raise InputError(f"set {int(np.argmin(sizes))} has no faces; leave it out")
     padded = np.array([bucket_size(int(size)) for size in sizes], np.int64)
     found = []
     for size in np.unique(padded).tolist():
@@ -56,27 +56,30 @@ def buckets(sizes: np.ndarray, faces_per_batch: int = 16384) -> list[Bucket]:
 
 
 def _rows(number: int, cost: int, most: int) -> int:
-    """Rows of a batch of at most so many faces, where there are `number` of such a cost in all."""
+    """Rows per batch, for `number` rows that cost `cost` each and a batch that may cost `most`."""
     return min(max(1, most // cost), 1 << max(number - 1, 0).bit_length())
 
 
 class Batch(NamedTuple):
-    """Some sets that are computed together; arguments of `RaggedSets.pad`."""
+    """Sets that are computed together; the arguments of `RaggedSets.pad`."""
 
-    which: np.ndarray  # [b] int64, the sets; [b, S] packs of them
-    count: int  # with empty ones behind them
-    size: int  # slots of each set, or of the row that a pack shares
+    which: np.ndarray  # [b] int64, the sets; or [b, S], packs of sets, -1 where a pack has fewer than S
+    count: int  # rows of the batch; rows from b on are empty
+    size: int  # slots per row
 
 
 def batches(sizes: np.ndarray, faces_per_batch: int = 16384, packed: bool = False) -> list[Batch]:
-    """Every set once, in batches of few shapes, those of a shape one after the other.
+    """Plans batches of few distinct shapes that hold every set exactly once.
 
     Args:
       sizes: [T] int, faces per set.
-      faces_per_batch: as of `buckets`.
-      packed: let small sets share rows of slots: one shape for all of them, and little padding. The queries
-        of a pack's sets meet all its slots, so that it is worth it where a matrix unit has work to spare, or
-        where few compilations matter most.
+      faces_per_batch: maximum cost of a batch, see `buckets`.
+      packed: let small sets share rows of slots, which gives them one shape and little padding. The queries
+        of every set in a pack are multiplied with all its slots, so packing pays off only where a matrix unit
+        has capacity to spare, or where few compilations matter most.
+
+    Returns:
+      Batches; those of one shape are consecutive.
 
     Raises:
       InputError: a set is empty.
@@ -84,9 +87,11 @@ def batches(sizes: np.ndarray, faces_per_batch: int = 16384, packed: bool = Fals
     sizes = np.asarray(sizes)
     found, rest = [], np.arange(len(sizes))
     if packed and len(sizes) and sizes.min() > 0:
-        packs, rest = packs_of(sizes), np.flatnonzero(sizes > _PACKED)
-        count = _rows(len(packs), _ROW + _SHARE * _SET_COST, faces_per_batch)
-        found = [Batch(packs[start : start + count], count, _ROW) for start in range(0, len(packs), count)]
+        packs, rest = packs_of(sizes), np.flatnonzero(sizes > _PACKED_SET)
+        count = _rows(len(packs), _PACK_SLOTS + _PACK_SETS * _SET_COST, faces_per_batch)
+        found = [
+            Batch(packs[start : start + count], count, _PACK_SLOTS) for start in range(0, len(packs), count)
+        ]
     return found + [
         Batch(rest[bucket.members[start : start + bucket.count]], bucket.count, bucket.size)
         for bucket in buckets(sizes[rest], faces_per_batch)
@@ -95,21 +100,27 @@ def batches(sizes: np.ndarray, faces_per_batch: int = 16384, packed: bool = Fals
 
 
 def packs_of(sizes: np.ndarray) -> np.ndarray:
-    """Small sets by the rows of slots that they share: [P, S] int64, -1 where a pack holds fewer than S.
+    """Packs sets of at most 16 faces into rows of 32 slots, at most 6 sets per row.
 
-    A row begins with the largest set; each of the next is the one nearest to an even share of the free slots,
-    so that neither slots nor places are left over.
+    A pack starts with the largest set left. Each further set is the one closest to an equal share of the free
+    slots, so that a pack runs out of slots and of places for sets at about the same time.
+
+    Args:
+      sizes: [T] int >= 1, faces per set; larger sets are ignored.
+
+    Returns:
+      [P, S] int64, the sets of each pack; -1 where a pack has fewer than S sets.
     """
-    waiting = {size: np.flatnonzero(sizes == size).tolist() for size in range(1, _PACKED + 1)}
+    waiting = {size: np.flatnonzero(sizes == size).tolist() for size in range(1, _PACKED_SET + 1)}
     packs = []
     while any(waiting.values()):
-        pack, free = [], _ROW
+        pack, free = [], _PACK_SLOTS
         while fitting := [size for size, sets in waiting.items() if sets and size <= free]:
-            share = free / (_SHARE - len(pack)) if pack else free
+            share = free / (_PACK_SETS - len(pack)) if pack else free
             size = min(fitting, key=lambda size: abs(size - share))
             pack.append(waiting[size].pop())
             free -= size
-            if len(pack) == _SHARE:
+            if len(pack) == _PACK_SETS:
                 break
-        packs.append(pack + [-1] * (_SHARE - len(pack)))
-    return np.array(packs, np.int64).reshape(-1, _SHARE)
+        packs.append(pack + [-1] * (_PACK_SETS - len(pack)))
+    return np.array(packs, np.int64).reshape(-1, _PACK_SETS)

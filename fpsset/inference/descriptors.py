@@ -1,4 +1,4 @@
-"""Descriptors of ragged sets by several models at once, in few compilations."""
+"""Computes descriptors of ragged sets with several models at once, in few compilations."""
 
 import functools
 import threading
@@ -15,16 +15,16 @@ from fpsset.inference.batching import Batch, batches
 from fpsset.parallel import sharded_sets
 from fpsset.runtime.progress import tracked
 
-# Batches under way: while one is padded, copied or between operations, the device has others.
-_AT_ONCE = 3
+# Batches in flight: the device works on some while others are padded or copied.
+_IN_FLIGHT = 3
 
 
 class Descriptors(NamedTuple):
-    """Descriptors of T sets by one model."""
+    """Descriptors of T sets, computed by one model."""
 
-    vectors: np.ndarray  # [T, D] float32 unit
-    norms: np.ndarray  # [T] float32
-    coreset: np.ndarray | None  # [T, K] int64 rows of the table, -1 beyond a set's size
+    vectors: np.ndarray  # [T, D] float32 unit rows
+    norms: np.ndarray  # [T] float32, lengths of the descriptors before normalisation
+    coreset: np.ndarray | None  # [T, K] int64 rows of the table, -1 where a set has fewer than K faces
 
 
 def describe(
@@ -36,20 +36,20 @@ def describe(
     show: bool = False,
     packed: bool = False,
 ) -> dict[str, Descriptors]:
-    """Runs every model on every set; one compilation a shape of batches, whatever the models.
+    """Runs every model on every set, with one compilation per batch shape for all models together.
 
     Args:
       models: set models by name.
-      variables: their variables; models without may be left out.
-      sets: T sets, none empty.
-      faces_per_batch: padded faces a batch; memory grows with it.
-      split_from: slots from which a set is split over all local devices, where there are several; its
-        models must take `axis_name`. None: never. Packs never are.
-      show: progress.
-      packed: let small sets share rows of slots, as of `batching.batches`.
+      variables: variables by model name; models without variables may be left out.
+      sets: T sets, none of them empty.
+      faces_per_batch: maximum cost of a batch in padded faces, see `batching.buckets`; memory grows with it.
+      split_from: split sets padded to at least this many slots over all local devices, if there are several;
+        every model must then be a `SetModel`. None splits no set; packs are never split.
+      show: whether to show progress.
+      packed: let small sets share rows of slots, see `batching.batches`.
 
     Returns:
-      Descriptors by name, in the order of the sets.
+      Descriptors by model name, in the order of the sets.
 
     Raises:
       InputError: a set is empty.
@@ -60,8 +60,8 @@ def describe(
     planned = batches(sets.sizes(), faces_per_batch, packed)
     count = len(sets.starts) - 1
     collected: dict[str, dict[str, np.ndarray]] = {name: {} for name in models}
-    shapes = {_shape_of(batch): _Shape() for batch in planned}
-    order = threading.Lock()  # in which programs of several devices start must be the same on all of them
+    shapes = {_shape_of(batch): _CompileOnce() for batch in planned}
+    order = threading.Lock()  # multi-device programs must start in the same order on every device
     storing = threading.Lock()
 
     def compute(batch: Batch) -> Batch:
@@ -89,7 +89,7 @@ def describe(
                 column = collected[name].setdefault(field, np.empty((count, *value.shape[1:]), value.dtype))
                 column[which[real]] = value
 
-    pool = ThreadPoolExecutor(_AT_ONCE)
+    pool = ThreadPoolExecutor(_IN_FLIGHT)
     try:
         done = pool.map(compute, planned)
         if show:
@@ -104,7 +104,7 @@ def describe(
 
 
 def describe_one(model: nn.Module, variables: dict, sets: RaggedSets, **options) -> Descriptors:
-    """The descriptors of one model; options as of `describe`."""
+    """`describe` for one model; `options` are passed on."""
     return describe({"model": model}, {"model": variables}, sets, **options)["model"]
 
 
@@ -112,8 +112,8 @@ def _shape_of(batch: Batch) -> tuple[int, ...]:
     return (batch.count, batch.size, *batch.which.shape[1:])
 
 
-class _Shape:
-    """Batches of one shape: whoever comes first compiles, others wait for that."""
+class _CompileOnce:
+    """Makes threads with batches of one shape wait for the first, which compiles the function for all."""
 
     def __init__(self):
         self._lock, self._compiled = threading.Lock(), False
@@ -129,12 +129,12 @@ class _Shape:
 
 @functools.lru_cache(maxsize=16)
 def _runner(models: tuple[tuple[str, nn.Module], ...], mesh: jax.sharding.Mesh | None = None):
-    """One jitted function for these models; modules are compared by value, so it is found again."""
+    """One jitted function for all models. Modules compare by value, so equal models share it."""
     options = {} if mesh is None else {"axis_name": sharded_sets.AXIS, "method": "over_devices"}
 
     def run(variables: dict[str, dict], face_set: FaceSet):
         out = {name: model.apply(variables[name], face_set, **options) for name, model in models}
-        # Nobody needs these on the host.
+        # Drop what is not used on the host.
         return {name: o.replace(coreset_mask=None, core_features=None) for name, o in out.items()}
 
     return jax.jit(run if mesh is None else sharded_sets.over_devices(run, mesh))

@@ -1,4 +1,4 @@
-"""Why a set's descriptor is what it is: the picks, what each added, and what each face contributes."""
+"""Explains the descriptor of a set: the picks, what each pick added, and what each face contributes."""
 
 import dataclasses
 import functools
@@ -14,32 +14,34 @@ from fpsset.inference.batching import bucket_size
 from fpsset.models.set_model import SetModel
 from fpsset.ops.metric import norm_weight
 
-# Faces of a batch of sets that each lack one: 64 MB of 512-D embeddings.
+# Faces per leave-one-out batch: 64 MB of 512-D embeddings.
 _FACES_AT_ONCE = 32768
 
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """How a model made one descriptor of N faces, of which it picked K. All arrays are NumPy's.
+    """How a model computed the descriptor of N faces, of which it picked K. All arrays are NumPy arrays.
 
     Attributes:
-      descriptor: [D] float32 unit.
-      norm: its length before normalisation.
+      descriptor: [D] float32 unit vector.
+      norm: length of the descriptor before normalisation, >= 0.
       gamma: exponent of the norm in the metric.
-      picks: [K] int64 faces, in the order in which they were picked; K is N in smaller sets.
-      distances: [K] float32, what each pick added: its quality-aware distance to the picks before it, the
-        largest of any face. NaN for the first, which has the largest norm.
-      remaining_distance: the largest such distance of a face to all picks: what another pick would add.
+      picks: [K] int64 faces, in the order in which they were picked; K is at most N.
+      distances: [K] float32 >= 0, what each pick added: its norm-weighted distance to the nearest earlier
+        pick, which was the largest of any face. NaN for the first pick, which has the largest norm.
+      remaining_distance: the largest norm-weighted distance of any face to its nearest pick: what one more
+        pick would add.
       norms: [N] float32, as given.
-      norm_weight: [N] float32, n^gamma, of norms as the model sees them.
-      nearest: [N] int64 in [0, K), the pick that each face is nearest to by cosine; a pick's is itself.
-      cosine: [N] float32, to that pick.
-      attention: [N] float32, sums to 1: the mean of the picks' attention to each face.
-      attention_by_pick: [K, N] float32, rows sum to 1: means over heads.
-      agreement: [N] float32, cosine of each face to the norm-weighted mean of all others; NaN for N = 1.
-      change: [N] float32, 1 - cosine of the descriptors with and without each face; NaN for N = 1. None
-        where it was not asked for.
-      media: [N] the medium of each face, as given; None where not known.
+      norm_weight: [N] float32, n^gamma for norms n as the model sees them.
+      nearest: [N] int64 in [0, K), the nearest pick of each face by cosine; a pick's own position for picks.
+      cosine: [N] float32 in [-1, 1], the cosine to that pick.
+      attention: [N] float32, sums to 1: the attention to each face, averaged over picks.
+      attention_by_pick: [K, N] float32, rows sum to 1: each pick's attention, averaged over heads.
+      agreement: [N] float32 in [-1, 1], the cosine of each face to the norm-weighted mean of all others; NaN
+        if N = 1.
+      change: [N] float32 in [0, 2], 1 - cosine between the descriptors with and without each face; NaN if
+        N = 1. None if not requested.
+      media: [N], the medium of each face as given; None if unknown.
 
     Example:
       >>> import numpy as np, fpsset
@@ -75,17 +77,17 @@ class Explanation:
         return f"Explanation({len(self)} faces, picks {self.picks.tolist()}, {rest})"
 
     def members(self, k: int) -> np.ndarray:
-        """Faces that pick k stands for, the pick first, then by falling cosine: [n] int64."""
+        """The faces nearest to pick k: [n] int64, the pick first, then by decreasing cosine."""
         rows = np.flatnonzero(self.nearest == k)
         rows = rows[np.argsort(-self.cosine[rows], kind="stable")]
         return np.concatenate([self.picks[k : k + 1], rows[rows != self.picks[k]]])
 
     def to_dict(self) -> dict:
-        """The fields as plain Python values; None in place of NaN."""
+        """The fields as plain Python values, with None in place of NaN."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     def to_json(self) -> str:
-        """The fields as JSON; null in place of NaN."""
+        """The fields as a JSON object, with null in place of NaN."""
         return json.dumps(self.to_dict(), allow_nan=False)
 
 
@@ -98,18 +100,18 @@ def explain(
     norm_scale: float = 1.0,
     leave_one_out: bool = True,
 ) -> Explanation:
-    """Explains one set.
+    """Explains the descriptor of one set.
 
-    Leaving each face out costs about as much as N sets of N faces; memory stays bounded.
+    `leave_one_out` costs about as much as N sets of N faces; its memory is bounded.
 
     Args:
       model: a set model with a coreset.
-      variables: of the model; their 'gamma' is the metric's.
+      variables: the model's variables; 'gamma' among them is the exponent of the norm in the metric.
       embeddings: [N, D] float32 unit rows, N >= 1.
-      norms: [N] float32, >= 0, as the backbone gave them.
-      media: optional [N] integers or strings.
-      norm_scale: factor of norms before the model sees them.
-      leave_one_out: also run the model without each face.
+      norms: [N] float32, >= 0, as the backbone returned them.
+      media: optional [N] integers or strings, the medium of each face.
+      norm_scale: factor applied to norms before the model sees them.
+      leave_one_out: also run the model without each face, to fill `Explanation.change`.
     """
     count, slots = len(norms), bucket_size(len(norms))
     scaled = np.asarray(norms, np.float32) * np.float32(norm_scale)
@@ -164,7 +166,10 @@ def explain(
 
 @functools.lru_cache(maxsize=16)
 def _runner(model: SetModel, by_media: bool):
-    """Jitted: one set under B masks -> descriptors [B, D], norms [B], picks [B, K], attention [B, K, N]."""
+    """A jitted function of one set under B masks.
+
+    It returns descriptors [B, D], norms [B], picks [B, K] and attention [B, K, N].
+    """
 
     @jax.vmap
     def frames(mask, media):
@@ -184,7 +189,7 @@ def _runner(model: SetModel, by_media: bool):
 
 
 def _agreement(embeddings: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    """Cosine of each face to the norm-weighted mean of all others, [N] float32."""
+    """Cosine of each face to the norm-weighted mean of all others: [N] float32, NaN if N = 1."""
     if len(norms) == 1:
         return np.full(1, np.nan, np.float32)
     features = embeddings * norms[:, None]

@@ -1,4 +1,4 @@
-"""The aggregator as one file of StableHLO, to be called without this package."""
+"""Exports an aggregator to one StableHLO file that runs without this package."""
 
 import os
 import pathlib
@@ -23,31 +23,36 @@ def export_aggregator(
     norm_scale: float = 1.0,
     platforms: Sequence[str] = PLATFORMS,
 ) -> None:
-    """Writes a set model with its weights, for any batch and set size, by `jax.export`.
+    """Writes a set model with its weights by `jax.export`, for any batch size and set size.
 
-    The file holds a function (embeddings [B, N, D] float32 unit rows, norms [B, N] float32 as the
-    backbone gave them, mask [B, N] bool) -> {'descriptor': [B, D], 'norm': [B], 'coreset_indices':
-    [B, K] int32}, B and N symbolic. `jax.export.deserialize(bytes).call` runs it, with JAX alone. It is not
-    told media: every face weighs by itself.
+    The file holds a function of
+
+      embeddings: [B, N, D] float32 unit rows
+      norms: [B, N] float32, as the backbone returned them
+      mask: [B, N] bool, True where a slot holds a face
+
+    that returns {'descriptor': [B, D] float32, 'norm': [B] float32, 'coreset_indices': [B, K] int32}, with
+    symbolic B and N. Run it with JAX alone: `jax.export.deserialize(bytes).call(embeddings, norms, mask)`. It
+    ignores media: every face counts as its own medium.
 
     Args:
-      path: the file; written beside and then renamed.
-      apply: of the linen module.
-      variables: its variables; they become constants of the function.
+      path: the file to write; it is replaced atomically.
+      apply: the linen module's `apply`.
+      variables: the module's variables; they become constants of the function.
       dim: D.
-      norm_scale: factor applied to norms first.
-      platforms: to lower for.
+      norm_scale: factor applied to norms before the model sees them.
+      platforms: platforms to lower for, from `PLATFORMS`.
 
     Raises:
-      InputError: an unknown platform, or flatbuffers is not installed.
+      InputError: a platform is unknown, or flatbuffers is not installed.
     """
     for platform in platforms:
         if platform not in PLATFORMS:
-            raise InputError(f"the platform is {platform!r}; it must be one of {', '.join(PLATFORMS)}")
+            raise InputError(f"unknown platform {platform!r}; it must be one of {', '.join(PLATFORMS)}")
     try:
-        import flatbuffers  # noqa: F401  (what serialize needs)
+        import flatbuffers  # noqa: F401  (required by `serialize`)
     except ImportError as error:
-        raise InputError("export needs flatbuffers; pip install 'fpsset[export]'") from error
+        raise InputError("export needs flatbuffers; run pip install 'fpsset[export]'") from error
     constants = jax.tree.map(jnp.asarray, variables)
 
     def aggregate(embeddings, norms, mask):

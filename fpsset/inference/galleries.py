@@ -1,4 +1,4 @@
-"""Gallery files: descriptors under their set ids, tied to the model that made them."""
+"""Gallery files: descriptors with their set ids and the digest of the model that computed them."""
 
 import os
 import pathlib
@@ -15,55 +15,58 @@ _COLUMNS = ("ids", "descriptors", "norms")
 
 
 class Gallery(NamedTuple):
-    """S descriptors."""
+    """Descriptors of S sets."""
 
     ids: np.ndarray  # [S] integers or strings
     descriptors: np.ndarray  # [S, D] float32 unit rows
-    norms: np.ndarray  # [S] float32
+    norms: np.ndarray  # [S] float32, lengths of the descriptors before normalisation
 
 
 def write_gallery(path: str | os.PathLike, gallery: Gallery, model: str) -> None:
-    """Writes an `.npz` with the columns of `Gallery`, beside and then renamed.
+    """Writes a gallery to an `.npz` file, which is replaced atomically.
 
     Args:
-      path: the file.
-      gallery: what to write.
-      model: digest of the model that made the descriptors.
+      path: the file to write.
+      gallery: the descriptors.
+      model: digest of the model that computed the descriptors.
 
     Raises:
-      InputError: ids that are no integers or strings, or not one a descriptor.
+      InputError: the ids are neither integers nor strings, or there is not exactly one per descriptor.
     """
     if gallery.ids.dtype.kind not in "iuU" or gallery.ids.shape != gallery.norms.shape:
         raise InputError(
-            f"{path}: ids must be [{len(gallery.norms)}] integers or strings; they are {gallery.ids.dtype} "
-            f"{list(gallery.ids.shape)}"
+            f"{path}: ids must be [{len(gallery.norms)}] integers or strings, one per descriptor; "
+            f"they are {gallery.ids.dtype} {list(gallery.ids.shape)}"
         )
     with replacing(pathlib.Path(path)) as beside, beside.open("wb") as file:
         np.savez(file, **gallery._asdict(), model=np.array(model))
 
 
 def read_gallery(path: str | os.PathLike, model: str) -> Gallery:
-    """Reads what `write_gallery` wrote.
+    """Reads a gallery that `write_gallery` wrote.
 
     Args:
-      path: the file.
-      model: digest of the model that new descriptors will come from.
+      path: the file to read.
+      model: digest of the model whose descriptors the gallery will be compared with.
 
     Raises:
-      InputError: the file is missing or malformed, or another model made it: its descriptors cannot
-        be compared with new ones.
+      InputError: the file is missing or malformed, or its descriptors were computed by another model, so that
+        comparing them would be meaningless.
     """
     path = pathlib.Path(path)
     columns = read_npz(path, (*_COLUMNS, "model"))
     if missing := [name for name in (*_COLUMNS, "model") if name not in columns]:
-        raise InputError(f"{path}: no column '{missing[0]}'; it is no gallery of fpsset")
+        raise InputError(
+            f"{path}: no column '{missing[0]}', so this is not an fpsset gallery; "
+            "give a file written by save_gallery"
+        )
     if str(columns["model"]) != model:
         raise InputError(
-            f"{path}: was made by the model {columns['model']}, not by {model}; descriptors of two models "
-            "cannot be compared: make the gallery again from its features"
+            f"{path}: was made by the model {columns['model']}, not by {model}; descriptors of different "
+            "models cannot be compared, so make the gallery again from its features"
         )
     descriptors, norms = unit_rows(columns["descriptors"], columns["norms"], str(path))
     ids = columns["ids"]
     if ids.shape != norms.shape:
-        raise InputError(f"{path}: 'ids' must be [{len(norms)}]; it is {list(ids.shape)}")
+        raise InputError(f"{path}: 'ids' must be [{len(norms)}], one per descriptor; it is {list(ids.shape)}")
     return Gallery(ids, descriptors, norms)

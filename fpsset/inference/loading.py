@@ -1,4 +1,4 @@
-"""From what is on disk to a model ready to call."""
+"""Loads a trained model from disk."""
 
 import os
 
@@ -13,11 +13,14 @@ def load(path: str | os.PathLike) -> Aggregator:
     """Loads a trained model.
 
     Args:
-      path: a workdir (its best checkpoint), its `checkpoints` folder, one checkpoint in that, a folder
-        that `fpsset convert` wrote, or a published FaceCoresetNet checkpoint itself.
+      path: a workdir (its best checkpoint is used), its `checkpoints` folder, one checkpoint in that folder,
+        a folder that `fpsset convert` wrote, or a published FaceCoresetNet checkpoint file.
+
+    Returns:
+      An aggregator, ready to call on NumPy arrays.
 
     Raises:
-      InputError: there is no aggregator.
+      InputError: there is no model at `path`, or it is a backbone without an aggregator.
 
     Example:
       >>> import numpy as np, fpsset
@@ -35,7 +38,7 @@ def load(path: str | os.PathLike) -> Aggregator:
     weights = load_official(path) if path.is_file() else read_weights(path)
     if weights.card.aggregator is None:
         raise InputError(
-            f"{path}: holds a backbone but no aggregator; it turns images into features "
-            "(configs/extract.py), a trained model turns these into descriptors"
+            f"{path}: holds a backbone but no aggregator; use it to turn images into features "
+            "(configs/extract.py), and give a trained model to turn those into descriptors"
         )
     return Aggregator(weights["aggregator"]["params"], weights.card.aggregator, str(path))

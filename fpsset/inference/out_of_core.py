@@ -1,8 +1,8 @@
-"""One set of any size in fixed memory: its faces are read block by block, several times.
+"""Aggregates one set of any size in fixed memory, by reading its faces several times, block by block.
 
-Each pick of farthest-point sampling depends on those before it, so each needs its own pass over the faces;
-the attention needs the picks, and then one pass. Nothing is kept of a face between passes, not even its
-distance to the picks, which is computed again: a set costs the memory of one block, whatever its size.
+Each pick of farthest-point sampling depends on the earlier ones, so each needs its own pass over the faces.
+The attention needs all picks, and then one more pass. Nothing is kept per face between passes: distances to
+the picks are recomputed, so that memory is that of one block, whatever the size of the set.
 """
 
 import functools
@@ -27,9 +27,9 @@ _ROWS = 8192
 class BlocksAggregated(NamedTuple):
     """The descriptor of one set that was read in blocks."""
 
-    descriptor: np.ndarray  # [D] float32 unit
-    norm: np.float32  # its length before normalisation
-    coreset: np.ndarray  # [K] int64 places in the set, -1 where it has fewer than K faces
+    descriptor: np.ndarray  # [D] float32 unit vector
+    norm: np.float32  # length of the descriptor before normalisation
+    coreset: np.ndarray  # [K] int64 positions in the set, -1 where it has fewer than K faces
 
     def __repr__(self) -> str:
         return f"BlocksAggregated(descriptor {len(self.descriptor)} wide, coreset {self.coreset.tolist()})"
@@ -42,13 +42,13 @@ def aggregate_blocks(
 
     Args:
       module: the set model.
-      variables: its variables.
-      blocks: pairs (embeddings [n, D], norms [n]).
+      variables: the model's variables.
+      blocks: pairs (embeddings [n, D], norms [n]), readable several times.
       dim: D; 0 for any.
-      norm_scale: factor applied to norms.
+      norm_scale: factor applied to norms before the model sees them.
 
     Raises:
-      InputError: see there.
+      InputError: see `SetAggregator.aggregate_blocks`.
     """
     norm_scale = np.float32(norm_scale)
     faces, first, face = _largest_norm(blocks)
@@ -64,7 +64,7 @@ def aggregate_blocks(
         for start, block in _padded(read(), rows):
             mask = block.mask & ~np.isin(start + np.arange(rows), picks)
             score, place = _farthest(block.embeddings, block.norms, mask, centers, count, gamma)
-            if score > best:  # of equal ones the first stays
+            if score > best:  # ties go to the first
                 best, row = float(score), int(place)
                 found = start + row, block.embeddings[row], block.norms[row]
         picks.append(found[0])
@@ -80,16 +80,16 @@ def aggregate_blocks(
 def descriptor_of_parts(
     module: SetModel, variables: dict, coreset: Coreset, parts: Iterable[FaceSet]
 ) -> tuple[np.ndarray, np.float32]:
-    """Descriptor and norm of a set from its coreset and all its faces, one part at a time.
+    """Descriptor and norm of one set, from its coreset and all its faces, one part at a time.
 
     Args:
       module: the set model.
-      variables: its variables.
-      coreset: of the set, without batch axes.
-      parts: FaceSets [N] of one shape, at least one.
+      variables: the model's variables.
+      coreset: the set's coreset, without batch axes.
+      parts: FaceSets [N] that together hold the set; at least one, all of one shape.
 
     Returns:
-      ([D] float32 unit, float32).
+      ([D] float32 unit descriptor, float32 norm).
     """
     sums = None
     for part in parts:
@@ -100,14 +100,14 @@ def descriptor_of_parts(
 def sums_of_part(
     module: SetModel, variables: dict, coreset: Coreset, part: FaceSet, before: AttentionSums | None
 ) -> AttentionSums:
-    """The sums over a part of a set, added to those over the parts before it."""
+    """The sums over one part of a set, merged with those over earlier parts, if any."""
     return _jitted(module).look(variables, coreset, part, before)
 
 
 def descriptor_of_sums(
     module: SetModel, variables: dict, coreset: Coreset, sums: AttentionSums
 ) -> tuple[np.ndarray, np.float32]:
-    """Descriptor and norm from the sums over all parts."""
+    """Descriptor [D] and norm of one set, from the sums over all parts."""
     out = _jitted(module).conclude(variables, coreset, sums)
     return np.asarray(out.descriptor), np.float32(out.norm)
 
@@ -119,10 +119,10 @@ class _Jitted(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def _jitted(module: SetModel) -> _Jitted:
-    """The jitted steps of a model; modules compare by value, so equal ones share them."""
+    """The jitted steps of a model. Modules compare by value, so equal models share them."""
 
     def look(variables, coreset, part, before):
-        # The queries are computed again for each part: that is one face's work among thousands.
+        # Recomputing the queries for each part costs little beside the part's thousands of faces.
         sums = module.apply(
             variables, module.apply(variables, coreset, method="queries"), part, method="look"
         )
@@ -138,15 +138,15 @@ def _start(blocks: Blocks) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     again = iter(blocks() if callable(blocks) else blocks)
     if again is blocks:
         raise InputError(
-            "blocks: an iterator can be read once; give a list, or a function that returns a new iterator"
+            "blocks: an iterator can be read once only; pass a list or a function that returns a new iterator"
         )
     return again
 
 
 def _largest_norm(blocks: Blocks) -> tuple[int, int, tuple[np.ndarray, np.ndarray]]:
-    """(Number of faces, place of the face with the largest norm, that face as a block of one).
+    """Number of faces, position of the face with the largest norm, and that face as a block of one.
 
-    Of equal norms the first counts. Where blocks are parts of a file, no embeddings but that face's are read.
+    Ties go to the first face. For memory-mapped embeddings, only rows of candidate faces are read.
     """
     faces, best, place, face = 0, -np.inf, 0, None
     for embeddings, norms in _start(blocks):
@@ -156,12 +156,12 @@ def _largest_norm(blocks: Blocks) -> tuple[int, int, tuple[np.ndarray, np.ndarra
             best, place, face = norms[row], faces + row, (embeddings[row : row + 1], norms[row : row + 1])
         faces += len(norms)
     if face is None:
-        raise InputError("blocks: hold no face; give at least one")
+        raise InputError("blocks: hold no faces; pass at least one")
     return faces, place, face
 
 
 def _read(blocks, dim, norm_scale, faces) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Checked faces: ([n, D] float32 unit rows, [n] float32 scaled norms)."""
+    """Yields checked faces in parts: ([n, D] float32 unit rows, [n] float32 scaled norms)."""
     seen = 0
     for number, (embeddings, norms) in enumerate(_start(blocks)):
         for start in range(0, len(embeddings), _ROWS):
@@ -170,16 +170,18 @@ def _read(blocks, dim, norm_scale, faces) -> Iterator[tuple[np.ndarray, np.ndarr
             seen += len(lengths)
             yield unit, lengths
     if seen != faces:
-        raise InputError(f"blocks: held {faces} faces when first read and now {seen}; they must not change")
+        raise InputError(
+            f"blocks: held {faces} faces on the first pass and {seen} on a later one; they must not change"
+        )
 
 
 def _padded(parts, rows: int) -> Iterator[tuple[int, FaceSet]]:
-    """(Place of the first face, FaceSet [rows]): parts of any sizes as blocks of one, the last padded."""
+    """Regroups parts of any size into (position of the first face, FaceSet [rows]), padding the last."""
     start, filled, block = 0, 0, None
     for embeddings, norms in parts:
         taken = 0
         while taken < len(norms):
-            if block is None:  # always a new one: the last may still be in use
+            if block is None:  # always a new block: the previous one may still be in use
                 block = FaceSet(
                     np.zeros((rows, embeddings.shape[1]), np.float32),
                     np.zeros(rows, np.float32),
@@ -198,7 +200,7 @@ def _padded(parts, rows: int) -> Iterator[tuple[int, FaceSet]]:
 
 
 def _checked(embeddings, norms, dim: int, norm_scale, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """([n, D] float32 unit rows, [n] float32 scaled norms)."""
+    """Checks faces and scales them: ([n, D] float32 unit rows, [n] float32 scaled norms)."""
     embeddings, norms = unit_rows(embeddings, norms, name)
     if dim and embeddings.shape[1] != dim:
         raise InputError(f"{name}: embeddings are {embeddings.shape[1]} wide; the model takes {dim}")

@@ -162,7 +162,7 @@ def test_real_clips_are_not_repeated_without_a_word(shared):
     )
     media = [said["media"][pick] for pick in said["picks"]]
     repeated = len(set(media)) < len(media) and len(set(said["media"])) > len(set(media))
-    assert repeated == any("come from one clip" in line for line in said["advice"]["lines"])
+    assert repeated == any("come from the same clip" in line for line in said["advice"]["lines"])
 
 
 def test_colors_and_places_of_awkward_sets():

@@ -1,4 +1,4 @@
-"""Descriptors of many sets: same as one at a time, in few compilations."""
+"""Descriptors of many sets equal those computed one at a time, in few compilations."""
 
 import jax
 import numpy as np
@@ -52,7 +52,7 @@ def test_aggregate_is_the_model_on_each_set(aggregator, faces):
 
 
 def test_packed_sets_are_the_same(aggregator, faces):
-    """Of every model, media told: what shares a row of slots with a set is nothing to it."""
+    """For every model, with media given: sets that share a row of slots do not affect each other."""
     embeddings, norms, ids = faces
     _, sets = group_rows(embeddings, norms, ids, np.arange(len(ids)) // 2)
     models = {**baselines(3, 0.123), "fpsset": aggregator.module.clone(by_media=True)}
@@ -111,7 +111,7 @@ def test_a_mask_of_numbers_is_refused_in_one_line(aggregator, faces):
     sets = aggregator.pad([faces[0][:3]], [faces[1][:3]])
     spoilt = sets.replace(mask=sets.mask.astype(np.float32))
     for model in (aggregator.module, *baselines(3).values()):
-        with pytest.raises(ValueError, match=r"^mask must be bool.*it is float32: give mask > 0"):
+        with pytest.raises(ValueError, match=r"^mask must be bool.*it is float32: pass mask > 0"):
             model.apply(aggregator.variables, spoilt)
     lists = fpsset.FaceSet(*(array.tolist() for array in (sets.embeddings, sets.norms, sets.mask)))
     np.testing.assert_allclose(
@@ -126,7 +126,7 @@ def test_a_mask_of_numbers_is_refused_in_one_line(aggregator, faces):
     [
         (lambda e, n, i: (e[:, :8], n, i), "8 wide; the model takes 16"),
         (lambda e, n, i: (e, n[:-1], i), "'norms' has 1378 rows but 'embeddings' has 1379"),
-        (lambda e, n, i: (e, n, i[:, None]), "set_ids must be .1379., one a row"),
+        (lambda e, n, i: (e, n, i[:, None]), "set_ids must be .1379., one per row"),
         (lambda e, n, i: (e, n[0], i), "'norms' must be"),
         (lambda e, n, i: (e[:0], n[:0], i[:0]), "at least one row"),
         (

@@ -1,4 +1,4 @@
-"""Explanations against the model itself: leaving out is removing, and words follow rules."""
+"""Explanations agree with the model, leaving out a face equals removing it, and advice follows the rules."""
 
 import json
 import math
@@ -65,18 +65,18 @@ def test_the_digest_tells_whether_media_count(trained):
 
 
 def test_distances_are_of_the_metric(model):
-    """By the definition: n^gamma (1 - cos) / 2 to the nearest pick before, and the largest left."""
+    """n^gamma (1 - cos) / 2 to the nearest earlier pick, and the largest one that remains."""
     embeddings, norms = make_set(9, 12)
     why = model.explain(embeddings, norms, leave_one_out=False)
-    quality = (norms * model.norm_scale) ** float(model.variables["params"]["gamma"])
-    distances = quality[:, None] * (1 - embeddings @ embeddings[why.picks].T) / 2
+    weight = (norms * model.norm_scale) ** float(model.variables["params"]["gamma"])
+    distances = weight[:, None] * (1 - embeddings @ embeddings[why.picks].T) / 2
     assert math.isnan(why.distances[0]) and why.picks[0] == norms.argmax()
     for k in (1, 2):
         left = distances[:, :k].min(1)
         assert left.argmax() == why.picks[k]
         np.testing.assert_allclose(why.distances[k], left.max(), rtol=1e-5)
     np.testing.assert_allclose(why.remaining_distance, distances.min(1).max(), rtol=1e-5)
-    np.testing.assert_allclose(why.norm_weight, quality, rtol=1e-5)
+    np.testing.assert_allclose(why.norm_weight, weight, rtol=1e-5)
     assert why.change is None
     np.testing.assert_allclose(why.cosine, (embeddings @ embeddings[why.picks].T).max(1), atol=1e-6)
 
@@ -104,7 +104,7 @@ def test_bad_media(model):
 
 
 def set_of(*cosines, norms=None):
-    """A set whose first face is e_0 and whose others have the given cosines to it, each in its own plane."""
+    """A set whose first face is e_0; the others have the given cosines to it, each in its own plane."""
     embeddings = np.zeros((len(cosines) + 1, 16), np.float32)
     embeddings[0, 0] = 1
     for i, cosine in enumerate(cosines, 1):
@@ -127,14 +127,16 @@ def test_a_stranger_and_a_poor_face():
 
 def test_two_who_differ_are_not_each_a_stranger():
     found = said(*set_of(0.0), size=1)
-    assert any("look like two people" in line for line in found.lines)
+    assert any("look like two different people" in line for line in found.lines)
 
 
 def test_coverage_names_the_fewest_picks_that_suffice():
-    assert said(*set_of(0.9, 0.8), size=2).lines[0] == "1 pick covers the set: 3 of 3 faces are like it."
+    assert (
+        said(*set_of(0.9, 0.8), size=2).lines[0] == "1 pick covers the set: 3 of 3 faces are similar to it."
+    )
     found = said(*set_of(0.9, 0.8, 0.1, 0.1), size=2)
     assert found.covered.tolist() == [3, 4]
-    assert found.lines[0] == "2 picks leave 1 of 5 faces unlike any of them (cosine below 0.5)."
+    assert found.lines[0] == "1 of 5 faces is not similar to any of the 2 picks (cosine below 0.5)."
 
 
 def test_twins_add_nothing():
@@ -145,18 +147,18 @@ def test_twins_add_nothing():
 
 
 def test_two_frames_of_a_clip_are_explained():
-    """Frames 0 and 3 are picked although medium 1 is not; once it is, repeats are nothing to explain."""
+    """Frames 0 and 3 are picked although medium 1 is not. With all media picked, repeats need no advice."""
     embeddings, norms = set_of(0.95, 0.94, 0.0, norms=[11, 10, 10, 10])
     found = said(embeddings, norms, media=[7, 1, 1, 7], size=2)
     assert found.repeats.tolist() == [1]
-    assert any("come from one clip" in line for line in found.lines)
+    assert any("come from the same clip" in line for line in found.lines)
     assert said(embeddings, norms, media=[7, 7, 7, 7], size=2).repeats.tolist() == []
     assert said(embeddings, norms, media=[7, 1, 1, 2], size=2).repeats.tolist() == []
 
 
 @pytest.mark.parametrize("size", [2, 60])
 def test_the_plain_model_takes_blocks_and_streams(size):
-    """To the same descriptor, however many faces: its sums need no picks."""
+    """The descriptor is exact for any number of faces, because the sums do not depend on the picks."""
     embeddings, norms = make_set(8, size)
     model = fpsset.PlainAggregator()
     wanted = model.aggregate(embeddings, norms)

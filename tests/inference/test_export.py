@@ -1,4 +1,4 @@
-"""The exported aggregator: reloaded, it gives what the model gives, for any batch and set size."""
+"""The exported aggregator, reloaded, gives the same results as the model for any batch and set size."""
 
 import subprocess
 import sys

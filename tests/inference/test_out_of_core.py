@@ -1,4 +1,4 @@
-"""A set read block by block, against the same set in memory."""
+"""A set that is read block by block has the descriptor of the same set in memory."""
 
 import numpy as np
 import pytest
