@@ -1,1 +1,1 @@
-""""""
+"""Aggregates faces that arrive one after another and are not kept."""

@@ -1,10 +1,11 @@
-"""The descriptor of a stream of faces that are not kept, from a summary of fixed size.
+"""Aggregates a stream of faces that are not kept, from a summary of fixed size.
 
-Nearly equal faces, such as the frames of a clip, share a representative, however many they are (`KCenter`).
-The coreset is picked among the faces as they arrive (`RunningPicks`). While the representatives are all the
-different faces there are, the attention sees them, each weighted by the faces it stands for; beyond, it sees
-a uniform sample of the faces (`UniformSample`), in which clips weigh as much as they do in the stream. Where
-the picks ask nothing, as in the plain model, the sums over all faces are kept instead, and nothing is lost.
+Nearly equal faces, such as the frames of a clip, share one representative, however many there are
+(`KCenter`). The coreset is picked as faces arrive (`RunningPicks`). As long as there is a representative for
+every distinct face, the attention sees the representatives, each weighted by the number of faces it
+represents. After that, it sees a uniform sample of all faces (`UniformSample`), in which a clip keeps its
+share of the stream. If the sums do not depend on the picks, as in the plain model, the sums over all faces
+are kept instead, which is exact.
 """
 
 import os
@@ -25,7 +26,7 @@ from fpsset.streaming.k_center import KCenter
 from fpsset.streaming.running_picks import RunningPicks
 from fpsset.streaming.uniform_sample import UniformSample
 
-# Columns of a saved summary, as KCenter, RunningPicks and UniformSample give their state.
+# Columns of a saved summary, for the states of KCenter, RunningPicks and UniformSample.
 _NUMBERS = ("size", "growth", "faces", "model")
 _K_CENTER = {
     "threshold": "threshold",
@@ -37,23 +38,23 @@ _PICKS = (
     *(f"runner_{name}" for name in ("faces", "norms", "scores", "counts")),
 )
 _SAMPLE = {name: f"sample_{name}" for name in ("faces", "norms", "keys")}
-_SUMS = {name: f"sum_{name}" for name in AttentionSums._fields}  # where the model's picks ask nothing
+_SUMS = {name: f"sum_{name}" for name in AttentionSums._fields}  # only if not `SetModel.picks_ask`
 _COLUMNS = (*_NUMBERS, *_K_CENTER.values(), *_PICKS, *_SAMPLE.values())
 
 
 class StreamingAggregator:
-    """The descriptor of a stream of faces of one person, at any time, in fixed memory.
+    """Gives the descriptor of a stream of faces of one person at any time, in fixed memory.
 
-    Up to M different faces it equals the batch's descriptor without media; beyond, it approximates it or
-    differs by a pick (see `fpsset.streaming.running_picks`). Besides M representatives it holds 2 M
-    runners-up for each pick after the first and 8 M faces drawn at random: 7.5 MB for M = 256, K = 3 and
-    D = 512.
+    For up to M distinct faces the descriptor equals that of `SetAggregator.aggregate` without media. Beyond
+    that it is an approximation and may rest on a different pick (see `fpsset.streaming.running_picks`).
+    Besides M representatives it holds 2 M runners-up for each pick after the first, and 8 M randomly drawn
+    faces: 7.5 MB for M = 256, K = 3 and D = 512.
 
     Attributes:
-      aggregator: whose descriptors it gives.
-      size: M.
-      growth: by which the reach of representatives grows.
-      faces: how many have arrived.
+      aggregator: the aggregator whose descriptors are computed.
+      size: M, the maximum number of representatives.
+      growth: factor by which the merging threshold grows when there are too many representatives.
+      faces: the number of faces that have arrived.
 
     Example:
       >>> import numpy as np, fpsset
@@ -70,20 +71,22 @@ class StreamingAggregator:
     """
 
     def __init__(self, aggregator: SetAggregator, size: int = 256, growth: float = 1.1):
-        """An empty summary.
+        """Creates an empty summary.
 
         Args:
-          aggregator: whose descriptors are wanted.
-          size: M >= K, the largest number of representatives.
-          growth: b > 1, by which the reach of representatives grows when there are too many. The radius is at
-            most 2 b^2 / (b - 1) times the least possible: 24 for 1.1, and 8 for 2, where that is least.
+          aggregator: the aggregator whose descriptors to compute.
+          size: M >= K, the maximum number of representatives.
+          growth: b > 1, the factor by which the merging threshold grows when there are too many
+            representatives. The radius is at most 2 b^2 / (b - 1) times the smallest possible one: 24 times
+            for b = 1.1; the bound is smallest for b = 2, 8 times.
 
         Raises:
           InputError: an argument is out of range.
         """
         if size < aggregator.module.coreset_size or not growth > 1:
             raise InputError(
-                f"size {size}, growth {growth}: must be at least {aggregator.module.coreset_size} and above 1"
+                f"size is {size} and growth is {growth}; size must be at least the coreset size "
+                f"{aggregator.module.coreset_size}, and growth must be above 1"
             )
         self.aggregator, self.size, self.growth, self.faces = aggregator, size, growth, 0
         self._dim = 0
@@ -91,7 +94,7 @@ class StreamingAggregator:
             self._begin(aggregator.dim)
 
     def _begin(self, dim: int) -> None:
-        """Makes room for embeddings of a width that is now known."""
+        """Allocates the summary once the width of the embeddings is known."""
         self._dim, size = dim, self.size
         self._picks = RunningPicks(self.aggregator.module.coreset_size, 2 * size, self._gamma, dim)
         self._k_center = KCenter(size, self.growth, dim)
@@ -103,7 +106,7 @@ class StreamingAggregator:
         return self.aggregator.variables["params"]["gamma"]
 
     def __len__(self) -> int:
-        """Representatives held."""
+        """The number of representatives held."""
         return len(self._k_center) if self._dim else 0
 
     def __repr__(self) -> str:
@@ -111,41 +114,42 @@ class StreamingAggregator:
 
     @property
     def radius(self) -> float:
-        """Every face lies within it of its representative, in distances |u - v| of unit embeddings."""
+        """Upper bound on the distance |u - v| between any face and its representative, in [0, 2]."""
         return float(self._k_center.reach.max(initial=0)) if self._dim else 0.0
 
     @property
     def least_radius(self) -> float:
-        """No M representatives of these faces have a smaller radius; 0 while M suffice for all."""
+        """Lower bound on the radius of any M representatives; 0 while M represent every distinct face."""
         return self._k_center.least_radius if self._dim else 0.0
 
     def update(
         self, embeddings: np.ndarray, norms: np.ndarray | float | None = None
     ) -> "StreamingAggregator":
-        """Takes faces in; of these it keeps representatives alone.
+        """Adds faces to the summary.
 
         Args:
-          embeddings: [n, D], or [D] for one face; brought to unit length.
-          norms: [n], or a number, as the backbone gave them; the lengths of the embeddings when None.
+          embeddings: [n, D] float, or [D] for one face; normalised to unit length.
+          norms: [n] >= 0, or one number, as the backbone returned them; the lengths of the embeddings when
+            None.
 
         Returns:
           self.
 
         Raises:
-          InputError: malformed faces; none of them is taken.
+          InputError: the faces are malformed; none of them is added.
         """
         norms = None if norms is None else np.atleast_1d(np.asarray(norms))
         embeddings, norms = unit_rows(np.atleast_2d(np.asarray(embeddings)), norms, "faces")
         if not self._dim:
             self._begin(embeddings.shape[1])
         if embeddings.shape[1] != self._dim:
-            raise InputError(f"faces: are {embeddings.shape[1]} wide; the model takes {self._dim}")
+            raise InputError(f"faces: embeddings are {embeddings.shape[1]} wide; the model takes {self._dim}")
         norms = norms * np.float32(self.aggregator.norm_scale)
         for start in range(0, len(norms), self.size):
             unit, lengths = embeddings[start : start + self.size], norms[start : start + self.size]
             self._picks.add(unit, lengths, (self._k_center.centers, self._k_center.norms))
             self._k_center.add(unit, lengths)
-            # Seeded by place and content: streams that will be merged must not draw the same keys.
+            # Seeded by position and content: streams that are merged later must not draw the same keys.
             rng = np.random.default_rng([self.faces, zlib.crc32(unit[0])])
             self._sample.add(unit, lengths, rng.random(len(unit)))
             self.faces += len(unit)
@@ -155,18 +159,24 @@ class StreamingAggregator:
         return self
 
     def merge(self, other: "StreamingAggregator") -> "StreamingAggregator":
-        """Takes in all that another summary has seen; the other stays as it is.
+        """Adds everything that another summary has seen; the other summary is not changed.
+
+        Returns:
+          self.
 
         Raises:
-          InputError: it is of another model, size or growth.
+          InputError: the other summary has another model, size or growth.
         """
         mine, theirs = self.aggregator.digest, other.aggregator.digest
         if mine != theirs:
-            raise InputError(f"a summary made with the model {theirs} cannot join one made with {mine}")
+            raise InputError(
+                f"a summary made with the model {theirs} cannot be merged into one made with {mine}; "
+                "use one model for both"
+            )
         if (other.size, other.growth) != (self.size, self.growth):
             raise InputError(
-                f"summaries of sizes {self.size} and {other.size}, growths {self.growth} and {other.growth}: "
-                "must agree to be merged"
+                f"summaries with sizes {self.size} and {other.size} and growths {self.growth} and "
+                f"{other.growth} cannot be merged; use the same size and growth for both"
             )
         if other.faces:
             if not self._dim:
@@ -182,17 +192,20 @@ class StreamingAggregator:
         return self
 
     def descriptor(self) -> tuple[np.ndarray, np.float32]:
-        """Of all faces so far: ([D] float32 unit, norm).
+        """The descriptor of all faces so far.
+
+        Returns:
+          ([D] float32 unit descriptor, its norm before normalisation).
 
         Raises:
           InputError: no face has arrived.
         """
         if not self.faces:
-            raise InputError("no face has arrived; there is nothing to describe")
+            raise InputError("no face has arrived, so there is no descriptor; call update first")
         if self._sums is not None:
             return descriptor_of_sums(*self._model, self._coreset(), self._sums)
         k_center, sample = self._k_center, self._sample
-        if k_center.threshold == 0:  # the representatives are all the different faces
+        if k_center.threshold == 0:  # every distinct face has its own representative
             faces = k_center.centers, k_center.norms, k_center.counts
         else:
             faces = sample.faces, sample.norms, np.ones(len(sample.norms))
@@ -203,7 +216,7 @@ class StreamingAggregator:
         return self.aggregator.module, self.aggregator.variables
 
     def _coreset(self) -> Coreset:
-        """The picks so far, places unknown."""
+        """The picks so far; their indices are placeholders, since faces are not kept."""
         size = self.aggregator.module.coreset_size
         valid = np.arange(size) < len(self._picks.norms)
         core = np.zeros((size, self._dim), np.float32)
@@ -211,13 +224,13 @@ class StreamingAggregator:
         return Coreset(valid.astype(np.int32) - 1, valid, core)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the summary as an `.npz` of plain arrays, beside and then renamed.
+        """Writes the summary to an `.npz` file of plain arrays, which is replaced atomically.
 
         Raises:
-          InputError: no face has arrived.
+          InputError: the width of the embeddings is unknown, because no face has arrived.
         """
         if not self._dim:
-            raise InputError(f"{path}: no face has arrived; there is nothing to save")
+            raise InputError(f"{path}: no face has arrived, so there is nothing to save; call update first")
         k_center, sample = self._k_center.state(), self._sample.state()
         values = {name: getattr(self, name) for name in ("size", "growth", "faces")}
         values |= {"model": self.aggregator.digest, **self._picks.state()}
@@ -230,11 +243,11 @@ class StreamingAggregator:
 
     @classmethod
     def load(cls, path: str | os.PathLike, aggregator: SetAggregator) -> "StreamingAggregator":
-        """Reads what `save` wrote.
+        """Reads a summary that `save` wrote.
 
         Args:
-          path: the file.
-          aggregator: that the summary was made with.
+          path: the file to read.
+          aggregator: the aggregator that the summary was made with.
 
         Raises:
           InputError: the file is missing or malformed, or was made with another model.
@@ -242,11 +255,14 @@ class StreamingAggregator:
         path = pathlib.Path(path)
         values = read_npz(path, (*_COLUMNS, *_SUMS.values()))
         if missing := [name for name in _COLUMNS if name not in values]:
-            raise InputError(f"{path}: no column '{missing[0]}'; it is no summary of fpsset")
+            raise InputError(
+                f"{path}: no column '{missing[0]}', so this is not a summary of a stream; "
+                "give a file written by StreamingAggregator.save"
+            )
         if str(values["model"]) != aggregator.digest:
             raise InputError(
                 f"{path}: was made with the model {values['model']}, not with {aggregator.digest}; "
-                "start anew from the faces"
+                "load it with that model, or start again from the faces"
             )
         stream = cls(aggregator, int(values["size"]), float(values["growth"]))
         stream._begin(values["cover_centers"].shape[1])
@@ -260,13 +276,13 @@ class StreamingAggregator:
         stream._picks = RunningPicks.of_state(aggregator.module.coreset_size, 2 * size, stream._gamma, picks)
         if not aggregator.module.picks_ask and stream.faces:
             if missing := [column for column in _SUMS.values() if column not in values]:
-                raise InputError(f"{path}: no column '{missing[0]}'; start anew from the faces")
+                raise InputError(f"{path}: no column '{missing[0]}'; start again from the faces")
             stream._sums = AttentionSums(*(values[column] for column in _SUMS.values()))
         return stream
 
 
 def _padded(faces: np.ndarray, norms: np.ndarray, counts: np.ndarray, slots: int) -> FaceSet:
-    """Faces and how often each counts, in so many slots."""
+    """Pads faces [n, D] with norms [n] and counts [n] to a FaceSet of `slots` slots."""
     spare = (0, slots - len(norms))
     return FaceSet(
         np.pad(faces, (spare, (0, 0))),

@@ -1,42 +1,42 @@
-"""A cover of points that arrive and are not kept: at most M of them stand for all.
+"""Represents a stream of points by at most M of them (incremental k-center), without keeping the rest.
 
-Incremental k-center (the doubling algorithm of Charikar, Chekuri, Feder and Motwani, STOC 1997). A point
-within a threshold t of a representative joins the nearest; any other becomes one itself. When there are more
-than M, t grows by the factor b until those that now lie within t of another, and join it, leave M. With
-distances |u - v| of unit vectors:
+This is the doubling algorithm of Charikar, Chekuri, Feder and Motwani (STOC 1997). A point within a threshold
+t of a representative joins the nearest one; any other point becomes a representative. When there are more
+than M, t grows by the factor b, and representatives within t of another join it, until at most M are left.
+With distances |u - v| between unit vectors:
 
-- Of M + 1 points more than t apart two share a center in any cover by M, so the best cover by M has a radius
-  of at least t / 2.
-- A point moves by at most the threshold each time its representative joins another, so it lies within
-  t (1 + 1/b + 1/b^2 + ...) = t b / (b - 1) of the one that now stands for it.
+- Of M + 1 points that are more than t apart, any M centers serve two by the same center. So the smallest
+  radius possible with M centers is at least t / 2.
+- Each time its representative joins another, a point gets farther from its representative by at most the
+  threshold. So it lies within t (1 + 1/b + 1/b^2 + ...) = t b / (b - 1) of its current representative.
 
-Together the radius is at most 2 b^2 / (b - 1) times the best one's: 8 for b = 2, where that is least. A merge
-moves the points of one side once more, by at most t. All this is of the worst points in the worst order; both
-sides are therefore counted as they turn out, in `reach` and `least_radius`.
+Together, the radius is at most 2 b^2 / (b - 1) times the smallest possible. This factor is smallest for
+b = 2, where it is 8. A merge adds at most t for the points of one side. These are worst-case bounds; the
+actual bounds for the points seen are tracked in `reach` and `least_radius`.
 """
 
 import numpy as np
 
 from fpsset.ops.metric import cosines_on_host
 
-SAME = 1e-3  # points nearer than this are one from the start: float16 rounds by as much
+SAME = 1e-3  # points closer than this count as equal: it is the rounding error of float16
 
 
 class KCenter:
-    """At most M representatives of unit vectors, and how many each stands for.
+    """At most M representatives of a stream of unit vectors, and how many points each represents.
 
     Attributes:
       size: M.
-      growth: b.
-      threshold: t.
-      least_radius: no cover by M has a smaller radius.
+      growth: b > 1.
+      threshold: t; 0 while there has been room for every distinct point.
+      least_radius: lower bound on the radius that any M centers have.
     """
 
     def __init__(self, size: int, growth: float, dim: int):
-        """Of no points [D]."""
+        """Creates an empty one for points [D], D = `dim`."""
         self.size, self.growth, self.threshold, self.least_radius = size, growth, 0.0, 0.0
         self._held = 0
-        rows = 2 * size  # the representatives, and behind them what arrives
+        rows = 2 * size  # the representatives, followed by the points that arrive
         self._rows = {
             "centers": np.zeros((rows, dim), np.float32),
             "norms": np.zeros(rows, np.float32),
@@ -45,27 +45,27 @@ class KCenter:
         }
 
     def __len__(self) -> int:
-        """Representatives held."""
+        """The number of representatives held, m."""
         return self._held
 
     @property
     def centers(self) -> np.ndarray:
-        """[m, D] float32, points that are representatives."""
+        """[m, D] float32 unit rows, the representatives."""
         return self._rows["centers"][: self._held]
 
     @property
     def norms(self) -> np.ndarray:
-        """[m] float32, theirs."""
+        """[m] float32, the norms of the representatives."""
         return self._rows["norms"][: self._held]
 
     @property
     def counts(self) -> np.ndarray:
-        """[m] float64, points each stands for."""
+        """[m] float64, the number of points that each representative stands for, itself included."""
         return self._rows["counts"][: self._held]
 
     @property
     def reach(self) -> np.ndarray:
-        """[m] float64: what a representative stands for lies within its reach."""
+        """[m] float64 in [0, 2], upper bound on the distance from a representative to any of its points."""
         return self._rows["reach"][: self._held]
 
     def add(
@@ -75,13 +75,13 @@ class KCenter:
         counts: np.ndarray | float = 1,
         reach: np.ndarray | float = 0,
     ) -> None:
-        """Takes in at most M points, or representatives of others with what they stand for.
+        """Adds points, or representatives of points.
 
         Args:
-          centers: [n, D] unit rows.
-          norms: [n].
-          counts: [n], 1 for points.
-          reach: [n], 0 for points.
+          centers: [n, D] float32 unit rows, n <= M.
+          norms: [n] float32.
+          counts: [n], see the property; 1 for single points.
+          reach: [n], see the property; 0 for single points.
         """
         first, last = self._held, self._held + len(centers)
         for name, new in (("centers", centers), ("norms", norms), ("counts", counts), ("reach", reach)):
@@ -96,26 +96,31 @@ class KCenter:
             self._join(apart, 0)
 
     def state(self) -> dict[str, np.ndarray | float]:
-        """What `of_state` makes an equal one of: `centers`, `norms`, `counts`, `reach` and two numbers."""
+        """The state, for `of_state`: the four properties, `threshold` and `least_radius`."""
         rows = {name: values[: self._held] for name, values in self._rows.items()}
         return rows | {"threshold": self.threshold, "least_radius": self.least_radius}
 
     @classmethod
     def of_state(cls, size: int, growth: float, state: dict) -> "KCenter":
-        """One with the state that `state` gave."""
+        """Restores the state that `state` returned."""
         made = cls(size, growth, state["centers"].shape[1])
         made.add(state["centers"], state["norms"], state["counts"], state["reach"])
         made.threshold, made.least_radius = float(state["threshold"]), float(state["least_radius"])
         return made
 
     def merge(self, other: "KCenter") -> None:
-        """Takes in what another of the same size and growth stands for; that stays as it is."""
+        """Adds everything that another instance of the same size and growth represents; it is not changed."""
         self.threshold = max(self.threshold, other.threshold)
         self.least_radius = max(self.least_radius, other.least_radius)
         self.add(other.centers, other.norms, other.counts, other.reach)
 
     def _join(self, apart: np.ndarray, first: int) -> None:
-        """Rows from `first` on, whose distances to all are given, join one kept or are kept themselves."""
+        """Lets each row from `first` on join a kept row within the threshold, or keeps it.
+
+        Args:
+          apart: [n, first + n] distances of rows from `first` on to all rows.
+          first: rows before this one are kept.
+        """
         near = apart <= max(self.threshold, SAME)
         kept, covered = np.zeros(near.shape[1], bool), near[:, :first].any(axis=1)
         kept[:first] = True
@@ -138,7 +143,7 @@ class KCenter:
 
 
 def _apart(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Distances of unit rows: [n, D], [m, D] -> [n, m]."""
+    """Distances |u - v| between unit rows: [n, D], [m, D] -> [n, m] float32."""
     squared = cosines_on_host(left, right)
     squared *= -2
     squared += 2

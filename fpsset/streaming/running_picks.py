@@ -1,13 +1,14 @@
-"""Farthest-point sampling among faces that arrive and are not kept.
+"""Farthest-point sampling over faces that arrive one after another and are not kept.
 
-While the picks before it stay, a pick is the best face of all so far: one number to compare. When a pick
-changes, the later ones must be chosen again among all that came earlier, and of these only runners-up are
-known. Which faces are far from a pick yet to come? Such a pick will be much like those that nearly were in
-its place. So the runners-up of a pick are the S best by their distance to the mean of the first runners-up of
-each pick before it, which hardly changes when these do. No two of them are alike, so that a clip takes
-one place.
+As long as the earlier picks do not change, a pick is the best face so far, which takes one comparison. When a
+pick changes, the later ones must be chosen again among all earlier faces, of which only runners-up are kept.
 
-A new pick is that of all faces wherever this is a runner-up, and another one nearly as far where not.
+Which faces will be far from a future pick? A future pick will resemble the current runners-up for its place.
+So the runners-up of a pick are the S faces farthest from stand-ins for the earlier picks: the mean of each
+one's first runners-up, which hardly changes when that pick does. No two runners-up are nearly equal, so that
+a clip takes only one place.
+
+A new pick is exact if it was a runner-up, otherwise nearly as far.
 """
 
 import numpy as np
@@ -15,27 +16,27 @@ import numpy as np
 from fpsset.ops.metric import cosines_on_host
 from fpsset.streaming.k_center import SAME
 
-_ALIKE = 0.985  # cosine from which only the better one of two runners-up is kept
+_ALIKE = 0.985  # of two runners-up with a larger cosine, only the better one is kept
 _COLUMNS = ("faces", "norms", "scores")
-_FIRST = 32  # runners-up that stand for picks yet to come
+_FIRST = 32  # number of runners-up whose mean stands in for a future pick
 
 
 class RunningPicks:
-    """The coreset of a stream so far, and runners-up.
+    """The coreset of a stream so far, and its runners-up.
 
     Attributes:
-      faces: [k, D] float32 unit rows of the picks, k <= K where there are fewer different faces.
-      norms: [k] float32, theirs.
-      scores: [K] float32, by which they were chosen; -inf behind them.
-      runners: [K] `Runners`, of each pick.
+      faces: [k, D] float32 unit rows, the picks; k is K or the number of distinct faces, if smaller.
+      norms: [k] float32, the norms of the picks.
+      scores: [K] float32, the score that each pick was chosen by; -inf from k on.
+      runners: K `Runners`, one for each pick.
     """
 
     def __init__(self, size: int, spares: int, gamma: float, dim: int):
-        """Of no faces.
+        """Creates an empty coreset.
 
         Args:
           size: K.
-          spares: S, runners-up of each pick but the first, which needs few.
+          spares: S, runners-up kept for each pick; for the first pick, at most 32.
           gamma: exponent of the norm in the metric.
           dim: D.
         """
@@ -45,7 +46,7 @@ class RunningPicks:
         self.runners = [Runners(spares if number else min(_FIRST, spares), dim) for number in range(size)]
 
     def state(self) -> dict[str, np.ndarray]:
-        """What `of_state` makes an equal one of: columns of the picks and of all runners-up."""
+        """The state, for `of_state`: columns of the picks and of all runners-up."""
         state = {f"pick_{name}": getattr(self, name) for name in _COLUMNS}
         for name in _COLUMNS:
             state[f"runner_{name}"] = np.concatenate([getattr(slot, name) for slot in self.runners])
@@ -53,7 +54,7 @@ class RunningPicks:
 
     @classmethod
     def of_state(cls, size: int, spares: int, gamma: float, state: dict) -> "RunningPicks":
-        """One with the state that `state` gave."""
+        """Restores the state that `state` returned."""
         made = cls(size, spares, gamma, state["pick_faces"].shape[1])
         made.faces, made.norms, made.scores = (state[f"pick_{name}"] for name in _COLUMNS)
         ends = np.cumsum(state["runner_counts"])[:-1]
@@ -63,16 +64,16 @@ class RunningPicks:
         return made
 
     def known(self) -> tuple[np.ndarray, np.ndarray]:
-        """([n, D], [n]): picks and runners-up; a face may be there more than once."""
+        """All picks and runners-up, possibly with duplicates: (faces [n, D], norms [n])."""
         return _joined([(self.faces, self.norms), *((slot.faces, slot.norms) for slot in self.runners)])
 
     def add(self, faces: np.ndarray, norms: np.ndarray, others: tuple[np.ndarray, np.ndarray]) -> None:
-        """Takes faces in.
+        """Adds faces.
 
         Args:
-          faces: [n, D] unit rows.
-          norms: [n].
-          others: ([m, D], [m]), earlier faces known elsewhere, which are looked at when a pick changes.
+          faces: [n, D] float32 unit rows.
+          norms: [n] float32, >= 0.
+          others: (faces [m, D], norms [m]), earlier faces kept elsewhere; candidates when a pick changes.
         """
         scores = [self._scores(faces, norms, self.faces[:number]) for number in range(self._size)]
         if any(new.max() > old for new, old in zip(scores, self.scores, strict=True)):
@@ -83,54 +84,54 @@ class RunningPicks:
             means.append(slot.mean)
 
     def _choose(self, faces: np.ndarray, norms: np.ndarray) -> None:
-        """Picks anew."""
+        """Makes all picks again, among the given faces."""
         picks, self.scores = [], np.full(self._size, -np.inf, np.float32)
         for number in range(self._size):
             scores = self._scores(faces, norms, faces[picks])
             best = int(scores.argmax())
-            if scores[best] == -np.inf:  # what is left are the picks again
+            if scores[best] == -np.inf:  # only duplicates of the picks are left
                 break
             picks.append(best)
             self.scores[number] = scores[best]
         self.faces, self.norms = faces[picks], norms[picks]
 
     def _scores(self, faces: np.ndarray, norms: np.ndarray, before) -> np.ndarray:
-        """[n], what the pick after those `before` is chosen by; -inf for faces that are one of them."""
+        """[n] scores for the pick that follows the picks `before`; -inf for duplicates of these."""
         if not len(before):
             return norms
         distance = (1 - cosines_on_host(np.stack(before), faces).max(axis=0)) / 2
-        # As `ops.metric.norm_weight`.
+        # The same as `ops.metric.norm_weight`, in NumPy.
         weight = np.where(norms > 0, np.where(norms > 0, norms, 1) ** self._gamma, self._gamma == 0)
         return np.where(4 * distance <= SAME**2, -np.inf, weight * distance)
 
 
 class Runners:
-    """The best faces by a score, no two of them alike, the best one first.
+    """The best faces by a score, no two of them nearly equal, best first.
 
     Attributes:
       faces: [s, D] float32 unit rows.
       norms: [s] float32.
-      scores: [s] float32, falling, when they were last compared.
-      mean: [D] of the first of them.
+      scores: [s] float32, decreasing, as of the last comparison.
+      mean: [D] float32, the mean of the first 32 faces.
     """
 
     def __init__(self, size: int, dim: int):
-        """None, with `size` places."""
+        """Creates an empty list with room for `size` faces [D], D = `dim`."""
         self._size = size
         self.put(np.zeros((0, dim), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
     def put(self, faces: np.ndarray, norms: np.ndarray, scores: np.ndarray) -> None:
-        """Sets all."""
+        """Replaces all faces, with their norms and scores."""
         self.faces, self.norms, self.scores = faces, norms, scores
         self.mean = faces[:_FIRST].sum(axis=0) / max(1, len(faces[:_FIRST]))
 
     def offer(self, faces: np.ndarray, norms: np.ndarray, score) -> None:
-        """Takes what is better than the last, or finds a place.
+        """Adds the faces that score better than the last runner-up, or fill free places.
 
         Args:
-          faces: [n, D] unit rows.
-          norms: [n].
-          score: of faces and norms: [n] float32.
+          faces: [n, D] float32 unit rows.
+          norms: [n] float32.
+          score: function of (faces [n, D], norms [n]) that returns scores [n] float32.
         """
         scores, held = score(faces, norms), len(self.norms)
         better = np.flatnonzero(scores > (self.scores[-1] if held == self._size else -np.inf))

@@ -1,45 +1,51 @@
-"""A uniform sample of faces that arrive and are not kept."""
+"""A uniform random sample of a stream of faces, without keeping the rest."""
 
 import numpy as np
 
 
 class UniformSample:
-    """The faces of the lowest keys, which are drawn at random: uniform in any order and after any merge."""
+    """The faces with the smallest random keys: a uniform sample in any order and after any merge."""
 
     def __init__(self, size: int, dim: int):
-        """Of no faces, with `size` places."""
+        """Creates an empty sample with room for `size` faces [D], D = `dim`."""
         self._held = 0
         self._faces, self._norms = np.zeros((size, dim), np.float32), np.zeros(size, np.float32)
         self._keys = np.zeros(size)
 
     @property
     def faces(self) -> np.ndarray:
-        """[s, D] float32 unit rows, s at most the size."""
+        """[s, D] float32 unit rows, s <= size."""
         return self._faces[: self._held]
 
     @property
     def norms(self) -> np.ndarray:
-        """[s] float32."""
+        """[s] float32, the norms of the faces."""
         return self._norms[: self._held]
 
     @property
     def keys(self) -> np.ndarray:
-        """[s] float64."""
+        """[s] float64, the random keys of the faces."""
         return self._keys[: self._held]
 
     def state(self) -> dict[str, np.ndarray]:
-        """What `of_state` makes an equal one of."""
+        """The state, for `of_state`."""
         return {"faces": self.faces, "norms": self.norms, "keys": self.keys}
 
     @classmethod
     def of_state(cls, size: int, state: dict[str, np.ndarray]) -> "UniformSample":
-        """One with the state that `state` gave."""
+        """Restores the state that `state` returned."""
         made = cls(size, state["faces"].shape[1])
         made.add(state["faces"], state["norms"], state["keys"])
         return made
 
     def add(self, faces: np.ndarray, norms: np.ndarray, keys: np.ndarray) -> None:
-        """Takes in faces [n, D] with norms [n], each by its key in [n]."""
+        """Adds faces.
+
+        Args:
+          faces: [n, D] float32 unit rows.
+          norms: [n] float32.
+          keys: [n] float64, drawn uniformly from [0, 1).
+        """
         held, size = self._held, len(self._keys)
         every = np.concatenate([self.keys, keys])
         low = np.zeros(len(every), bool)

@@ -1,4 +1,4 @@
-"""A stream of faces that are not kept, against the batch where it fits, and within its bound."""
+"""Streaming equals the batch result as long as all faces fit, and stays within its bounds after that."""
 
 import jax
 import numpy as np
@@ -53,7 +53,7 @@ def test_a_clip_takes_one_place_and_weighs_as_its_frames(model):
 
 
 def farthest(embeddings, stream):
-    """Of the faces from their nearest representative."""
+    """The largest distance of a face to its nearest representative."""
     return np.linalg.norm(embeddings[:, None] - stream._k_center.centers[None], axis=-1).min(axis=1).max()
 
 
@@ -99,7 +99,7 @@ def test_merging_is_associative_while_all_fit(model):
 
 
 def test_merged_parts_are_as_good_as_one_stream(model):
-    """Clips of frames nearly alike, more of them than representatives."""
+    """With more clips of nearly equal frames than representatives."""
     clips, norms = make_set(9, 40, dim=DIM)
     rows = np.repeat(np.arange(40), 30)
     noise = np.random.default_rng(0).standard_normal((len(rows), DIM)).astype(np.float32)
@@ -123,7 +123,10 @@ def test_merged_parts_are_as_good_as_one_stream(model):
 
 
 def test_a_long_clip_does_not_crowd_out_the_faces_a_late_pick_needs():
-    """The first pick comes last; the second, before a thousand frames farther from what was picked then."""
+    """The final first pick arrives last.
+
+    The final second pick arrives before a thousand frames that are farther from the first pick of that time.
+    """
     rng = np.random.default_rng(1)
     axis = np.eye(32, dtype=np.float32)
     rest = axis[2:12] + np.linspace(0.1, 0.5, 10, dtype=np.float32)[:, None] * axis[1]
@@ -169,5 +172,5 @@ def test_save_and_load(model, tmp_path):
     np.testing.assert_array_equal(again.descriptor()[0], stream.descriptor()[0])
     with pytest.raises(fpsset.InputError, match="made with the model"):
         fpsset.StreamingAggregator.load(tmp_path / "stream.npz", make_model(1))
-    with pytest.raises(fpsset.InputError, match="cannot join"):
+    with pytest.raises(fpsset.InputError, match="cannot be merged"):
         stream.merge(fpsset.StreamingAggregator(make_model(1), size=8))
