@@ -1,4 +1,4 @@
-"""fpsset: one descriptor from a set of faces (FaceCoresetNet in JAX and Flax)."""
+"""fpsset: turns a set of faces of one person into one descriptor (FaceCoresetNet in JAX and Flax)."""
 
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, pad_sets

@@ -1,4 +1,4 @@
-"""Errors with a cause that the user can fix, and one-line texts of those that other libraries raise."""
+"""Errors that the user can fix, and one-line summaries of errors raised by other libraries."""
 
 import errno
 import os
@@ -10,7 +10,9 @@ _LONGEST = 200
 
 
 class InputError(ValueError):
-    """Bad input or configuration: one line that names the file, row or field and the fix (exit code 2).
+    """Bad input or configuration (exit code 2).
+
+    The message is one line that names the file, row or field and says how to fix it.
 
     Example:
       >>> import numpy as np, fpsset
@@ -22,14 +24,21 @@ class InputError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on: one line that names the step and the cause (exit code 1)."""
+    """Training cannot continue (exit code 1). The message is one line that names the step and the cause."""
 
 
 def first_line(error: Exception | str) -> str:
-    """The first line of an error; where it comes from the disk, what the system says of it.
+    """The first line of an error message, or the operating system's text for a disk error.
 
-    >>> first_line(ValueError("bad header\\nat byte 4"))
-    'bad header'
+    Args:
+      error: an exception or its message.
+
+    Returns:
+      At most 200 characters; the exception's class name when it has no message.
+
+    Example:
+      >>> first_line(ValueError("bad header\\nat byte 4"))
+      'bad header'
     """
     text = str(error).strip()
     disk = next((said for said in map(os.strerror, _DISK) if said in text), None)
@@ -37,13 +46,16 @@ def first_line(error: Exception | str) -> str:
 
 
 def refuse_rows(bad: np.ndarray, column: str, problem: str, name: str) -> None:
-    """Raises InputError that names the first bad row and how many there are; returns where none is bad.
+    """Raises InputError if any row is bad.
 
     Args:
-      bad: [M] bool.
-      column: the column that is at fault.
-      problem: what is wrong with the row, to follow its name.
-      name: where the rows come from.
+      bad: [M] bool, True for bad rows.
+      column: name of the offending column.
+      problem: the end of the message, after "row 3 of 'column'": what is wrong and how to fix it.
+      name: where the rows come from, such as a file name.
+
+    Raises:
+      InputError: at least one row is bad. The message names the first one and counts them.
     """
     if bad.any():
         more = f" ({int(bad.sum())} such rows)" if bad.sum() > 1 else ""

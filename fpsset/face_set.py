@@ -1,4 +1,4 @@
-"""FaceSet: sets of faces of different sizes as padded arrays with a mask."""
+"""Sets of faces of different sizes: padded, with a mask (`FaceSet`), or as rows of a table (`RaggedSets`)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from flax import struct
 from fpsset.errors import InputError, refuse_rows
 
 _ROWS_AT_ONCE = 1 << 14
-_NORMALISED = 5e-3  # float16 rows of length 1 are off by as much
+_NORMALISED = 5e-3  # rounding error of the length of a unit row in float16
 
 
 def _fields(name: str, **arrays) -> str:
-    """'Name(field=dtype[shape], ...)' of the arrays that are there."""
+    """'Name(field=dtype[shape], ...)', leaving out fields that are None."""
 
     def form(array) -> str:
         shape = ",".join(map(str, getattr(array, "shape", ())))
@@ -28,8 +28,8 @@ def _fields(name: str, **arrays) -> str:
 class FaceSet:
     """A batch of face sets, padded to one size. A pytree.
 
-    Packs are sets that share a row of slots: S sets with a mask [*P, S, N] over embeddings [*P, 1, N, D],
-    where each slot belongs to one set at most. Their descriptors are [*P, S, D].
+    In a pack, several sets share a row of slots: S sets with a mask [*P, S, N] over embeddings [*P, 1, N, D],
+    where each slot belongs to at most one set. Their descriptors are [*P, S, D].
 
     Attributes:
       embeddings: [*B, N, D] unit rows, float32, bfloat16 or float16.
@@ -60,10 +60,10 @@ class FaceSet:
         return _fields("FaceSet", **vars(self))
 
     def checked(self) -> "FaceSet":
-        """The set as JAX arrays, lists included.
+        """Converts all fields, nested lists included, to JAX arrays and checks them.
 
         Raises:
-          ValueError: the mask is not bool, or shapes disagree.
+          ValueError: the mask is not bool, or the shapes disagree.
         """
         sets = jax.tree.map(jnp.asarray, self, is_leaf=lambda leaf: isinstance(leaf, list | tuple))
         check_faces(sets.embeddings, sets.norms, sets.mask)
@@ -76,11 +76,11 @@ class SetDescriptor:
 
     Attributes:
       descriptor: [*B, D] float32 of unit length; zero for a set without faces.
-      norm: [*B] float32, the descriptor's length before normalisation.
-      coreset_indices: [*B, K] int32 slots of the faces picked, -1 beyond the set's size; None for models that
-        pick none.
+      norm: [*B] float32 >= 0, the descriptor's length before normalisation.
+      coreset_indices: [*B, K] int32 slots of the picked faces, -1 where the set has fewer than K faces; None
+        for models without a coreset.
       coreset_mask: [*B, K] bool, True where a pick is valid.
-      core_features: [*B, K, D] float32 n_i u_i of the picks, 0 where a pick is not valid.
+      core_features: [*B, K, D] float32, n_i u_i of the picks, 0 where a pick is not valid.
     """
 
     descriptor: jax.Array
@@ -102,16 +102,17 @@ def pad_sets(
     """Stacks ragged sets into one padded FaceSet.
 
     Args:
-      embeddings_list: B arrays [N_b, D], unit rows; sets may be empty, but not all of them.
-      norms_list: B arrays [N_b].
-      size: slots per set; the largest set's size when None.
-      media_list: B integer arrays [N_b] of media ids, any integers.
+      embeddings_list: B arrays [N_b, D] of unit rows; some sets may be empty, but not all of them.
+      norms_list: B arrays [N_b], >= 0.
+      size: slots per set; the size of the largest set when None.
+      media_list: B integer arrays [N_b] of media ids; any integers.
 
     Returns:
-      FaceSet of NumPy arrays: float32 embeddings [B, size, D], norms [B, size], mask [B, size].
+      FaceSet of NumPy arrays: embeddings [B, size, D] float32, norms [B, size] float32, mask [B, size] bool.
 
     Raises:
-      ValueError: no face, sets of several widths, lengths that disagree, or a set larger than `size`.
+      ValueError: there is no face, the embeddings differ in width, the lengths disagree, or a set is larger
+        than `size`.
 
     Example:
       >>> import numpy as np, fpsset
@@ -123,13 +124,21 @@ def pad_sets(
     norms_list = [np.asarray(n) for n in norms_list]
     lengths = [len(e) for e in embeddings_list]
     if not sum(lengths):
-        raise ValueError("pad_sets needs at least one face")
+        raise ValueError("pad_sets needs at least one face; all sets are empty")
     if any(e.ndim != 2 or e.shape[1] != embeddings_list[0].shape[-1] for e in embeddings_list):
-        raise ValueError(f"sets must be [N, D] of one width; got {[e.shape for e in embeddings_list]}")
+        raise ValueError(
+            f"all sets must be [N, D] with one width D; their shapes are {[e.shape for e in embeddings_list]}"
+        )
     if lengths != [len(n) for n in norms_list]:
-        raise ValueError(f"{lengths} embeddings but {[len(n) for n in norms_list]} norms")
+        raise ValueError(
+            f"give one norm per embedding: the sets have {lengths} embeddings and "
+            f"{[len(n) for n in norms_list]} norms"
+        )
     if media_list is not None and lengths != [len(m) for m in media_list]:
-        raise ValueError(f"{lengths} embeddings but {[len(m) for m in media_list]} media ids")
+        raise ValueError(
+            f"give one media id per embedding: the sets have {lengths} embeddings and "
+            f"{[len(m) for m in media_list]} media ids"
+        )
     starts = np.concatenate([[0], np.cumsum(lengths)])
     sets = RaggedSets(
         np.concatenate(embeddings_list),
@@ -140,17 +149,17 @@ def pad_sets(
     )
     size = max(lengths) if size is None else size
     if max(lengths) > size:
-        raise ValueError(f"a set has {max(lengths)} faces, more than size = {size}")
+        raise ValueError(f"the largest set has {max(lengths)} faces, more than size = {size}; raise size")
     return sets.pad(np.arange(len(lengths)), len(lengths), size)
 
 
 class RaggedSets(NamedTuple):
-    """Sets of any sizes over a table of faces: set t holds rows[starts[t]:starts[t + 1]]."""
+    """T sets of any sizes over one table of M faces: set t consists of rows[starts[t]:starts[t + 1]]."""
 
-    embeddings: np.ndarray  # [M, D]
-    norms: np.ndarray  # [M]
-    media: np.ndarray | None  # [M] int
-    rows: np.ndarray  # [M'] int64
+    embeddings: np.ndarray  # [M, D] float, unit rows
+    norms: np.ndarray  # [M] float, >= 0
+    media: np.ndarray | None  # [M] int, None if unknown
+    rows: np.ndarray  # [M'] int64 rows of the table, set by set
     starts: np.ndarray  # [T + 1] int64
 
     def __repr__(self) -> str:
@@ -158,30 +167,40 @@ class RaggedSets(NamedTuple):
         return f"RaggedSets({sets} sets of {len(self.rows)} faces, embeddings {dim} wide)"
 
     def sizes(self) -> np.ndarray:
-        """[T] int64, faces per set."""
+        """Number of faces in each set: [T] int64."""
         return np.diff(self.starts)
 
     def slots(self, which: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of sets, padded.
+        """The table rows of some sets, padded.
 
         Args:
-          which: [B] sets; or packs [B, S] of sets that share a row of slots, -1 where a pack holds fewer.
-          size: N, slots of a row, at least what its sets hold.
+          which: [B] int, the sets; or [B, S] for packs, whose sets share a row of slots, -1 where a pack
+            has fewer than S sets.
+          size: N, slots per row; at least the number of faces in each set or pack.
 
         Returns:
-          ([B, N] int64 rows, [B, N] or [B, S, N] bool, which slots are a set's).
+          ([B, N] int64 rows of the table, [B, N] or [B, S, N] bool, True where a slot belongs to the set).
         """
         packs = which if which.ndim == 2 else which[:, None]
         held = np.where(packs >= 0, self.sizes()[packs], 0)
         ends = np.cumsum(held, axis=1)[..., None]
-        offsets = np.arange(size) - (ends - held[..., None])  # [B, S, N] place of a slot in each set
+        offsets = np.arange(size) - (ends - held[..., None])  # [B, S, N], each slot relative to each set
         mask = (offsets >= 0) & (offsets < held[..., None])
         places = np.where(mask, self.starts[packs][..., None] + offsets, 0).sum(1)
         rows = np.where(mask.any(1), self.rows[places], 0)
         return rows, mask if which.ndim == 2 else mask[:, 0]
 
     def pad(self, which: np.ndarray, count: int, size: int) -> FaceSet:
-        """FaceSet of sets or packs as of `slots`, filled up to `count` with empty ones."""
+        """Pads sets or packs to one size, and the batch with empty sets.
+
+        Args:
+          which: [B] or [B, S] int, see `slots`.
+          count: rows of the result, at least B.
+          size: N, slots per row.
+
+        Returns:
+          FaceSet of NumPy arrays: float32 [count, N, D] for sets, [count, 1, N, D] for packs.
+        """
         rows, mask = self.slots(which, size)
         packed = mask.ndim == 3
         rows, mask = (np.pad(a, [(0, count - len(a))] + [(0, 0)] * (a.ndim - 1)) for a in (rows, mask))
@@ -201,16 +220,16 @@ class RaggedSets(NamedTuple):
 def group_rows(
     embeddings: np.ndarray, norms: np.ndarray, set_ids: np.ndarray, media: np.ndarray | None = None
 ) -> tuple[np.ndarray, RaggedSets]:
-    """Groups rows that share an id, keeping the rows' order within a set.
+    """Groups the rows of a table by set id, keeping their order within each set.
 
     Args:
-      embeddings: [M, D].
-      norms: [M].
-      set_ids: [M] integers or strings.
-      media: optional [M] int.
+      embeddings: [M, D] float unit rows.
+      norms: [M] float, >= 0.
+      set_ids: [M] integers or strings, the set of each row.
+      media: optional [M] int, the medium of each row.
 
     Returns:
-      ([T] unique ids, sorted; the sets in that order).
+      ([T] unique ids, sorted; the T sets in that order).
     """
     ids, codes = np.unique(set_ids, return_inverse=True)
     rows = np.argsort(codes, kind="stable")
@@ -261,19 +280,19 @@ def _runs(sets: np.ndarray, media: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unit_rows(embeddings: np.ndarray, norms: np.ndarray | None, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Checks embeddings and norms, and brings the embeddings to unit length.
+    """Checks embeddings and norms, and scales the embeddings to unit length.
 
     Args:
-      embeddings: [M, D] float, of any length but zero.
+      embeddings: [M, D] float rows of any length but zero.
       norms: [M] or [M, 1] numbers, >= 0; the lengths of the embeddings when None.
-      name: where they come from, for messages.
+      name: where the rows come from, for error messages.
 
     Returns:
-      ([M, D] float32 unit rows, [M] float32).
+      ([M, D] float32 unit rows, [M] float32 norms).
 
     Raises:
-      InputError: malformed arrays, an impossible row (it is named), or no norms where all embeddings have
-        length 1.
+      InputError: the arrays are malformed; a row is zero, not finite or has a negative norm (the message
+        names it); or `norms` is None although all embeddings have length 1.
     """
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or 0 in embeddings.shape:
@@ -281,14 +300,14 @@ def unit_rows(embeddings: np.ndarray, norms: np.ndarray | None, name: str) -> tu
             f"{name}: 'embeddings' must be float [M, D] with at least one row; "
             f"it is {embeddings.dtype} {list(embeddings.shape)}"
         )
-    # By the largest entry first, since the square of a large or small float32 overflows or vanishes.
+    # Divide by the largest entry first: squaring a very large or small float32 overflows or underflows.
     largest = np.maximum(embeddings.max(axis=1, keepdims=True), -embeddings.min(axis=1, keepdims=True))
     finite = np.isfinite(largest[:, 0])
     refuse_rows(~finite, "embeddings", "holds a value that is not finite; leave the row out", name)
     refuse_rows(largest[:, 0] == 0, "embeddings", "has length zero; leave the row out", name)
     wide = np.promote_types(embeddings.dtype, np.float32)
     unit, lengths = np.empty(embeddings.shape, np.float32), np.empty(len(embeddings), wide)
-    for start in range(0, len(unit), _ROWS_AT_ONCE):  # copies of all of them would be gigabytes
+    for start in range(0, len(unit), _ROWS_AT_ONCE):  # temporaries of all rows at once would take gigabytes
         part = slice(start, start + _ROWS_AT_ONCE)
         unit[part] = embeddings[part].astype(wide) / largest[part]
         scaled = np.linalg.norm(unit[part], axis=1, keepdims=True)
@@ -298,47 +317,54 @@ def unit_rows(embeddings: np.ndarray, norms: np.ndarray | None, name: str) -> tu
         if np.abs(lengths - 1).max() < _NORMALISED:
             raise InputError(
                 f"{name}: all embeddings have length 1, so their norms were lost when they were normalised; "
-                "give norms, or ones to weigh all faces alike"
+                "pass their original norms, or ones to weight all faces equally"
             )
         norms = lengths
     norms = checked_column(norms, "norms", "fiu", len(embeddings), name)
     refuse_rows(~(np.abs(norms) < 1e30), "norms", "is not finite; leave the row out", name)
-    refuse_rows(norms < 0, "norms", "is negative; a norm is a length", name)
+    refuse_rows(norms < 0, "norms", "is negative; pass the embedding's length, which is never negative", name)
     return unit, norms.astype(np.float32)
 
 
 def check_faces(embeddings, norms, mask) -> None:
-    """Raises ValueError unless arrays are faces with their mask, or packs of them.
+    """Checks that embeddings, norms and mask fit together, as sets or as packs.
 
     Args:
       embeddings: [*B, N, D]; [*P, 1, N, D] for packs.
-      norms: [*B, N]; [*P, 1, N].
-      mask: [*B, N] bool; [*P, S, N].
+      norms: [*B, N]; [*P, 1, N] for packs.
+      mask: [*B, N] bool; [*P, S, N] for packs.
+
+    Raises:
+      ValueError: the mask is not bool, or the shapes disagree.
     """
     if mask.dtype != bool:
         raise ValueError(
-            f"mask must be bool, True where a slot holds a face; it is {mask.dtype}: give mask > 0"
+            f"mask must be bool, True where a slot holds a face; it is {mask.dtype}: pass mask > 0"
         )
     pack = (*mask.shape[:-2], 1, *mask.shape[-1:]) if mask.ndim > 1 else mask.shape
     if embeddings.shape[:-1] != norms.shape or norms.shape not in (mask.shape, pack):
         raise ValueError(
-            "embeddings [*B, N, D], norms [*B, N] and mask [*B, N] disagree, and are no packs "
-            f"[*P, 1, N, D], [*P, 1, N] and [*P, S, N]: {embeddings.shape}, {norms.shape}, {mask.shape}"
+            "shapes of embeddings, norms and mask disagree: they must be [*B, N, D], [*B, N] and [*B, N], or "
+            "for packs [*P, 1, N, D], [*P, 1, N] and [*P, S, N]; "
+            f"they are {embeddings.shape}, {norms.shape} and {mask.shape}"
         )
 
 
 def checked_column(values, column: str, kinds: str, rows: int, name: str) -> np.ndarray:
-    """A column of a table of faces as [M], whose kind and length are right.
+    """Checks the dtype and length of one column of a table of faces.
 
     Args:
       values: [M] or [M, 1].
-      column: its name.
-      kinds: of NumPy dtypes: 'fiu' for numbers, 'iu' for integers, 'U' for strings.
+      column: the column's name.
+      kinds: accepted kinds of NumPy dtype: 'fiu' for numbers, 'iu' for integers, 'U' for strings.
       rows: M.
-      name: where it comes from, for messages.
+      name: where the table comes from, for error messages.
+
+    Returns:
+      [M].
 
     Raises:
-      InputError: the column is of another kind or length.
+      InputError: the column has another kind of dtype, or another length.
     """
     given = values = np.asarray(values)
     if values.ndim == 2 and values.shape[1] == 1:

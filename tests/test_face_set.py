@@ -1,4 +1,4 @@
-"""Padding, grouping and bucketing."""
+"""Padding, grouping, batching and packing of sets."""
 
 import numpy as np
 import pytest
@@ -86,7 +86,7 @@ def test_every_set_comes_once_and_whole(seed, counts, packed):
 
 
 def test_packs_are_full():
-    """A thousand small sets share rows of slots; the larger ones have their own."""
+    """A thousand small sets share rows of slots; larger sets have their own rows."""
     sizes = np.random.default_rng(0).integers(1, 25, 1000)
     packs = [batch for batch in batches(sizes, packed=True) if batch.which.ndim == 2]
     assert len({(batch.count, batch.size, batch.which.shape[1]) for batch in packs}) == 1
