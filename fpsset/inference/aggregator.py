@@ -288,8 +288,8 @@ class PlainAggregator(SetAggregator):
       >>> import numpy as np, fpsset
       >>> model = fpsset.PlainAggregator(coreset_size=1)
       >>> found = model.aggregate(np.array([[3.0, 0, 0], [0, 4, 0]]))
-      >>> found.descriptors.round(1).tolist(), found.coreset.tolist()
-      ([[0.6, 0.8, 0.0]], [[1]])
+      >>> found.descriptors.round(1), found.coreset.tolist()
+      (array([[0.6, 0.8, 0. ]], dtype=float32), [[1]])
     """
 
     def __init__(self, coreset_size: int = 3, gamma: float = 0.35):
