@@ -31,7 +31,7 @@ def draw_video(rng: np.random.Generator, identity: np.ndarray, frames: int):
 
     pose = random_directions(rng, count, dim)
     clean = unit(np.sqrt(1 - synthetic._POSE) * identity + np.sqrt(synthetic._POSE) * pose)[clip]
-    shared, rest = np.sqrt(synthetic._CLIP_QUALITY), np.sqrt(1 - synthetic._CLIP_QUALITY)
+    shared, rest = np.sqrt(synthetic._CLIP_SHARE), np.sqrt(1 - synthetic._CLIP_SHARE)
     quality = shared * rng.standard_normal(count)[clip] + rest * drifting_values(rng, lengths, 1)[:, 0]
     related, apart = synthetic._CORRELATION, np.sqrt(1 - synthetic._CORRELATION**2)
     norms = np.clip(17 + 4.5 * (related * quality + apart * drifting_values(rng, lengths, 1)[:, 0]), 1, 40)

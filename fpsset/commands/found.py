@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from zipfile import BadZipFile, ZipFile
 
+from fpsset.data.face_lists import FACES
 from fpsset.data.feature_table import REQUIRED
-from fpsset.data.ijb import FACES, ijb_files
+from fpsset.data.ijb import ijb_files
 from fpsset.datasets.prepared import is_prepared
 from fpsset.errors import InputError
 from fpsset.images.listing import IMAGE_SUFFIXES

@@ -1,1 +1,1 @@
-"""Sources of faces, template sampling and the input pipeline. Knows no model."""
+"""Sources of face features, template sampling and the input pipeline; knows no model."""

@@ -1,4 +1,4 @@
-"""FeatureTable: faces as rows, checked once, whatever they were read from."""
+"""FeatureTable: validated rows of face embeddings with norms, people and media, whatever their source."""
 
 import dataclasses
 
@@ -15,20 +15,20 @@ UNKNOWN_SUBJECT = -1
 
 @dataclasses.dataclass(frozen=True)
 class FeatureTable:
-    """M faces with what is known about them.
+    """M faces: embeddings, norms and what is known about each face.
 
     Attributes:
       embeddings: [M, D] float32 unit rows.
       norms: [M] float32, >= 0.
-      subject: [M] int64, the person; `UNKNOWN_SUBJECT` where it is not known.
-      media: [M] int64, the still or video a face comes from.
-      template: optional [M] int64, the set a face belongs to.
-      seed: optional [M] int64; rows of one seed are frames made from one image or clip.
-      paths: optional [M] str.
-      score: optional [M] float32, the face detector's confidence, >= 0.
-      flipped: optional [M, D] float32, what the backbone gave for the mirrored images, not normalised.
-      backbone: digest of the weights that made the embeddings; empty when not known.
-      name: where the faces come from, for messages.
+      subject: [M] int64 person ids; `UNKNOWN_SUBJECT` where the person is unknown.
+      media: [M] int64 ids of the still or video that each face comes from.
+      template: optional [M] int64 ids of the set that each face belongs to.
+      seed: optional [M] int64; rows with the same seed are frames made from the same image or clip.
+      paths: optional [M] str, image paths.
+      score: optional [M] float32 face-detector confidence, >= 0.
+      flipped: optional [M, D] float32 embeddings of the mirrored images, not normalised.
+      backbone: digest of the weights that computed the embeddings; empty if unknown.
+      name: source of the faces, for error messages.
     """
 
     embeddings: np.ndarray
@@ -48,49 +48,48 @@ class FeatureTable:
 
     @property
     def dim(self) -> int:
-        """D, the width of the embeddings."""
+        """D, the embedding width."""
         return self.embeddings.shape[1]
 
     @property
     def sources(self) -> np.ndarray:
-        """[M] int64, what frames that are alike come from: the seed, or without that column the medium."""
+        """[M] int64 ids of what near-identical frames share: `seed` if present, otherwise `media`."""
         return self.media if self.seed is None else self.seed
 
     def take(self, rows: np.ndarray) -> "FeatureTable":
-        """The table of the given rows (indices or a bool mask)."""
+        """Selects rows, by indices or by a bool mask."""
         columns = {c: getattr(self, c) for c in (*REQUIRED, *OPTIONAL)}
         return dataclasses.replace(self, **{c: v[rows] for c, v in columns.items() if v is not None})
 
     def with_norm_scale(self, factor: float) -> "FeatureTable":
-        """The table with all norms multiplied by a factor."""
+        """Returns the table with every norm multiplied by `factor`."""
         return dataclasses.replace(self, norms=self.norms * np.float32(factor))
 
     def fingerprint(self) -> str:
-        """A short hash of all that training depends on; equal tables have equal fingerprints."""
+        """A short hash of everything that training depends on; equal tables have equal fingerprints."""
         names = ("embeddings", "norms", "subject", "media", "seed")
         columns = {name: getattr(self, name) for name in names}
         return short_digest(*(name if values is None else values for name, values in columns.items()))
 
 
 def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
-    """Checks raw columns and makes a table of them; embeddings are brought to unit length.
+    """Validates raw columns and builds a table from them; embeddings are scaled to unit length.
 
     Args:
-      columns: arrays by column name; names this package does not know are ignored. 'backbone' is one
-        string for all rows.
-      name: the file, for messages.
+      columns: arrays by column name; unknown names are ignored. 'backbone' is one string for all rows.
+      name: source of the columns, for error messages.
 
     Returns:
       FeatureTable.
 
     Raises:
-      InputError: a column is missing or malformed, a value is impossible (the row is named), a
-        template spans two subjects.
+      InputError: a column is missing or malformed, a value is out of range (the message names the row),
+        or a template spans two subjects.
     """
     for column in REQUIRED:
         if column not in columns:
             held = ", ".join(sorted(columns)) or "none"
-            raise InputError(f"{name}: no column '{column}' (it holds: {held}); a feature file needs it")
+            raise InputError(f"{name}: no column '{column}' (it has: {held}); feature files require it")
     embeddings, norms = unit_rows(columns["embeddings"], columns["norms"], name)
     rows = len(embeddings)
     ids = {c: checked_column(columns[c], c, "iu", rows, name).astype(np.int64) for c in ("subject", "media")}
@@ -107,7 +106,7 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
         flipped = np.asarray(columns["flipped"])
         if flipped.shape != embeddings.shape or flipped.dtype.kind != "f":
             raise InputError(
-                f"{name}: 'flipped' must be float {list(embeddings.shape)}, as 'embeddings'; it is "
+                f"{name}: 'flipped' must be float {list(embeddings.shape)}, like 'embeddings', not "
                 f"{flipped.dtype} {list(flipped.shape)}"
             )
         refuse_rows(~np.isfinite(flipped).all(1), "flipped", "holds a value that is not finite", name)
@@ -120,10 +119,8 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
 
 
 def require_people(table: FeatureTable, count: int = 2) -> None:
-    """Raises InputError unless the table holds at least `count` subjects, and all are known."""
-    refuse_rows(
-        table.subject == UNKNOWN_SUBJECT, "subject", "is -1, not known; leave the row out", table.name
-    )
+    """Raises InputError unless every subject is known and there are at least `count` of them."""
+    refuse_rows(table.subject == UNKNOWN_SUBJECT, "subject", "is -1 (unknown); remove the row", table.name)
     people = len(np.unique(table.subject))
     if people < count:
         raise InputError(
@@ -132,16 +129,16 @@ def require_people(table: FeatureTable, count: int = 2) -> None:
 
 
 def templates(table: FeatureTable) -> tuple[np.ndarray, np.ndarray, RaggedSets]:
-    """The templates to evaluate.
+    """Groups faces into the templates to evaluate.
 
-    Without a template column each subject's media go to two templates in turn, so that each person
-    with two or more has a genuine pair, and no pair shares a medium.
+    Without a template column, each subject's media alternate between two templates: every person with
+    at least two media has a genuine pair, and no medium is in two templates.
 
     Args:
-      table: T templates' rows.
+      table: the faces of T templates.
 
     Returns:
-      ([T] template ids, sorted; [T] their subjects; the sets in that order).
+      ([T] int64 sorted template ids, [T] int64 their subjects, the T sets in that order).
     """
     ids = table.template
     if ids is None:
@@ -156,15 +153,18 @@ def templates(table: FeatureTable) -> tuple[np.ndarray, np.ndarray, RaggedSets]:
 
 
 def split_people(table: FeatureTable, fraction: float, seed: int) -> tuple[FeatureTable, FeatureTable]:
-    """Holds out people, not faces: (the rest, the held out), no subject in both.
+    """Splits a table by people, so that no subject is on both sides.
 
     Args:
-      table: at least four subjects.
-      fraction: of the subjects to hold out, in (0, 1); at least two are, and two stay.
-      seed: of the draw.
+      table: faces of at least four known subjects.
+      fraction: share of the subjects to hold out, in (0, 1); at least two are held out and two kept.
+      seed: random seed.
+
+    Returns:
+      (the faces kept, the faces held out).
 
     Raises:
-      InputError: fewer than four subjects.
+      InputError: there are fewer than four subjects, or one is unknown.
     """
     require_people(table, 4)
     out = held_out(table.subject, fraction, seed)
@@ -172,7 +172,7 @@ def split_people(table: FeatureTable, fraction: float, seed: int) -> tuple[Featu
 
 
 def held_out(subject: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Which rows are of people to hold out, as `split_people` does: [M] bool."""
+    """The rows that `split_people` holds out: [M] bool."""
     people = np.unique(subject)
     count = int(np.clip(round(fraction * len(people)), 2, len(people) - 2))
     held = np.random.default_rng([seed, len(people)]).permutation(people)[:count]
@@ -180,7 +180,7 @@ def held_out(subject: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def check_templates(table: FeatureTable) -> None:
-    """Raises InputError where a template shows two subjects."""
+    """Raises InputError if a template spans two subjects."""
     pairs = np.unique(np.stack([table.template, table.subject], 1), axis=0)
     repeated = np.flatnonzero(pairs[1:, 0] == pairs[:-1, 0])
     if len(repeated):
@@ -188,5 +188,5 @@ def check_templates(table: FeatureTable) -> None:
         second = pairs[repeated[0] + 1, 1]
         raise InputError(
             f"{table.name}: template {template} spans subjects {first} and {second}; "
-            "a template shows one person"
+            "give each person's faces their own templates"
         )

@@ -1,4 +1,4 @@
-"""Feature files: `.npz` and Parquet."""
+"""Reads and writes feature files, `.npz` or Parquet."""
 
 import os
 import pathlib
@@ -14,8 +14,8 @@ from fpsset.runtime.files import replacing
 
 _KNOWN = (*REQUIRED, *OPTIONAL)
 _VECTORS = ("embeddings", "flipped")
-_BACKBONE = b"fpsset.backbone"  # where Parquet files keep what is one string in an .npz
-# What NumPy and zipfile raise for files that are damaged, encrypted, or not what they say.
+_BACKBONE = b"fpsset.backbone"  # schema-metadata key in Parquet files
+# Raised by NumPy and zipfile for files that are damaged, encrypted or in another format.
 _UNREADABLE = (
     *(ValueError, OSError, EOFError, RuntimeError, MemoryError, SyntaxError),
     *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
@@ -28,13 +28,13 @@ def read_features(path: str | os.PathLike) -> FeatureTable:
     Args:
       path: `.npz` or `.parquet`. Columns: embeddings [M, D] float16/32, norms [M], subject [M] int,
         media [M] int; optional template [M] int, seed [M] int, paths [M] str, score [M], flipped [M, D],
-        and backbone, one string that tells which weights made the embeddings. Others are ignored.
+        and backbone, one string that identifies the weights. Other columns are ignored; see `FeatureTable`.
 
     Returns:
       FeatureTable with float32 unit embeddings.
 
     Raises:
-      InputError: the file is missing, is not what its name says, or holds bad columns or rows.
+      InputError: the file is missing, is not in the format of its suffix, or has invalid columns or rows.
     """
     path = pathlib.Path(path)
     known = (*_KNOWN, "backbone")
@@ -44,16 +44,16 @@ def read_features(path: str | os.PathLike) -> FeatureTable:
 
 
 def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
-    """Writes a feature file (vectors as float16), beside and then renamed.
+    """Writes a feature file atomically, with vectors as float16.
 
     Args:
-      path: `.npz` or `.parquet`; its folder is made if missing.
-      table: what to write.
+      path: `.npz` or `.parquet`; its folder is created if missing.
+      table: the faces to write.
     """
     path = pathlib.Path(path)
     columns = {c: getattr(table, c) for c in _KNOWN if getattr(table, c) is not None}
     vectors = {c: columns.pop(c).astype(np.float16) for c in _VECTORS if c in columns}
-    with replacing(path) as beside:
+    with replacing(path) as temporary:
         if path.suffix == ".parquet":
             pyarrow, parquet = _pyarrow(path)
             lists = {
@@ -61,14 +61,14 @@ def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
                 for c, v in vectors.items()
             }
             rows = pyarrow.table({**lists, **columns})
-            parquet.write_table(rows.replace_schema_metadata({_BACKBONE: table.backbone}), beside)
+            parquet.write_table(rows.replace_schema_metadata({_BACKBONE: table.backbone}), temporary)
         else:
-            with beside.open("wb") as file:
+            with temporary.open("wb") as file:
                 np.savez(file, **vectors, **columns, backbone=np.array(table.backbone))
 
 
 def require_writable(path: pathlib.Path) -> None:
-    """Raises InputError unless a feature file can be written there; hours of work may come before."""
+    """Raises InputError unless a feature file can be written to `path`; call it before hours of work."""
     if path.suffix == ".parquet":
         _pyarrow(path)
     if path.is_dir():
@@ -77,10 +77,14 @@ def require_writable(path: pathlib.Path) -> None:
 
 
 def read_npz(path: pathlib.Path, known: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
-    """The known arrays of an `.npz`, all by default, by name; nothing in the file is unpickled.
+    """Reads arrays from an `.npz` by name, without unpickling anything.
+
+    Args:
+      path: the file.
+      known: the names to read, where present; None reads every array.
 
     Raises:
-      InputError: the file is missing, or is not what its name says.
+      InputError: the file is missing, or is not an `.npz` of plain arrays.
     """
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file")
@@ -100,10 +104,10 @@ def read_npz(path: pathlib.Path, known: tuple[str, ...] | None = None) -> dict[s
 
 
 def read_parquet_columns(path: pathlib.Path, known: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The known columns of a Parquet file, by name; and 'backbone', one string.
+    """Reads the known columns of a Parquet file, and the string 'backbone' from its metadata.
 
     Raises:
-      InputError: the file is missing, cannot be read, or has empty cells.
+      InputError: the file is missing or unreadable, or has empty cells.
     """
     pyarrow, parquet = _pyarrow(path)
     if not os.path.isfile(path):
@@ -118,9 +122,9 @@ def read_parquet_columns(path: pathlib.Path, known: tuple[str, ...]) -> dict[str
     for column in names:
         values = table[column].combine_chunks()
         if values.null_count:
-            raise InputError(f"{path}: column '{column}' holds {values.null_count} empty cells; fill them")
+            raise InputError(f"{path}: column '{column}' has {values.null_count} empty cells; fill them")
         if column in _VECTORS:
-            values = _vectors(column, values, pyarrow.types, path)
+            values = _stacked(column, values, pyarrow.types, path)
         elif pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type):
             values = np.array(values.to_pylist(), str)
         else:
@@ -129,18 +133,18 @@ def read_parquet_columns(path: pathlib.Path, known: tuple[str, ...]) -> dict[str
     return columns
 
 
-def _vectors(column: str, values, types, path: pathlib.Path) -> np.ndarray:
-    """A list column as [M, D]."""
+def _stacked(column: str, values, types, path: pathlib.Path) -> np.ndarray:
+    """Converts a column of lists to an array [M, D]."""
     is_list = (types.is_list, types.is_large_list, types.is_fixed_size_list)
     if not any(test(values.type) for test in is_list):
-        raise InputError(f"{path}: '{column}' must be a column of lists; it is {values.type}")
+        raise InputError(f"{path}: '{column}' must be a column of lists, not {values.type}")
     flat = values.flatten().to_numpy(zero_copy_only=False)
     widths = np.asarray(values.value_lengths())
     if not len(widths):
-        raise InputError(f"{path}: holds no row")
+        raise InputError(f"{path}: has no rows; write at least one face")
     if (widths != widths[0]).any():
         row = int(np.argmax(widths != widths[0]))
-        raise InputError(f"{path}: row {row} of '{column}' is {widths[row]} wide, row 0 is {widths[0]}")
+        raise InputError(f"{path}: row {row} of '{column}' is {widths[row]} wide, but row 0 is {widths[0]}")
     return flat.reshape(len(values), widths[0])
 
 

@@ -1,4 +1,4 @@
-"""Pickled NumPy arrays, as the official IJB features come, read without running anything."""
+"""Reads pickled NumPy arrays, the format of the official IJB features, without executing any code."""
 
 import pathlib
 import pickle
@@ -9,17 +9,17 @@ import numpy as np
 from fpsset.errors import InputError
 from fpsset.runtime.safe_pickle import UNREADABLE, PlainUnpickler
 
-_KINDS = frozenset("fiub")  # of dtypes: numbers alone
+_NUMERIC_KINDS = frozenset("fiub")
 
 
 def read_numpy_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of a pickled dict, by name; what is no array of numbers is left out.
+    """Reads the numeric arrays of a pickled dict, by name; other entries are skipped.
 
     Args:
-      path: the file.
+      path: the pickle file.
 
     Raises:
-      InputError: it is missing, damaged, or holds no dict of arrays.
+      InputError: the file is missing, damaged or does not contain a dict of numeric arrays.
     """
     try:
         with path.open("rb") as file:
@@ -27,17 +27,17 @@ def read_numpy_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except UNREADABLE as error:
-        raise InputError(f"{path}: holds a pickle that cannot be read ({error}); save an .npz") from error
+        raise InputError(f"{path}: is a pickle that cannot be read ({error}); save an .npz") from error
     items = dict(dict.items(content)) if isinstance(content, dict) else {}
-    made = {key: getattr(value, "array", None) for key, value in items.items() if isinstance(value, _Array)}
-    arrays = {key: array for key, array in made.items() if array is not None}
+    built = {key: getattr(value, "array", None) for key, value in items.items() if isinstance(value, _Array)}
+    arrays = {key: array for key, array in built.items() if array is not None}
     if not arrays:
-        raise InputError(f"{path}: holds no dict of NumPy arrays; save an .npz")
+        raise InputError(f"{path}: is not a dict of NumPy arrays; save an .npz")
     return arrays
 
 
 class _Dtype:
-    """A dtype by its pickled arguments and state; only plain numbers are built."""
+    """Stands in for a pickled dtype; `build` accepts numeric dtypes only."""
 
     __slots__ = ("order", "text")
 
@@ -49,13 +49,13 @@ class _Dtype:
 
     def build(self) -> np.dtype:
         dtype = np.dtype(self.text).newbyteorder(self.order) if type(self.text) is str else None
-        if dtype is None or dtype.kind not in _KINDS:
-            raise pickle.UnpicklingError(f"an array of {self.text!r}")
+        if dtype is None or dtype.kind not in _NUMERIC_KINDS:
+            raise pickle.UnpicklingError(f"an array of {self.text!r} is not numeric")
         return dtype
 
 
 class _Array:
-    """An array that its state fills."""
+    """Stands in for a pickled array, whose contents arrive as its state."""
 
     __slots__ = ("array",)
 
@@ -68,18 +68,18 @@ class _Array:
 
 
 class _FromBuffer:
-    """How protocol 5 pickles arrays."""
+    """Stands in for the function that rebuilds arrays in protocol 5."""
 
     __slots__ = ()
 
     def __call__(self, data, dtype, shape, order) -> _Array:
-        made = _Array()
-        made.array = _array(data, dtype, shape, order)
-        return made
+        result = _Array()
+        result.array = _array(data, dtype, shape, order)
+        return result
 
 
 class _Encode:
-    """How early protocols pickle bytes: as text in Latin-1, or as a call without arguments."""
+    """Stands in for what rebuilds bytes in early protocols: from Latin-1 text, or from no argument at all."""
 
     __slots__ = ()
 
@@ -89,7 +89,7 @@ class _Encode:
 
 def _array(data, dtype, shape, order) -> np.ndarray:
     if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype):
-        raise pickle.UnpicklingError("an array that is none")
+        raise pickle.UnpicklingError("malformed array")
     return np.frombuffer(data, dtype.build()).reshape(shape, order=order)
 
 

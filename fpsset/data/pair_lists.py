@@ -1,4 +1,4 @@
-"""Lists of pairs of templates: lines as IJB has them, or the arrays of a prepared dataset."""
+"""Lists of template pairs: IJB's text format, or the arrays of a prepared dataset."""
 
 import pathlib
 import warnings
@@ -13,26 +13,26 @@ _LINE = "'template template same'"
 
 
 class PairList(NamedTuple):
-    """P pairs of templates."""
+    """P pairs of templates to compare."""
 
     templates: np.ndarray  # [P, 2] integer ids
-    same: np.ndarray  # [P] bool, True for a genuine pair
+    same: np.ndarray  # [P] bool, True for genuine pairs
 
 
 def read_pairs(path: pathlib.Path) -> PairList:
-    """Reads a list.
+    """Reads a list of pairs.
 
     Args:
-      path: lines `template template same`, columns apart by blanks or commas, `same` 1 for a genuine pair
-        and 0 for an impostor one; or an `.npz` of the columns of `PairList`.
+      path: lines `template template same`, separated by spaces or commas, where `same` is 1 for a genuine
+        pair and 0 for an impostor pair; or an `.npz` with the fields of `PairList`.
 
     Raises:
-      InputError: it is missing or malformed; the line is named.
+      InputError: the file is missing or malformed; the message names the line.
     """
     if path.suffix == ".npz":
         columns = read_npz(path, PairList._fields)
         if set(columns) != set(PairList._fields):
-            raise InputError(f"{path}: holds no pairs; give a list of lines {_LINE}")
+            raise InputError(f"{path}: is not a list of pairs; give a text file of lines {_LINE}")
         return PairList(**columns)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -40,45 +40,45 @@ def read_pairs(path: pathlib.Path) -> PairList:
         delimiter = "," if "," in file.readline() else None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an empty file is reported below
+            warnings.simplefilter("ignore")  # NumPy warns of an empty file, which is an error below
             rows = np.loadtxt(path, dtype=np.int64, delimiter=delimiter, ndmin=2)
         if rows.size and rows.shape[1] != 3:
             raise ValueError(rows.shape)
     except (ValueError, OverflowError) as error:
-        raise InputError(f"{path}: line {_bad_line(path, delimiter)} is no {_LINE}") from error
+        raise InputError(f"{path}: line {_bad_line(path, delimiter)} is not {_LINE}") from error
     if not rows.size:
-        raise InputError(f"{path}: holds no pair; lines are {_LINE}")
-    if (odd := (rows[:, 2] != 0) & (rows[:, 2] != 1)).any():
-        raise InputError(f"{path}: pair {int(np.argmax(odd)) + 1}: 'same' must be 0 or 1; lines are {_LINE}")
+        raise InputError(f"{path}: has no pairs; lines are {_LINE}")
+    if (bad := (rows[:, 2] != 0) & (rows[:, 2] != 1)).any():
+        raise InputError(f"{path}: pair {int(np.argmax(bad)) + 1}: 'same' must be 0 or 1; lines are {_LINE}")
     return PairList(rows[:, :2], rows[:, 2] == 1)
 
 
 def template_places(pairs: PairList, template_ids: np.ndarray, path: pathlib.Path) -> np.ndarray:
-    """Positions of the pairs' templates among those that have faces.
+    """Positions of the pairs' templates in `template_ids`.
 
     Args:
       pairs: P pairs.
-      template_ids: [T] sorted ids.
-      path: of the pairs, for messages.
+      template_ids: [T] sorted ids of the templates that have faces.
+      path: the list of pairs, for error messages.
 
     Returns:
-      [P, 2] int32.
+      [P, 2] int32 positions.
 
     Raises:
-      InputError: a template is not among them.
+      InputError: a pair names a template that has no faces.
     """
     places = np.minimum(np.searchsorted(template_ids, pairs.templates), len(template_ids) - 1)
     if (unknown := template_ids[places] != pairs.templates).any():
         row, column = np.unravel_index(np.argmax(unknown), unknown.shape)
         raise InputError(
-            f"{path}: pair {row + 1} names a template the features do not hold, "
-            f"{pairs.templates[row, column]}; lines are {_LINE}"
+            f"{path}: pair {row + 1} names template {pairs.templates[row, column]}, which has no faces in "
+            f"the features; lines are {_LINE}"
         )
     return places.astype(np.int32)
 
 
 def _bad_line(path: pathlib.Path, delimiter: str | None) -> int:
-    """The number of the first line that is no three integers."""
+    """The number of the first line that is not three integers."""
     with path.open(errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             text = line.partition("#")[0].strip()

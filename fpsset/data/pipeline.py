@@ -1,4 +1,4 @@
-"""The Grain pipeline: shuffled people -> random templates -> padded batches."""
+"""The Grain input pipeline: shuffled people -> random templates -> padded batches."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ import numpy as np
 from fpsset.data.feature_table import FeatureTable
 from fpsset.face_set import FaceSet, group_media
 
-_ALL = slice(None)
+_ALL_ROWS = slice(None)
 
 
 class TrainingBatch(NamedTuple):
-    """What a training step sees."""
+    """B templates and the people they show."""
 
     face_set: FaceSet  # [B, N]
-    labels: np.ndarray  # [B] int32
+    labels: np.ndarray  # [B] int32 classes: positions in `TemplateSampler.people`
 
 
 def training_batches(
@@ -24,50 +24,56 @@ def training_batches(
     seed: int,
     max_size: int = 20,
     max_clip: int = 3,
-    rows: np.ndarray | slice = _ALL,
+    rows: np.ndarray | slice = _ALL_ROWS,
 ) -> grain.DatasetIterator:
     """An endless, resumable iterator of TrainingBatch; people are reshuffled every pass.
 
-    The draws depend on `seed` and a batch's position alone, so the iterator's state is one number. Every
-    process that trains draws the whole batch, which is cheap, and gathers its own rows: how many they are
-    changes nothing.
+    Draws depend only on `seed` and the batch's position, so the iterator's state is a single number. Every
+    process draws the whole batch, which is cheap, and loads only its own rows, so results do not depend on
+    the number of processes.
 
     Args:
       table: faces of the people to train on.
-      batch_size: templates a step.
-      seed: of the shuffles and the draws.
-      max_size: N, the largest template.
-      max_clip: frames a clip, at most.
-      rows: of each batch that this process loads.
+      batch_size: templates per step, over all processes.
+      seed: random seed of the shuffles and the draws.
+      max_size: N, the largest template size.
+      max_clip: the largest number of frames per clip.
+      rows: the rows of each batch that this process loads.
     """
     sampler = TemplateSampler(table, max_size, max_clip)
 
     def draw(people: np.ndarray, rng: np.random.Generator) -> TrainingBatch:
         faces, mask = (array[rows] for array in sampler.draw(people, rng))
-        # Padding repeats row 0: the mask keeps it out, and a gather beats a gather and a fill.
+        # Padded slots repeat row 0 instead of zeros: the mask excludes them, and it saves a pass over memory.
         media, sizes = group_media(table.media[faces], mask)
         face_set = FaceSet(table.embeddings[faces], table.norms[faces], mask, sizes, media=media)
         return TrainingBatch(face_set, people[rows].astype(np.int32))
 
     people = grain.MapDataset.range(len(sampler.people)).seed(seed).shuffle()
     dataset = people.repeat().batch(batch_size).random_map(draw)
-    # Two threads keep ahead of a step; deeper buffers only hold memory.
+    # Two threads keep ahead of a training step; a deeper buffer only costs memory.
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 
 class TemplateSampler:
-    """Draws templates as the method does: seeds with replacement, each a clip of a few frames.
+    """Draws training templates: seeds with replacement, and from each a clip of a few frames.
 
-    A template's size is drawn from U{1..max_size}. Seeds are drawn until it is full; each gives a
-    clip of U{1..max_clip} frames, at most as many as it has, all different; the last clip is cut.
-    Rows share a seed by the column `seed`, else by `media`.
+    The template size is uniform in 1 ... max_size. Seeds are drawn until the template is full; each adds a
+    clip of distinct frames, whose length is uniform in 1 ... max_clip but at most the frames of the seed;
+    the last clip is cut to fit. Rows belong to one seed if they share `FeatureTable.sources`.
 
     Attributes:
-      people: [C] subjects; a subject's position is its class.
+      people: [C] sorted subjects; a subject's position is its class.
     """
 
     def __init__(self, table: FeatureTable, max_size: int = 20, max_clip: int = 3):
-        """Indexes the table: people -> seeds -> rows."""
+        """Indexes a table by people and seeds.
+
+        Args:
+          table: M faces; only `subject` and `sources` are read.
+          max_size: the largest template size.
+          max_clip: the largest number of frames per clip.
+        """
         self.max_size, self.max_clip = max_size, max_clip
         self._rows = np.lexsort((table.sources, table.subject))
         keys = np.stack([table.subject, table.sources], 1)[self._rows]
@@ -83,10 +89,10 @@ class TemplateSampler:
 
         Args:
           people: [B] int, positions in `self.people`.
-          rng: source of all draws.
+          rng: random generator.
 
         Returns:
-          ([B, max_size] int64 rows of the table, 0 on padding; [B, max_size] bool mask).
+          ([B, max_size] int64 rows of the table, 0 in padded slots; [B, max_size] bool mask).
         """
         rows, _, mask = self.draw_clips(people, rng)
         return rows, mask
@@ -94,10 +100,10 @@ class TemplateSampler:
     def draw_clips(
         self, people: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As `draw`, and which clip of its template each face is of.
+        """Like `draw`, but also returns the clip that each face belongs to.
 
         Returns:
-          (rows, [B, max_size] int64 clips, counted from 0 in each template, mask).
+          (rows, [B, max_size] int64 clip numbers, from 0 in each template, mask).
         """
         shape = (len(people), self.max_size)
         size = rng.integers(1, self.max_size + 1, shape[0])
@@ -109,7 +115,7 @@ class TemplateSampler:
         slots = np.arange(self.max_size)
         clip = (end[:, None, :] <= slots[None, :, None]).sum(-1)
         frame = slots - np.take_along_axis(end - length, clip, axis=1)
-        # Frames follow each other from a random first one, so that they differ.
+        # A clip takes consecutive frames from a random start, cyclically, so that its frames are distinct.
         frames = np.take_along_axis(frames, clip, axis=1)
         first = np.take_along_axis(_below(rng, self._seed_frames[seeds], shape), clip, axis=1)
         places = self._seed_start[np.take_along_axis(seeds, clip, axis=1)] + (first + frame) % frames

@@ -1,4 +1,4 @@
-"""A stand-in for IJB-B and IJB-C: synthetic faces in the official file layout, at the true counts."""
+"""Simulates IJB-B and IJB-C: synthetic faces in the official file layout, with the official counts."""
 
 import pathlib
 import pickle
@@ -10,17 +10,17 @@ from fpsset.data.synthetic import draw_faces
 from fpsset.errors import InputError
 from fpsset.runtime.files import replacing_folder
 
-_PEOPLE_AT_ONCE = 64  # whose faces are drawn in float64
-_TAIL = 1.5  # standard deviation of the log of template sizes
+_PEOPLE_AT_ONCE = 64  # bounds memory: faces are drawn in float64
+_LOG_SIZE_STD = 1.5  # standard deviation of the log of template sizes
 _LONGEST_CLIP = 15
 _HEADER = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID\n"
 
 
 class Counts(NamedTuple):
-    """How large a protocol is."""
+    """The size of a protocol."""
 
     subjects: int
-    first_gallery: int  # of the subjects; the others are in the second
+    first_gallery: int  # subjects in the first gallery; the others are in the second
     templates: int
     faces: int
     pairs: int
@@ -36,39 +36,41 @@ OFFICIAL = {
 def simulate_ijb(
     out: pathlib.Path, like: str = "ijbc", scale: float = 1.0, seed: int = 0, dim: int = 512
 ) -> Counts:
-    """Writes `out`/meta and `out`/IJBx-features.pickle, which `read_ijb` and the official code read.
+    """Writes `out`/meta and `out`/IJBx-features.pickle, which `read_ijb` and the official code can read.
 
-    One template of each subject is in a gallery, the others are probes; template sizes have a long
-    tail; ids are not contiguous; genuine pairs are of gallery and probe templates.
+    One template of each subject is in a gallery and the others are probes. Template sizes are long-tailed,
+    ids are not contiguous, and every pair consists of a gallery and a probe template.
 
     Args:
       out: a folder that does not exist yet.
       like: 'ijbb' or 'ijbc'.
-      scale: of all counts.
-      seed: of all draws.
-      dim: D.
+      scale: factor applied to all counts, in (0, 4].
+      seed: random seed.
+      dim: D, at least 2.
 
     Returns:
       The counts written.
 
     Raises:
-      InputError: `out` exists, or a field is impossible.
+      InputError: `out` exists, or an argument is out of range.
     """
     if out.exists():
-        raise InputError(f"{out}: exists; give a folder that does not")
+        raise InputError(f"{out}: exists already; give a new folder")
     if like not in OFFICIAL:
         raise InputError(f"like is {like!r}; it must be one of {', '.join(OFFICIAL)}")
     if not (0 < scale <= 4 and dim >= 2 and seed >= 0):
-        raise InputError(f"scale {scale}, dim {dim}, seed {seed}: must be in (0, 4], at least 2, at least 0")
+        raise InputError(
+            f"scale {scale}, dim {dim}, seed {seed}: they must be in (0, 4], at least 2 and at least 0"
+        )
     galleries, official = OFFICIAL[like]
     counts = _scaled(official, scale)
     rng = np.random.default_rng([seed, counts.faces, dim])
     subject = _template_subjects(rng, counts)
     template, media = _faces(rng, subject, counts)
     ids = 1 + np.sort(rng.choice(4 * counts.templates, counts.templates, replace=False))
-    ids = ids[rng.permutation(counts.templates)]  # templates of a subject lie apart
-    with replacing_folder(out) as beside:
-        meta = beside / "meta"
+    ids = ids[rng.permutation(counts.templates)]  # spreads the templates of a subject over the ids
+    with replacing_folder(out) as temporary:
+        meta = temporary / "meta"
         meta.mkdir()
         names = np.char.add(np.arange(1, counts.faces + 1).astype(str), ".jpg")
         lines = map("{} {} {}\n".format, names.tolist(), ids[template].tolist(), (3 * media + 1).tolist())
@@ -84,7 +86,7 @@ def simulate_ijb(
             lines = (f"{ids[row]},{subject[row] + 1},img/{row}.png,{row}\n" for row in rows.tolist())
             (meta / f"{like}_1N_{name}.csv").write_text(_HEADER + "".join(lines))
         content = _features(subject[template], media, counts, seed, dim)
-        with (beside / f"{like.upper()}-features.pickle").open("wb") as file:
+        with (temporary / f"{like.upper()}-features.pickle").open("wb") as file:
             pickle.dump(content, file, protocol=5)
     return counts
 
@@ -96,30 +98,30 @@ def _scaled(official: Counts, scale: float) -> Counts:
     templates = max(templates, 2 * subjects)
     faces = max(faces, templates)
     genuine = min(genuine, templates - subjects)
-    # Pairs are of a gallery and a probe template.
+    # There are no more impostor pairs of a gallery and a probe template than this.
     impostors = min(pairs - genuine, (subjects - 1) * (templates - subjects))
     return Counts(subjects, first, templates, faces, genuine + impostors, genuine)
 
 
 def _template_subjects(rng: np.random.Generator, counts: Counts) -> np.ndarray:
-    """[T]: a gallery template each, a probe each, and more probes at random."""
+    """[T] subjects: one gallery template each, one probe each, and the other probes at random."""
     people = np.arange(counts.subjects)
-    more = rng.integers(0, counts.subjects, counts.templates - 2 * counts.subjects)
-    return np.concatenate([people, people, more])
+    other_probes = rng.integers(0, counts.subjects, counts.templates - 2 * counts.subjects)
+    return np.concatenate([people, people, other_probes])
 
 
 def long_tailed_sizes(rng: np.random.Generator, templates: int, faces: int) -> np.ndarray:
-    """[templates] int64, each at least 1, of sum `faces`: log-normal shares, as of media collections."""
-    weights = np.exp(_TAIL * rng.standard_normal(templates))
+    """Draws template sizes in log-normal proportions: [templates] int64, each at least 1, of sum `faces`."""
+    weights = np.exp(_LOG_SIZE_STD * rng.standard_normal(templates))
     return 1 + rng.multinomial(faces - templates, weights / weights.sum())
 
 
 def _faces(rng: np.random.Generator, subject: np.ndarray, counts: Counts) -> tuple[np.ndarray, np.ndarray]:
-    """Template and medium of each face; faces lie subject by subject."""
+    """Template index and medium of each face, sorted by subject."""
     sizes = long_tailed_sizes(rng, counts.templates, counts.faces)
     order = np.argsort(subject, kind="stable")
     template = np.repeat(order, sizes[order])
-    # Stills and clips, cut where a template ends.
+    # Stills and clips alternate at random; the end of a template cuts a clip.
     clips = rng.integers(3, _LONGEST_CLIP + 1, counts.faces)
     lengths = np.where(rng.random(counts.faces) < 0.5, 1, clips)
     starts = np.zeros(counts.faces, bool)
@@ -130,17 +132,18 @@ def _faces(rng: np.random.Generator, subject: np.ndarray, counts: Counts) -> tup
 
 
 def _write_pairs(path: pathlib.Path, rng, subject: np.ndarray, ids: np.ndarray, counts: Counts) -> None:
+    """Writes the pair list, shuffled; an impostor pair is drawn as one code, gallery * probes + probe."""
     probes = np.arange(counts.subjects, counts.templates)
     genuine = rng.choice(probes, counts.genuine, replace=False)
     wanted, codes = counts.pairs - counts.genuine, np.empty(0, np.int64)
     total = counts.subjects * len(probes)
     while len(codes) < wanted:
-        if 2 * wanted > total:  # at small scales nearly all there are: drawing the last ones takes for ever
-            more = np.arange(total)
+        if 2 * wanted > total:  # rejection sampling would be slow when most pairs are needed
+            drawn = np.arange(total)
         else:
-            more = rng.integers(0, total, int(1.1 * (wanted - len(codes))) + 100)
-        more = more[more // len(probes) != subject[probes[more % len(probes)]]]
-        codes = np.unique(np.concatenate([codes, more]))
+            drawn = rng.integers(0, total, int(1.1 * (wanted - len(codes))) + 100)
+        drawn = drawn[drawn // len(probes) != subject[probes[drawn % len(probes)]]]
+        codes = np.unique(np.concatenate([codes, drawn]))
     codes = rng.permutation(codes)[:wanted]
     first = np.concatenate([subject[genuine], codes // len(probes)])
     second = np.concatenate([genuine, probes[codes % len(probes)]])
@@ -155,15 +158,15 @@ def _write_pairs(path: pathlib.Path, rng, subject: np.ndarray, ids: np.ndarray, 
 def _features(
     subject: np.ndarray, media: np.ndarray, counts: Counts, seed: int, dim: int
 ) -> dict[str, np.ndarray]:
-    """The official pickle's content; `subject` rises."""
+    """The contents of the official pickle; `subject` must be sorted."""
     embeddings = np.empty((counts.faces, dim), np.float32)
     norms = np.empty(counts.faces, np.float32)
     cosine = np.empty(counts.faces, np.float32)
     for first in range(0, counts.subjects, _PEOPLE_AT_ONCE):
         last = min(first + _PEOPLE_AT_ONCE, counts.subjects)
         rows = slice(*np.searchsorted(subject, (first, last)))
-        _, places, lengths = np.unique(media[rows], return_index=True, return_counts=True)
+        _, firsts, lengths = np.unique(media[rows], return_index=True, return_counts=True)
         rng = np.random.default_rng([seed, counts.faces, dim, first])
-        faces = draw_faces(rng, subject[rows][places] - first, lengths, last - first, dim)
+        faces = draw_faces(rng, subject[rows][firsts] - first, lengths, last - first, dim)
         embeddings[rows], norms[rows], cosine[rows] = faces
     return {"img_feats": embeddings, "norms": norms[:, None], "faceness_scores": cosine}

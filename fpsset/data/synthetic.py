@@ -1,8 +1,9 @@
-"""Synthetic faces as unit vectors: identities on a sphere, stills and clips, quality per image.
+"""Synthetic faces as unit vectors: identities on a sphere, in stills and clips, degraded image by image.
 
-Imitates what was measured on real faces: norm and quality rank-correlate at about 0.7, and by norm
-quintile the mean cosine to the clean image is about .47, .68, .82, .91, .97. Frames of a clip share
-pose, much of their quality and half of their error; poor images drift towards a common direction.
+The model imitates measurements on real faces. The norm rank-correlates at about 0.7 with the cosine between
+an image and its clean version, whose mean by norm quintile is about .47, .68, .82, .91, .97. Frames of a
+clip share their pose, most of their degradation and half of their error, and degraded images drift towards
+a common direction.
 """
 
 from typing import NamedTuple
@@ -13,9 +14,9 @@ from fpsset.data.feature_table import FeatureTable
 
 # Pearson correlation of two Gaussians whose rank correlation is 0.7.
 _CORRELATION = 2 * np.sin(np.pi * 0.7 / 6)
-_POSE = 0.35  # share of a clean image's direction that is not identity
-_DRIFT = 0.5  # share of a poor image's error that all poor images have in common
-_CLIP_QUALITY = 0.6  # share of quality's variance common to a clip
+_POSE = 0.35  # share of a clean image's direction that is pose rather than identity
+_DRIFT = 0.5  # share of the error that all degraded images have in common
+_CLIP_SHARE = 0.6  # share of the variance of cleanness that the frames of a clip have in common
 
 
 def make_synthetic(
@@ -30,14 +31,14 @@ def make_synthetic(
 
     Args:
       people: number of identities.
-      seed: of all draws; the common direction of poor images is the same for every seed.
+      seed: random seed; the common direction of degraded images is the same for every seed.
       dim: D.
-      stills: fewest and most stills a person.
-      clips: fewest and most clips a person.
-      frames: fewest and most frames a clip.
+      stills: fewest and most stills per person.
+      clips: fewest and most clips per person.
+      frames: fewest and most frames per clip.
 
     Returns:
-      (FeatureTable whose seeds are its media, [M] float32 cosine of each face to its clean image).
+      (FeatureTable whose seeds are its media; [M] float32 cosine between each image and its clean version).
     """
     rng = np.random.default_rng([seed, people, dim])
     still_count = rng.integers(stills[0], stills[1] + 1, people)
@@ -62,23 +63,23 @@ def make_synthetic(
 
 
 class Faces(NamedTuple):
-    """M synthetic faces, medium after medium."""
+    """M synthetic faces, sorted by medium."""
 
     embeddings: np.ndarray  # [M, D] float32 unit rows
     norms: np.ndarray  # [M] float32
-    cosine: np.ndarray  # [M] float32, of each face to its clean image
+    cosine: np.ndarray  # [M] float32, between each image and its clean version
 
 
 def draw_faces(
     rng: np.random.Generator, media_subject: np.ndarray, length: np.ndarray, people: int, dim: int
 ) -> Faces:
-    """Draws the frames of media.
+    """Draws identities and the faces in their media.
 
     Args:
-      rng: of all draws.
-      media_subject: [media], in 0 ... people - 1.
-      length: [media], frames of each; 1 for a still.
-      people: number of identities, drawn too.
+      rng: random generator.
+      media_subject: [media] int, the person in each medium, in 0 ... people - 1.
+      length: [media] int, frames per medium; 1 for a still.
+      people: number of identities.
       dim: D.
     """
     media = np.repeat(np.arange(len(length)), length)
@@ -89,24 +90,31 @@ def draw_faces(
         np.sqrt(1 - _POSE) * identity[media_subject] + np.sqrt(_POSE) * _directions(rng, len(length), dim)
     )[media]
 
-    quality = np.sqrt(_CLIP_QUALITY) * rng.standard_normal(len(length))[media] + np.sqrt(
-        1 - _CLIP_QUALITY
+    cleanness = np.sqrt(_CLIP_SHARE) * rng.standard_normal(len(length))[media] + np.sqrt(
+        1 - _CLIP_SHARE
     ) * rng.standard_normal(rows)
-    norm = _CORRELATION * quality + np.sqrt(1 - _CORRELATION**2) * rng.standard_normal(rows)
-    norms = np.clip(17 + 4.5 * norm, 1, 40).astype(np.float32)
-    cosine = clean_cosine(quality)
+    standard_norms = _CORRELATION * cleanness + np.sqrt(1 - _CORRELATION**2) * rng.standard_normal(rows)
+    norms = np.clip(17 + 4.5 * standard_norms, 1, 40).astype(np.float32)
+    cosine = clean_cosine(cleanness)
 
     drift = _directions(np.random.default_rng(dim), 1, dim)
-    own = _unit(_directions(rng, len(length), dim)[media] + _directions(rng, rows, dim))
-    error = np.sqrt(_DRIFT) * drift + np.sqrt(1 - _DRIFT) * own
+    own_error = _unit(_directions(rng, len(length), dim)[media] + _directions(rng, rows, dim))
+    error = np.sqrt(_DRIFT) * drift + np.sqrt(1 - _DRIFT) * own_error
     error = _unit(error - (error * clean).sum(1, keepdims=True) * clean)
     embeddings = cosine[:, None] * clean + np.sqrt(1 - cosine**2)[:, None] * error
     return Faces(_unit(embeddings).astype(np.float32), norms, cosine.astype(np.float32))
 
 
-def clean_cosine(quality: np.ndarray) -> np.ndarray:
-    """[M] cosine of a face to its clean image, from its quality [M]; fitted to those by norm quintile."""
-    return 1 - 0.7488 / (1 + np.exp(5.287 * quality + 2.806))
+def clean_cosine(cleanness: np.ndarray) -> np.ndarray:
+    """Cosine between an image and its clean version, fitted to the measured means by norm quintile.
+
+    Args:
+      cleanness: [M] standard normal; higher means less degraded.
+
+    Returns:
+      [M] cosines, which rise with cleanness.
+    """
+    return 1 - 0.7488 / (1 + np.exp(5.287 * cleanness + 2.806))
 
 
 def _directions(rng, count: int, dim: int) -> np.ndarray:

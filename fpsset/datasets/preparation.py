@@ -1,4 +1,4 @@
-"""Preparing: what lies on disk becomes a TFDS dataset, once."""
+"""Prepares TFDS datasets from files on disk."""
 
 import contextlib
 import io
@@ -13,31 +13,34 @@ from fpsset.errors import InputError
 
 
 def prepare(config) -> str:
-    """Makes the dataset `config.dataset` of `config.source`, below `config.out`; says what is there.
+    """Prepares the dataset `config.dataset` from `config.source` in a folder below `config.out`.
 
-    A run that is killed leaves a folder `incomplete.*`, which nothing reads and the next run removes.
+    A killed run leaves a folder `incomplete.*`, which nothing reads and the next run removes.
 
     Args:
-      config: as `fpsset.config.preparation_config` lists it.
+      config: see `fpsset.config.preparation_config`.
+
+    Returns:
+      One line that names the folder and says what it contains.
 
     Raises:
-      InputError: the source is missing or wrong, or another one's dataset is there.
+      InputError: the source is missing or malformed, or the folder contains something else.
     """
     tfds = import_tfds()
-    logging.set_verbosity(logging.ERROR)  # TFDS remarks on what is as it should be
+    logging.set_verbosity(logging.ERROR)  # TFDS warns about things that are intended here
     builder, source = _builder(config)
     folder = pathlib.Path(builder.data_dir)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = {"prefix": "incomplete.", "suffix": f"_{folder.name}"}  # as TFDS names its own
-    for left in folder.parent.glob("*".join(unfinished.values())):
-        shutil.rmtree(left)
+    unfinished = {"prefix": "incomplete.", "suffix": f"_{folder.name}"}  # TFDS's own naming
+    for leftover in folder.parent.glob("*".join(unfinished.values())):
+        shutil.rmtree(leftover)
     if is_prepared(folder):
-        _require_same(folder, builder.checksums(source))
-        return f"{folder}: is there already, of the same source"
+        _require_same_sources(folder, builder.checksums(source))
+        return f"{folder}: is already prepared from this source"
     if folder.exists():
-        raise InputError(f"{folder}: is no prepared dataset; delete it, or give another --config.out")
+        raise InputError(f"{folder}: is not a prepared dataset; delete it, or give another --config.out")
     with (
-        tempfile.TemporaryDirectory(dir=folder.parent, **unfinished) as downloads,  # there are none
+        tempfile.TemporaryDirectory(dir=folder.parent, **unfinished) as downloads,  # required, stays empty
         contextlib.redirect_stdout(io.StringIO()),
     ):
         settings = tfds.download.DownloadConfig(manual_dir=source)
@@ -46,7 +49,7 @@ def prepare(config) -> str:
 
 
 def _builder(config):
-    """The builder, and the folder that it reads."""
+    """The dataset's builder, and the folder from which it reads."""
     from fpsset.datasets.builders.face_features import FaceFeatures
     from fpsset.datasets.builders.ijb import Ijbb, Ijbc
     from fpsset.datasets.builders.webface4m_subset import Webface4mSubset, subset_config
@@ -60,12 +63,12 @@ def _builder(config):
     return {"ijbb": Ijbb, "ijbc": Ijbc}[config.dataset](features=features, data_dir=config.out), source
 
 
-def _require_same(folder: pathlib.Path, sources: dict[str, str]) -> None:
-    """Raises InputError unless a dataset was made of these."""
-    held = Records(folder).metadata.get("sources", {})
-    changed = sorted(name for name in {*held, *sources} if held.get(name) != sources.get(name))
+def _require_same_sources(folder: pathlib.Path, sources: dict[str, str]) -> None:
+    """Raises InputError unless a dataset was prepared from files with these digests."""
+    recorded = Records(folder).metadata.get("sources", {})
+    changed = sorted(name for name in {*recorded, *sources} if recorded.get(name) != sources.get(name))
     if changed:
         raise InputError(
-            f"{folder}: was prepared of other files ({', '.join(changed)}); delete it, or give another "
+            f"{folder}: was prepared from other files ({', '.join(changed)}); delete it, or give another "
             "--config.out"
         )

@@ -1,22 +1,32 @@
-"""One image file to one aligned face."""
+"""From encoded images to aligned faces: decoding, and alignment by landmarks."""
 
+import io
+import os
 import pathlib
+from typing import BinaryIO
 
 import numpy as np
 
 from fpsset.errors import InputError
-from fpsset.images.image_files import UnreadableImage, open_rgb, require_crop, require_pillow
 from fpsset.models.iresnet import IMAGE_SIZE
 
-# Where eyes, nose and corners of the mouth lie in an aligned face of 112 x 112 pixels (x, y).
+# Positions (x, y) of eyes, nose and corners of the mouth in an aligned face of 112 x 112 pixels.
 ARCFACE_112 = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
+_FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # Pillow's other decoders are less tested, and one runs a program
+
+
+class UnreadableImage(Exception):
+    """An image from which no aligned face can be read; the message says why."""
 
 
 def require_libraries(aligns: bool) -> None:
-    """Raises InputError unless images can be read, and aligned where that is wanted."""
-    require_pillow()
+    """Raises InputError unless the libraries to decode images, and if wanted to align them, are installed."""
+    try:
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise InputError("images need Pillow; pip install 'fpsset[images]'") from error
     if not aligns:
         return
     try:
@@ -28,50 +38,83 @@ def require_libraries(aligns: bool) -> None:
 
 
 def read_face(path: pathlib.Path, landmarks: np.ndarray | None = None) -> np.ndarray:
-    """Reads and aligns a face.
+    """Reads a face from an image file and aligns it.
 
     Args:
       path: an image file.
-      landmarks: [5, 2] pixels (x, y) in it: eyes, nose, corners of the mouth; None when the image is an
-        aligned crop, which is taken as it is.
+      landmarks: [5, 2] pixels (x, y): eyes, nose, corners of the mouth; None if the image is an aligned
+        crop already.
 
     Returns:
       [112, 112, 3] uint8, RGB.
 
     Raises:
-      UnreadableImage: the file is missing or damaged, is no aligned crop and comes without landmarks,
-        or its landmarks are no face's.
+      UnreadableImage: the file is missing or damaged, has another size than an aligned crop and comes
+        without landmarks, or its landmarks are degenerate.
     """
     image = open_rgb(path)
     return require_crop(image, IMAGE_SIZE) if landmarks is None else np.asarray(align(image, landmarks))
 
 
-def align(image, landmarks: np.ndarray):
-    """Moves, turns and scales a PIL image so that five landmarks come to lie as in `ARCFACE_112`.
+def decode_crop(encoded: bytes, size: int) -> np.ndarray:
+    """Decodes an aligned crop: [size, size, 3] uint8, RGB.
 
-    The similarity is the least-squares one in the aligned face (Umeyama 1991); pixels are interpolated
-    bilinearly, and what lies outside is black.
+    Raises:
+      UnreadableImage: the bytes are not a whole image of that size.
+    """
+    return require_crop(open_rgb(io.BytesIO(encoded)), size)
+
+
+def open_rgb(file: str | os.PathLike | BinaryIO):
+    """Reads an image file as an RGB PIL image.
+
+    Raises:
+      UnreadableImage: the file is missing or damaged.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a whole image"
+        raise UnreadableImage(reason) from error
+
+
+def require_crop(image, size: int) -> np.ndarray:
+    """Converts a PIL image to an array; raises UnreadableImage unless it is `size` pixels square."""
+    if image.size != (size, size):
+        width, height = image.size
+        raise UnreadableImage(f"{width} x {height} pixels, not an aligned crop of {size}; give landmarks")
+    return np.asarray(image)
+
+
+def align(image, landmarks: np.ndarray):
+    """Warps a PIL image by the similarity that best maps five landmarks onto `ARCFACE_112`.
+
+    The fit is least squares in the aligned face (Umeyama 1991); interpolation is bilinear, and pixels from
+    outside the image are black.
 
     Args:
       image: PIL image.
-      landmarks: [5, 2] pixels (x, y), the centre of the first pixel being (0, 0).
+      landmarks: [5, 2] pixels (x, y), where (0, 0) is the centre of the first pixel.
 
     Returns:
       PIL image of 112 x 112.
 
     Raises:
-      UnreadableImage: the landmarks are not finite, or lie in one point.
+      UnreadableImage: the landmarks are not finite, or coincide.
     """
     from PIL import Image
     from skimage.transform import SimilarityTransform
 
     if not np.isfinite(landmarks).all() or np.ptp(landmarks, axis=0).max() < 1:
-        raise UnreadableImage("landmarks that are no face's")
+        raise UnreadableImage("degenerate landmarks")
     forward = SimilarityTransform.from_estimate(landmarks, ARCFACE_112)
     if not forward:
-        raise UnreadableImage("landmarks that are no face's")
+        raise UnreadableImage("degenerate landmarks")
     (a, b, c), (d, e, f), _ = forward.inverse.params
-    # PIL counts from the corner of the first pixel, landmarks from its centre.
+    # PIL's origin is the corner of the first pixel, that of the landmarks its centre.
     matrix = (a, b, c + 0.5 - 0.5 * (a + b), d, e, f + 0.5 - 0.5 * (d + e))
     size = (IMAGE_SIZE, IMAGE_SIZE)
     return image.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)

@@ -1,11 +1,11 @@
-"""A doctor for the colour order: are faces of one person closer together when red and blue are swapped?"""
+"""Checks a backbone's colour order: does swapping red and blue separate people better?"""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from fpsset.images.image_files import UnreadableImage
+from fpsset.images.aligned_faces import UnreadableImage
 from fpsset.images.recognisers import Recogniser
 from fpsset.runtime.progress import StepProgress
 
@@ -13,15 +13,15 @@ _RESAMPLES = 200
 
 
 class Diagnosis(NamedTuple):
-    """How well two orders separate people.
+    """How well people are separated under both colour orders.
 
     Attributes:
-      stated: separation under the stated order: the distance of the mean cosines of same-folder and
-        other-folder pairs, in pooled standard deviations (d').
-      swapped: the same with red and blue swapped.
-      gain_low: what swapped - stated exceeds in 95% of resamples of the people.
-      people: in the sample.
-      images: in the sample.
+      stated: d' under the stated order: the difference between the mean cosines of genuine and impostor
+        pairs, in pooled standard deviations.
+      swapped: d' with red and blue swapped.
+      gain_low: 5% quantile of swapped - stated over resamples of the people.
+      people: number of people in the sample.
+      images: number of images in the sample.
     """
 
     stated: float
@@ -32,28 +32,30 @@ class Diagnosis(NamedTuple):
 
     @property
     def looks_wrong(self) -> bool:
-        """Swapped separates better, beyond chance."""
+        """Whether the swapped order separates people significantly better."""
         return self.gain_low > 0
 
 
 def check_color_order(subject: np.ndarray, read: Callable[[int], np.ndarray], recogniser: Recogniser) -> None:
-    """Warns when faces swapped in red and blue separate the people better.
+    """Reports the separation under both colour orders, with a warning if the stated one looks wrong.
 
     Args:
-      subject: [M].
-      read: row -> [112, 112, 3] uint8, RGB; raises UnreadableImage for rows to pass over.
+      subject: [M] int person ids, negative where unknown.
+      read: maps a row to [112, 112, 3] uint8, RGB; raises UnreadableImage for rows to skip.
       recogniser: the backbone.
     """
     found = diagnose(subject, read, recogniser)
     if found is None:
-        StepProgress.say("colour order: not checked, for want of two people with two images each")
+        StepProgress.say("colour order: not checked; it takes two people with two images each")
         return
     figures = (
         f"separation of people d' {found.stated:.2f} as {recogniser.card.color_order}, {found.swapped:.2f} "
         f"swapped ({found.images} images of {found.people} people)"
     )
     if found.looks_wrong:
-        StepProgress.say(f"warning: the colour order looks wrong: {figures}; check the weights' colour order")
+        StepProgress.say(
+            f"warning: the colour order looks wrong: {figures}; check the order that the weights expect"
+        )
     else:
         StepProgress.say(f"colour order: {figures}")
 
@@ -61,15 +63,10 @@ def check_color_order(subject: np.ndarray, read: Callable[[int], np.ndarray], re
 def diagnose(
     subject: np.ndarray, read: Callable[[int], np.ndarray], recogniser: Recogniser
 ) -> Diagnosis | None:
-    """Embeds a sample of the images in both colour orders.
-
-    Args:
-      subject: [M].
-      read: row -> [112, 112, 3] uint8, RGB; raises UnreadableImage for rows to pass over.
-      recogniser: the backbone.
+    """Embeds a sample of the images in both colour orders; see `check_color_order` for the arguments.
 
     Returns:
-      Diagnosis; None where no two people have two images each that can be read.
+      Diagnosis, or None unless two people have two readable images each.
     """
     rows, faces = [], []
     for row in sample_rows(subject):
@@ -77,7 +74,7 @@ def diagnose(
             faces.append(read(row))
             rows.append(row)
         except UnreadableImage:
-            continue  # the run itself will list it
+            continue  # the run itself will report it
     subject = subject[rows]
     kept = np.isin(subject, [person for person in set(subject.tolist()) if (subject == person).sum() > 1])
     if len(np.unique(subject[kept])) < 2:
@@ -86,15 +83,15 @@ def diagnose(
 
 
 def sample_rows(subject: np.ndarray, people: int = 32, each: int = 8) -> np.ndarray:
-    """Rows for the doctor, spread over people and over each one's images.
+    """Picks rows to examine, spread evenly over the people and over each person's images.
 
     Args:
-      subject: [M], negative where it is not known.
-      people: at most.
-      each: images a person, at most; people with one are left out.
+      subject: [M] int person ids, negative where unknown.
+      people: the largest number of people; those with a single image are left out.
+      each: the largest number of images per person.
 
     Returns:
-      Row numbers; none when fewer than two people have two images.
+      Row numbers; none if fewer than two people have two images.
     """
     ids, counts = np.unique(subject[subject >= 0], return_counts=True)
     ids = ids[counts >= 2]
@@ -106,12 +103,12 @@ def sample_rows(subject: np.ndarray, people: int = 32, each: int = 8) -> np.ndar
 
 
 def examine(recogniser: Recogniser, faces: np.ndarray, subject: np.ndarray) -> Diagnosis:
-    """Embeds a sample in both orders and compares how they separate people.
+    """Embeds faces in both orders and compares how well they separate people.
 
     Args:
       recogniser: the backbone.
-      faces: [M, 112, 112, 3] uint8, RGB, of two or more people with two or more each.
-      subject: [M].
+      faces: [M, 112, 112, 3] uint8, RGB, of at least two people with at least two faces each.
+      subject: [M] int person ids.
     """
     embeddings = [recogniser(faces, swap)[0] for swap in (False, True)]
     cosines = [e @ e.T for e in embeddings]
@@ -124,7 +121,7 @@ def examine(recogniser: Recogniser, faces: np.ndarray, subject: np.ndarray) -> D
 
 
 def _separation(cosines: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> float:
-    """d' of genuine and impostor pairs, each person counted `weights` times."""
+    """d' between genuine and impostor pairs, with each person counted `weights` times."""
     first, second = np.triu_indices(len(codes), 1)
     values, same = cosines[first, second], codes[first] == codes[second]
     counts = np.where(same, weights[codes[first]], weights[codes[first]] * weights[codes[second]])
@@ -134,5 +131,6 @@ def _separation(cosines: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> 
             return float("nan")
         mean = np.average(values[chosen], weights=counts[chosen])
         moments.append((mean, np.average((values[chosen] - mean) ** 2, weights=counts[chosen])))
-    (genuine, spread), (impostor, other) = moments
-    return float((genuine - impostor) / np.sqrt((spread + other) / 2 + 1e-12))
+    (genuine_mean, genuine_variance), (impostor_mean, impostor_variance) = moments
+    pooled_variance = (genuine_variance + impostor_variance) / 2
+    return float((genuine_mean - impostor_mean) / np.sqrt(pooled_variance + 1e-12))

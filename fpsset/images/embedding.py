@@ -1,4 +1,4 @@
-"""From aligned faces to embeddings with a backbone's variables."""
+"""Embeds aligned faces with the variables of an IResNet backbone."""
 
 import functools
 
@@ -13,15 +13,15 @@ def embed(variables: dict, images: jax.Array, dtype: jnp.dtype = jnp.float32) ->
     """Embeds aligned faces; compiled once for each architecture and batch size.
 
     Args:
-      variables: of an `IResNet`, as trained or folded by `fold`; the former are folded on the way.
+      variables: variables of an `IResNet`, as trained or folded by `fold`; they are folded if necessary.
       images: [B, 112, 112, 3] in [-1, 1], in the colour order of the weights.
-      dtype: of the convolutions; float32, or bfloat16 for speed where the hardware has it.
+      dtype: dtype of the convolutions: float32, or bfloat16 for speed on hardware that supports it.
 
     Returns:
       (embeddings [B, D] float32 unit rows, norms [B] float32).
 
     Raises:
-      InputError: the variables are of no backbone, or images of another shape.
+      InputError: the variables are not a backbone's, or the images have another shape.
 
     Example:
       >>> import numpy as np, fpsset
@@ -33,10 +33,10 @@ def embed(variables: dict, images: jax.Array, dtype: jnp.dtype = jnp.float32) ->
     try:
         config = config_of(variables)
     except (KeyError, TypeError, IndexError) as error:
-        raise InputError("these are no variables of a backbone; give variables['backbone']") from error
+        raise InputError("these are not variables of a backbone; pass variables['backbone']") from error
     shape = jnp.shape(images)
     if len(shape) != 4 or shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3):
-        raise InputError(f"images must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]; they are {list(shape)}")
+        raise InputError(f"images must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}, 3], not {list(shape)}")
     return _runner(config, "batch_stats" in variables, jnp.dtype(dtype))(variables, images)
 
 

@@ -1,4 +1,4 @@
-"""Extraction: every image of a folder through a backbone, into one feature file."""
+"""Extracts features: embeds every image of a folder into one feature file, and can be interrupted."""
 
 import pathlib
 import shutil
@@ -11,10 +11,9 @@ import numpy as np
 from fpsset.data.feature_table import FeatureTable
 from fpsset.data.files import read_npz, require_writable, write_features
 from fpsset.errors import InputError
-from fpsset.images.aligned_faces import read_face, require_libraries
+from fpsset.images.aligned_faces import UnreadableImage, read_face, require_libraries
 from fpsset.images.augmentation import augment
 from fpsset.images.color_order import check_color_order
-from fpsset.images.image_files import UnreadableImage
 from fpsset.images.listing import ImageList, list_images
 from fpsset.images.recognisers import Recogniser, load_recogniser
 from fpsset.models.iresnet import IMAGE_SIZE
@@ -22,24 +21,25 @@ from fpsset.runtime.digests import short_digest
 from fpsset.runtime.files import replacing
 from fpsset.runtime.progress import StepProgress
 
-_PART = ("rows", "embeddings", "norms", "bad_rows", "bad_reasons")
-_SHOWN = 10  # unreadable images that are named on the terminal
+_PART_COLUMNS = ("rows", "embeddings", "norms", "bad_rows", "bad_reasons")
+_SHOWN = 10  # how many unreadable images are named on the terminal
 
 
 def extract(config) -> FeatureTable:
     """Embeds the images of `config.images` and writes `config.out`.
 
-    What is done is kept in parts beside the file, so that an interrupted run goes on; they are deleted
-    when the file is there. Images that cannot be read are listed at the end, and in a file beside.
+    Progress is saved in parts next to the file, so that an interrupted run can continue; the parts are
+    deleted once the file is written. Unreadable images are reported at the end, and listed in a file next to
+    the features.
 
     Args:
-      config: as `fpsset.config.extraction_config` lists it.
+      config: see `fpsset.config.extraction_config`.
 
     Returns:
-      What was written.
+      The features written.
 
     Raises:
-      InputError: no images, no backbone, or no image that can be read.
+      InputError: there are no images, there is no backbone, or no image can be read.
     """
     out = pathlib.Path(config.out)
     require_writable(out)
@@ -48,7 +48,7 @@ def extract(config) -> FeatureTable:
     recogniser = load_recogniser(config)
     if images.ignored:
         StepProgress.say(
-            f"{images.root}: {len(images.ignored)} other files left aside, e.g. {images.ignored[0]}"
+            f"{images.root}: ignored {len(images.ignored)} other files, e.g. {images.ignored[0]}"
         )
     parts = _claim_parts(out, images, recogniser, config)
     if config.check_color_order and not any(parts.glob("*.npz")):
@@ -57,7 +57,7 @@ def extract(config) -> FeatureTable:
     starts = range(0, len(images), per_part)
     files = [parts / f"{start:09}.npz" for start in starts]
     for file in files:
-        if file.is_file() and not _is_good(file, images):
+        if file.is_file() and not _is_valid_part(file, images):
             file.unlink()
     done = sum(file.is_file() for file in files)
     batches = -(-len(images) // config.batch_size)
@@ -69,9 +69,9 @@ def extract(config) -> FeatureTable:
                 part = _embed_part(
                     images, range(start, min(start + per_part, len(images))), recogniser, config, progress
                 )
-                with replacing(file) as beside:
-                    np.savez(beside, **part)
-    table = _join(images, files, recogniser, out, config)
+                with replacing(file) as temporary:
+                    np.savez(temporary, **part)
+    table = _join_parts(images, files, recogniser, out, config)
     shutil.rmtree(parts)
     return table
 
@@ -79,7 +79,7 @@ def extract(config) -> FeatureTable:
 def _embed_part(
     images: ImageList, rows: range, recogniser: Recogniser, config, progress: StepProgress
 ) -> dict[str, np.ndarray]:
-    """The columns of a part: batches of one shape through the backbone, decoded ahead by threads."""
+    """Embeds the rows of a part in batches of one shape, while threads decode ahead."""
 
     def read(row: int) -> dict:
         try:
@@ -91,27 +91,27 @@ def _embed_part(
     dataset = grain.MapDataset.source(rows).map(read).to_iter_dataset(options)
     columns = {"rows": [], "embeddings": [], "norms": []}
     bad = []
-    faces, waiting = np.zeros((config.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8), []
+    faces, pending = np.zeros((config.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8), []
 
     def flush() -> None:
-        found = [recogniser(view) for view in _views(faces, waiting, config)]
-        embeddings, norms = (np.stack(values, 1)[: len(waiting)] for values in zip(*found, strict=True))
-        columns["rows"].append(np.repeat(np.array(waiting, np.int64), len(found)))
+        found = [recogniser(view) for view in _views(faces, pending, config)]
+        embeddings, norms = (np.stack(values, 1)[: len(pending)] for values in zip(*found, strict=True))
+        columns["rows"].append(np.repeat(np.array(pending, np.int64), len(found)))
         columns["embeddings"].append(embeddings.reshape(-1, embeddings.shape[-1]).astype(np.float16))
         columns["norms"].append(norms.reshape(-1).astype(np.float32))
-        waiting.clear()
+        pending.clear()
 
     for number, item in enumerate(dataset, 1):
         if item["problem"]:
             bad.append((item["row"], item["problem"]))
         else:
-            faces[len(waiting)] = item["face"]
-            waiting.append(item["row"])
-        if len(waiting) == config.batch_size:
+            faces[len(pending)] = item["face"]
+            pending.append(item["row"])
+        if len(pending) == config.batch_size:
             flush()
         if number % config.batch_size == 0 or number == len(rows):
             progress.advance(f"{len(bad)} unreadable in this part")
-    if waiting:
+    if pending:
         flush()
     return {
         **{name: np.concatenate(values) if values else np.zeros(0) for name, values in columns.items()},
@@ -121,13 +121,13 @@ def _embed_part(
 
 
 def _views(faces: np.ndarray, rows: list[int], config) -> Iterator[np.ndarray]:
-    """The faces as they are, and mirrored if asked for; or frames of clips of them, each by its own keys."""
+    """Yields the faces, then their mirror images with `config.flip`; or augmented frames of clips of them."""
     if not config.augmented:
         yield faces
         if config.flip:
             yield faces[:, :, ::-1]
         return
-    row = np.resize(np.array(rows, np.int32), len(faces))  # what the last batch lacks is dropped later
+    row = np.resize(np.array(rows, np.int32), len(faces))  # the caller drops what fills up the last batch
     key, count = jax.random.key(config.seed), config.augmented * config.clip_frames
     for view in range(count):
         clip = row * config.augmented + view // config.clip_frames
@@ -138,18 +138,18 @@ _augment = jax.jit(augment)
 
 
 def _read(images: ImageList, row: int) -> np.ndarray:
-    """The aligned face of a row; raises UnreadableImage."""
-    marks = None if images.landmarks is None else images.landmarks[row]
-    return read_face(images.root / images.paths[row], marks)
+    """Reads the aligned face of a row; raises UnreadableImage."""
+    landmarks = None if images.landmarks is None else images.landmarks[row]
+    return read_face(images.root / images.paths[row], landmarks)
 
 
-def _is_good(file: pathlib.Path, images: ImageList) -> bool:
-    """Whether a part is whole, and what it lists as unreadable still is."""
+def _is_valid_part(file: pathlib.Path, images: ImageList) -> bool:
+    """Whether a part is complete, and the images it lists as unreadable still are."""
     try:
-        part = read_npz(file, _PART)
-    except InputError:  # cut short by a power cut
+        part = read_npz(file, _PART_COLUMNS)
+    except InputError:  # truncated by a power failure
         return False
-    if set(part) != set(_PART):
+    if set(part) != set(_PART_COLUMNS):
         return False
     for row in part["bad_rows"]:
         try:
@@ -160,11 +160,11 @@ def _is_good(file: pathlib.Path, images: ImageList) -> bool:
     return True
 
 
-def _join(
+def _join_parts(
     images: ImageList, files: list[pathlib.Path], recogniser: Recogniser, out: pathlib.Path, config
 ) -> FeatureTable:
-    """All parts as one table, written; unreadable images are said and listed beside it."""
-    parts = [read_npz(file, _PART) for file in files]
+    """Writes all parts as one feature file; reports unreadable images, and lists them next to it."""
+    parts = [read_npz(file, _PART_COLUMNS) for file in files]
     bad = [
         f"{images.paths[row]}: {reason}"
         for part in parts
@@ -172,11 +172,11 @@ def _join(
     ]
     listing = out.with_name(f"{out.stem}.unreadable.txt")
     if bad:
-        with replacing(listing) as beside:
-            beside.write_text("".join(f"{line}\n" for line in bad))
+        with replacing(listing) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in bad))
         for line in bad[:_SHOWN]:
             StepProgress.say(f"unreadable: {line}")
-        StepProgress.say(f"{len(bad)} of {len(images)} images are not in {out}; all are listed in {listing}")
+        StepProgress.say(f"{len(bad)} of {len(images)} images are not in {out}; see {listing}")
     else:
         listing.unlink(missing_ok=True)
     parts = [part for part in parts if len(part["rows"])]
@@ -186,13 +186,11 @@ def _join(
     norms = np.concatenate([part["norms"] for part in parts])
     embeddings = np.concatenate([part["embeddings"] for part in parts])
     flipped = None
-    if config.flip:  # views follow each other
+    if config.flip:  # each face is followed by its mirror image
         flipped = embeddings[1::2] * norms[1::2, None]
         rows, norms, embeddings = rows[::2], norms[::2], embeddings[::2]
     if len(norms) > 1 and np.ptp(norms) < 1e-3 * norms.max():
-        StepProgress.say(
-            "warning: all norms are equal: the network normalises its output, its quality is lost"
-        )
+        StepProgress.say("warning: all norms are equal; use a network that does not normalise its embeddings")
     seed = None
     if config.augmented:
         view = np.arange(len(rows)) % (config.augmented * config.clip_frames)
@@ -215,18 +213,18 @@ def _join(
 
 
 def _claim_parts(out: pathlib.Path, images: ImageList, recogniser: Recogniser, config) -> pathlib.Path:
-    """The folder of parts; those of other images or settings are dropped."""
+    """The folder of parts, emptied first if they were made from other images or settings."""
     parts = out.with_name(f".{out.name}.parts")
-    claim, fingerprint = parts / "of", _fingerprint(images, recogniser, config)
-    if not (claim.is_file() and claim.read_text() == fingerprint):
+    owner, fingerprint = parts / "of", _fingerprint(images, recogniser, config)
+    if not (owner.is_file() and owner.read_text() == fingerprint):
         shutil.rmtree(parts, ignore_errors=True)
         parts.mkdir(parents=True)
-        claim.write_text(fingerprint)
+        owner.write_text(fingerprint)
     return parts
 
 
 def _fingerprint(images: ImageList, recogniser: Recogniser, config) -> str:
-    """Changes with anything that the parts depend on."""
+    """A short hash of everything that the parts depend on."""
 
     def state(path: str) -> str:
         try:

@@ -1,4 +1,4 @@
-"""Encoded images of people by number: what every source of them offers, and a folder of crops as one."""
+"""Sources of encoded images of people: the interface, and a folder of crops."""
 
 import pathlib
 from typing import Protocol
@@ -6,18 +6,18 @@ from typing import Protocol
 import numpy as np
 
 from fpsset.errors import InputError
-from fpsset.images.image_files import UnreadableImage, decode_crop
+from fpsset.images.aligned_faces import UnreadableImage, decode_crop
 from fpsset.images.listing import list_images
 from fpsset.runtime.digests import short_digest
 
 
 class ImageSource(Protocol):
-    """M encoded images of people, in any order of access, by several threads at once.
+    """M encoded images of people, with random access from several threads.
 
     Attributes:
-      name: where they come from, for messages.
-      subject: [M] int64, the person.
-      media: [M] int64, the still or video an image comes from.
+      name: where the images come from, for error messages.
+      subject: [M] int64 person ids.
+      media: [M] int64 ids of the still or video that each image comes from.
     """
 
     name: str
@@ -27,17 +27,17 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, row: int) -> bytes:
-        """An encoded image."""
+        """Reads an encoded image."""
 
     def place(self, row: int) -> str:
-        """Where an image is, for messages."""
+        """The location of an image, for error messages."""
 
     def fingerprint(self) -> str:
         """A short hash that changes with the images."""
 
 
 def read_crop(source: ImageSource, row: int, size: int) -> np.ndarray:
-    """An image of a source: [size, size, 3] uint8, RGB; raises UnreadableImage."""
+    """Reads and decodes an aligned crop: [size, size, 3] uint8, RGB; raises UnreadableImage."""
     try:
         encoded = source.read(int(row))
     except OSError as error:
@@ -46,19 +46,19 @@ def read_crop(source: ImageSource, row: int, size: int) -> np.ndarray:
 
 
 class FolderImages:
-    """Aligned crops in a folder per person; an `ImageSource`.
+    """Aligned crops in one folder per person; an `ImageSource`.
 
     Attributes:
       name: the folder.
-      subject: [M] int64, numbers of the people's folders in the order of their names.
-      media: [M] int64; frames of a video share one, as `list_images` tells them.
+      subject: [M] int64, the ranks of the people's folders among their sorted names.
+      media: [M] int64; the frames of a video share one, see `list_images`.
     """
 
     def __init__(self, root: pathlib.Path):
-        """Lists the folder."""
+        """Lists a folder; raises InputError if it has no images, or has loose crops."""
         images = list_images(root)
         if images.landmarks is not None:
-            raise InputError(f"{root}: holds loose crops; give aligned ones, in a folder per person")
+            raise InputError(f"{root}: contains loose crops; give aligned crops, in a folder per person")
         self.name, self.subject, self.media = str(root), images.subject, images.media
         self._root, self._paths = images.root, images.paths
 
@@ -66,19 +66,15 @@ class FolderImages:
         return len(self._paths)
 
     def read(self, row: int) -> bytes:
-        """An encoded image.
-
-        Raises:
-          OSError: the file is gone, or cannot be read.
-        """
+        """Reads an encoded image; raises OSError if its file is missing or unreadable."""
         return (self._root / self._paths[row]).read_bytes()
 
     def place(self, row: int) -> str:
-        """The image's path."""
+        """The path of an image."""
         return str(self._root / self._paths[row])
 
     def fingerprint(self) -> str:
-        """A short hash of the names and sizes of all images, and whose they are; not of their bytes."""
+        """A short hash of the images' names, sizes, people and media, but not of their contents."""
 
         def state(path: str) -> str:
             try:

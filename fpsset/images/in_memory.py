@@ -1,15 +1,14 @@
-"""The few images of one set to features, without a file."""
+"""Embeds a few images in memory, without writing a feature file."""
 
 import numpy as np
 
 from fpsset.data.feature_table import FeatureTable
 from fpsset.errors import InputError
-from fpsset.images.aligned_faces import read_face, require_libraries
-from fpsset.images.image_files import UnreadableImage
+from fpsset.images.aligned_faces import UnreadableImage, read_face, require_libraries
 from fpsset.images.listing import ImageList
 from fpsset.images.recognisers import load_recogniser
 
-_BATCH = 32
+_BATCH_SIZE = 32
 
 
 def embed_images(images: ImageList, config) -> tuple[FeatureTable, list[np.ndarray], list[str]]:
@@ -17,36 +16,36 @@ def embed_images(images: ImageList, config) -> tuple[FeatureTable, list[np.ndarr
 
     Args:
       images: M images.
-      config: what `load_recogniser` reads: `weights`, `dtype`, and of an ONNX file `color_order`, `mean`,
-        `std`.
+      config: the fields that `load_recogniser` reads: `weights`, `dtype`, and for an ONNX file `color_order`,
+        `mean` and `std`.
 
     Returns:
-      (features of the images that can be read, these as [112, 112, 3] uint8 RGB, what was wrong with the
-      others).
+      (features of the readable images, these images as [112, 112, 3] uint8 RGB, one message for each
+      unreadable image).
 
     Raises:
-      InputError: no backbone, or no image that can be read.
+      InputError: there is no backbone, or no image can be read.
     """
     require_libraries(aligns=images.landmarks is not None)
     recogniser = load_recogniser(config)
     rows, faces, problems = [], [], []
     for row, path in enumerate(images.paths):
-        marks = None if images.landmarks is None else images.landmarks[row]
+        landmarks = None if images.landmarks is None else images.landmarks[row]
         try:
-            faces.append(read_face(images.root / path, marks))
+            faces.append(read_face(images.root / path, landmarks))
             rows.append(row)
         except UnreadableImage as error:
             problems.append(f"{path}: {error}")
     if not faces:
         raise InputError(f"{images.root}: no image can be read; {problems[0]}")
-    size = min(_BATCH, len(faces))  # of one shape, which is compiled once
+    size = min(_BATCH_SIZE, len(faces))  # one shape for all batches, so that they compile once
     embeddings, norms = [], []
     for start in range(0, len(faces), size):
         batch = faces[start : start + size]
         filled = np.stack(batch + [batch[-1]] * (size - len(batch)))
-        found = recogniser(filled)
-        embeddings.append(found[0][: len(batch)])
-        norms.append(found[1][: len(batch)])
+        batch_embeddings, batch_norms = recogniser(filled)
+        embeddings.append(batch_embeddings[: len(batch)])
+        norms.append(batch_norms[: len(batch)])
     kept = images.take(np.array(rows))
     table = FeatureTable(
         embeddings=np.concatenate(embeddings),

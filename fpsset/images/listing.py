@@ -1,4 +1,4 @@
-"""Which images there are, whom they show and which belong together."""
+"""Lists images on disk, with their people, media, templates and landmarks."""
 
 import dataclasses
 import os
@@ -7,12 +7,20 @@ import re
 
 import numpy as np
 
+from fpsset.data.face_lists import (
+    FACES,
+    LANDMARKS,
+    find_one,
+    read_face_list,
+    read_landmarks,
+    require_same_faces,
+    subjects_of,
+)
 from fpsset.data.feature_table import UNKNOWN_SUBJECT
-from fpsset.data.ijb import FACES, LANDMARKS, find_one, ids_of, read_rows, template_subjects
 from fpsset.errors import InputError
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))
-MEDIA_PATTERN = r"(.+?)[_-]?frame[_-]?\d+"  # file names with the same group 1 are one video
+MEDIA_PATTERN = r"(.+?)[_-]?frame[_-]?\d+"  # files that agree in group 1 are frames of one video
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,14 +28,15 @@ class ImageList:
     """M images.
 
     Attributes:
-      root: the folder that paths start from.
-      paths: M, with '/' between folders.
-      subject: [M] int64, `UNKNOWN_SUBJECT` where nothing tells.
-      media: [M] int64, one number for the frames of a video.
-      template: [M] int64 where the list is of a protocol that has templates.
-      landmarks: [M, 5, 2] float64 pixels: eyes, nose, corners of the mouth; None for aligned crops.
-      score: [M] float32, the face detector's, where the list of landmarks has it.
-      ignored: files below the root that are no images of a person.
+      root: the folder that paths are relative to.
+      paths: M paths, with '/' between folders.
+      subject: [M] int64 person ids; `UNKNOWN_SUBJECT` where the person is unknown.
+      media: [M] int64 media ids; the frames of a video share one.
+      template: optional [M] int64 template ids, from a protocol.
+      landmarks: optional [M, 5, 2] float64 pixels (x, y): eyes, nose, corners of the mouth; None for aligned
+        crops.
+      score: optional [M] float32 face-detector confidence.
+      ignored: files below the root that are not images in a person's folder.
     """
 
     root: pathlib.Path
@@ -43,37 +52,37 @@ class ImageList:
         return len(self.paths)
 
     def take(self, rows: np.ndarray) -> "ImageList":
-        """The list of the given rows."""
+        """Selects images by their indices."""
         columns = ("subject", "media", "template", "landmarks", "score")
         kept = {c: getattr(self, c)[rows] for c in columns if getattr(self, c) is not None}
         return dataclasses.replace(self, paths=[self.paths[row] for row in rows], **kept)
 
 
 def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = MEDIA_PATTERN) -> ImageList:
-    """Images in a folder per person, or those that a list of landmarks names.
+    """Lists images in one folder per person, or those that a landmark list names.
 
     Args:
       root: the folder.
-      landmarks: a file of lines `name x1 y1 ... x5 y5 [score]`; when empty, an IJB
-        `*_name_5pts_score.txt` in `root`, its `meta`, or the `meta` beside a `root` without folders is
-        used if there is one.
-      media_pattern: regular expression; file names whose first group is equal, in one folder, are
-        frames of one video. A folder inside a person's is one video too.
+      landmarks: a file of lines `name x1 y1 ... x5 y5 [score]`. If empty, an IJB `*_name_5pts_score.txt` is
+        used where there is one: in `root`, in `root`/meta, or in the meta folder next to a `root` that has
+        no folders.
+      media_pattern: regular expression for file names without suffix. Files in one folder that agree in its
+        first group are frames of one video, and so are all files in a folder inside a person's folder.
 
     Raises:
-      InputError: there is no image, or a list is malformed.
+      InputError: there is no image, a list is malformed, or the pattern is invalid.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give one that holds a folder per person")
+        raise InputError(f"{root}: no such folder; give one that contains a folder per person")
     pattern = _compiled(media_pattern)
-    file = pathlib.Path(landmarks) if landmarks else find_one(LANDMARKS, *_places(root))
+    file = pathlib.Path(landmarks) if landmarks else find_one(LANDMARKS, *_list_folders(root))
     if file is not None:
-        return _listed(root, file, pattern)
+        return _read_listed(root, file, pattern)
     paths, ignored = [], []
     for path in _files(root):
         (paths if "/" in path and _is_image(path) else ignored).append(path)
     if not paths:
-        raise InputError(f"{root}: holds no image in a folder per person (*.png, *.jpg, *.webp, *.bmp)")
+        raise InputError(f"{root}: has no image in a folder per person (*.png, *.jpg, *.webp, *.bmp)")
     people, media = _people(paths), _media(paths, pattern)
     return ImageList(root, paths, people, media, ignored=tuple(ignored))
 
@@ -81,32 +90,32 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ME
 def list_person(
     folder: pathlib.Path, landmarks: str = "", media_pattern: str = MEDIA_PATTERN
 ) -> ImageList | None:
-    """The images of a folder that is one person's; None where it holds folders alone.
+    """Lists the images of one person; returns None if the folder itself contains no image.
 
     Args:
-      folder: with images in it; folders inside it are a video each.
-      landmarks: as of `list_images`; names start from `folder`.
-      media_pattern: as of `list_images`.
+      folder: contains images; each folder inside it is a video.
+      landmarks: see `list_images`; names are relative to `folder`. If empty, images are aligned crops.
+      media_pattern: see `list_images`.
 
     Raises:
-      InputError: a list of landmarks is malformed.
+      InputError: the landmark list is malformed, or the pattern is invalid.
     """
     if not any(_is_image(path.name) for path in folder.iterdir() if path.is_file()):
         return None
     pattern = _compiled(media_pattern)
-    listed = _listed(folder, pathlib.Path(landmarks), pattern) if landmarks else None
+    listed = _read_listed(folder, pathlib.Path(landmarks), pattern) if landmarks else None
     paths = listed.paths if listed else [path for path in _files(folder) if _is_image(path)]
     media = _media([f"{folder.name}/{path}" for path in paths], pattern)
-    marks, score = (listed.landmarks, listed.score) if listed else (None, None)
-    return ImageList(folder, paths, np.zeros(len(paths), np.int64), media, landmarks=marks, score=score)
+    points, score = (listed.landmarks, listed.score) if listed else (None, None)
+    return ImageList(folder, paths, np.zeros(len(paths), np.int64), media, landmarks=points, score=score)
 
 
 def _is_image(path: str) -> bool:
     return pathlib.PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _places(root: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    """Where the lists of a folder of images may lie; those beside it are not of folders of people."""
+def _list_folders(root: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """Where to look for lists. Those next to `root` describe loose crops, not folders of people."""
     inside = root, root / "meta"
     with os.scandir(root) as entries:
         if any(entry.is_dir() for entry in entries if entry.name != "meta"):
@@ -115,16 +124,16 @@ def _places(root: pathlib.Path) -> tuple[pathlib.Path, ...]:
 
 
 def _files(root: pathlib.Path) -> list[str]:
-    """Paths of all files below `root` that are not hidden, in order; links to folders are followed."""
+    """Sorted paths of all files below `root` that are not hidden; links to folders are followed."""
     found = []
     for folder, folders, files in os.walk(root, followlinks=True):
         here = pathlib.Path(folder)
-        inside = (here.resolve(), *here.resolve().parents)  # a link to one of these would never end
-        folders[:] = [f for f in folders if f[0] != "." and (here / f).resolve() not in inside]
+        ancestors = (here.resolve(), *here.resolve().parents)  # following a link to one would never end
+        folders[:] = [f for f in folders if f[0] != "." and (here / f).resolve() not in ancestors]
         found += [(here / f).relative_to(root).as_posix() for f in files if f[0] != "."]
     for path in found:
         if not path.isprintable() or not _is_utf8(path):
-            raise InputError(f"{root}: holds a file whose name is no plain text, {path!a}; rename it")
+            raise InputError(f"{root}: the file name {path!a} is not plain text; rename the file")
     return sorted(found)
 
 
@@ -136,49 +145,40 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _listed(root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern) -> ImageList:
-    rows = read_rows(file, (11, 12))
-    paths = [pathlib.PurePosixPath(row[0]).as_posix() for row in rows]
+def _read_listed(root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern) -> ImageList:
+    """The images in a landmark list, with people from their folders or from IJB's lists."""
+    names, landmarks, score = read_landmarks(file)
+    paths = [pathlib.PurePosixPath(name).as_posix() for name in names]
     for number, path in enumerate(paths, 1):
         if path.startswith("/") or ".." in path.split("/"):
-            raise InputError(f"{file}: line {number} names {path}; names start from {root}")
-    try:
-        landmarks = np.array([row[1:11] for row in rows], np.float64).reshape(-1, 5, 2)
-        scored = all(len(row) == 12 for row in rows)
-        score = np.array([row[11] for row in rows], np.float32) if scored else None
-    except ValueError as error:
-        raise InputError(f"{file}: {error}; lines are 'name x1 y1 ... x5 y5 score'") from error
+            raise InputError(f"{file}: line {number} names {path}; names must be relative to {root}")
     if all("/" in path for path in paths):
         people, media = _people(paths), _media(paths, pattern)
         return ImageList(root, paths, people, media, landmarks=landmarks, score=score)
-    meta = find_one(FACES, file.parent, *_places(root))
-    if meta is None:
+    faces_file = find_one(FACES, file.parent, *_list_folders(root))
+    if faces_file is None:
         media = np.arange(len(paths))
         people = np.full(len(paths), UNKNOWN_SUBJECT)
         return ImageList(root, paths, people, media, landmarks=landmarks, score=score)
-    rows = read_rows(meta, (3,))
-    if [row[0] for row in rows] != paths:
-        raise InputError(
-            f"{meta}: does not name the images of {file} in the same order; take both of one set"
-        )
-    template, media = ids_of(rows, meta, "name template media")
-    subjects = template_subjects(meta.parent)
-    subject = np.array([subjects.get(t, UNKNOWN_SUBJECT) for t in template.tolist()], np.int64)
-    return ImageList(root, paths, subject, media, template, landmarks, score)
+    listed = read_face_list(faces_file)
+    require_same_faces(faces_file, listed.names, file, paths)
+    subject = subjects_of(listed.template, faces_file.parent)
+    return ImageList(root, paths, subject, listed.media, listed.template, landmarks, score)
 
 
 def _people(paths: list[str]) -> np.ndarray:
-    """Numbers of the first folders, by name."""
+    """[M] int64 person ids: the ranks of the topmost folders among their sorted names."""
     return np.unique([path.partition("/")[0] for path in paths], return_inverse=True)[1].astype(np.int64)
 
 
 def _media(paths: list[str], pattern: re.Pattern) -> np.ndarray:
+    """[M] int64 media ids; see `list_images` for what makes a video."""
     names = []
     for path in paths:
         folder, _, file = path.rpartition("/")
         stem = file.rpartition(".")[0]
         match = pattern.fullmatch(stem)
-        if "/" in folder:  # below a person's folder
+        if "/" in folder:  # a video's own folder, inside the person's
             names.append(f"{folder}/")
         else:
             names.append(f"{folder}/{match[1]}" if match else path)
@@ -190,7 +190,7 @@ def _compiled(pattern: str) -> re.Pattern:
         compiled = re.compile(pattern)
     except re.error as error:
         raise InputError(
-            f"config.media_pattern is {pattern!r}; it is no regular expression ({error})"
+            f"config.media_pattern is {pattern!r}; it must be a regular expression ({error})"
         ) from error
     if compiled.groups < 1:
         raise InputError(f"config.media_pattern is {pattern!r}; it must have a group that names the video")

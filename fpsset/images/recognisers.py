@@ -1,4 +1,4 @@
-"""Backbones as one call: aligned RGB faces in, embeddings and norms out."""
+"""Face recognisers: IResNet and ONNX backbones behind one call, from aligned RGB faces to embeddings."""
 
 import dataclasses
 import pathlib
@@ -20,12 +20,12 @@ _ONNX_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 @dataclasses.dataclass(frozen=True)
 class Recogniser:
-    """A backbone and how it wants its images.
+    """A backbone with its input conventions.
 
     Attributes:
-      card: of the backbone.
-      run: [B, 112, 112, 3] float32 in the card's colour order and normalisation -> ([B, D] unit
-        rows, [B] norms).
+      card: colour order and normalisation that the backbone expects.
+      run: maps [B, 112, 112, 3] float32, in the card's colour order and normalisation, to ([B, D] unit rows,
+        [B] norms).
     """
 
     card: BackboneCard
@@ -35,8 +35,8 @@ class Recogniser:
         """Embeds faces.
 
         Args:
-          faces: [B, 112, 112, 3], RGB, values of 0..255.
-          swap: give them in the other colour order than the card's.
+          faces: [B, 112, 112, 3], RGB, in [0, 255].
+          swap: swaps red and blue, against the card.
 
         Returns:
           ([B, D] float32 unit rows, [B] float32 norms).
@@ -45,14 +45,14 @@ class Recogniser:
 
 
 def load_recogniser(config) -> Recogniser:
-    """The backbone that `config.weights` names.
+    """Loads the backbone that `config.weights` names.
 
     Args:
-      config: as `fpsset.config.extraction_config` lists it.
+      config: see `fpsset.config.extraction_config`.
 
     Raises:
-      InputError: there is no such backbone, or the config does not say how an ONNX one wants its images,
-        or says something else than the weights' card.
+      InputError: there is no such backbone, the config lacks the input conventions of an ONNX file, or it
+        contradicts the card of other weights.
     """
     path = pathlib.Path(config.weights)
     if path.suffix == ".onnx":
@@ -61,7 +61,7 @@ def load_recogniser(config) -> Recogniser:
 
 
 def backbone_recogniser(card: BackboneCard, variables: dict, dtype: str) -> Recogniser:
-    """A backbone that `load_backbone` gave, with convolutions of the dtype, as a Recogniser."""
+    """Wraps a backbone from `load_backbone`, with convolutions in the given dtype."""
 
     def run(images: np.ndarray):
         return tuple(np.asarray(values) for values in embed(variables, images, jnp.dtype(dtype)))
@@ -70,32 +70,35 @@ def backbone_recogniser(card: BackboneCard, variables: dict, dtype: str) -> Reco
 
 
 def load_backbone(config, name: str = "config") -> tuple[BackboneCard, dict]:
-    """A backbone of this package: its card, and folded variables for `embed` on the device.
+    """Loads an IResNet backbone.
 
     Args:
-      config: `weights`, converted ones or a published checkpoint, and where the user states them
-        `color_order`, `mean` and `std`.
-      name: of the config, for messages.
+      config: `weights`, a converted folder or a published checkpoint; `color_order`, `mean` and `std` may be
+        given, but must agree with the card of the weights.
+      name: prefix of the config's fields, for error messages.
+
+    Returns:
+      (the card, folded variables on the device, for `embed`).
 
     Raises:
-      InputError: there is none, or what is stated is not what the card says.
+      InputError: there is no such backbone, or a field contradicts its card.
     """
     path = pathlib.Path(config.weights)
     if not path.exists():
         raise InputError(f"{path}: no such weights; give --{name}.weights=FILE, or a converted folder")
     if path.suffix == ".onnx":
         raise InputError(
-            f"{path}: an ONNX file cannot embed within training; make features of clips with it first "
+            f"{path}: training cannot use an ONNX file; extract features of augmented clips with it first "
             "(configs/extract.py --config.augmented=4), and train on those"
         )
     weights = read_weights(path) if is_weights(path) else load_official(path, config.color_order or None)
     card = weights.card.backbone
     if card is None:
-        raise InputError(f"{path}: holds no backbone; give the weights that embed images")
+        raise InputError(f"{path}: contains no backbone; give weights that embed images")
     for field in ("color_order", "mean", "std"):
         stated, wanted = config.get(field), getattr(card, field)
         if stated not in (None, "", wanted):
-            raise InputError(f"{name}.{field} is {stated!r}, but {path} wants {wanted!r}; leave it out")
+            raise InputError(f"{name}.{field} is {stated!r}, but {path} needs {wanted!r}; leave it out")
     return card, jax.device_put(fold(weights["backbone"]))
 
 
@@ -107,7 +110,7 @@ def _onnx(path: pathlib.Path, config) -> Recogniser:
     for field, example in (("color_order", "bgr"), ("mean", "127.5"), ("std", "127.5")):
         if config[field] in (None, ""):
             raise InputError(
-                f"config.{field} is not given, and {path} does not say what it wants; e.g. "
+                f"config.{field} is not given, and {path} does not contain it; give it, e.g. "
                 f"--config.{field}={example}"
             )
     sha256 = file_sha256(path)
@@ -117,20 +120,22 @@ def _onnx(path: pathlib.Path, config) -> Recogniser:
         raise InputError(f"{path}: cannot be read as ONNX ({first_line(error)})") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()
     shape = inputs[0].shape if len(inputs) == 1 and len(outputs) == 1 else None
-    faces = {(3, IMAGE_SIZE, IMAGE_SIZE): True, (IMAGE_SIZE, IMAGE_SIZE, 3): False}
-    fixed = tuple(shape[1:]) if shape and len(shape) == 4 else None
-    if fixed not in faces or len(outputs[0].shape) != 2:
-        held = ", ".join(f"{port.name} {port.shape}" for port in (*inputs, *outputs))
-        raise InputError(f"{path}: is no recogniser of 112 x 112 faces with one output [N, D] ({held})")
+    is_channels_first = {(3, IMAGE_SIZE, IMAGE_SIZE): True, (IMAGE_SIZE, IMAGE_SIZE, 3): False}
+    image_shape = tuple(shape[1:]) if shape and len(shape) == 4 else None
+    if image_shape not in is_channels_first or len(outputs[0].shape) != 2:
+        ports = ", ".join(f"{port.name} {port.shape}" for port in (*inputs, *outputs))
+        raise InputError(
+            f"{path}: has {ports}; give a recogniser of 112 x 112 faces with one input and one output [N, D]"
+        )
     if inputs[0].type not in _ONNX_TYPES:
-        raise InputError(f"{path}: takes {inputs[0].type}, not float images")
-    channels_first, dtype = faces[fixed], _ONNX_TYPES[inputs[0].type]
+        raise InputError(f"{path}: takes {inputs[0].type}; give a network that takes float images")
+    channels_first, dtype = is_channels_first[image_shape], _ONNX_TYPES[inputs[0].type]
 
     def run(images: np.ndarray):
         batch = shape[0] if isinstance(shape[0], int) else len(images)
         images = images.transpose(0, 3, 1, 2) if channels_first else images
         parts = []
-        for start in range(0, len(images), batch):  # a batch size that the file fixes is exact
+        for start in range(0, len(images), batch):  # a fixed batch size admits no smaller last batch
             part = np.zeros((batch, *images.shape[1:]), dtype)
             count = len(images[start : start + batch])
             part[:count] = images[start : start + batch]

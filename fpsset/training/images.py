@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, held_out, require_people
 from fpsset.errors import InputError
+from fpsset.images.aligned_faces import UnreadableImage, require_libraries
 from fpsset.images.embedding import embed
-from fpsset.images.image_files import UnreadableImage, require_pillow
 from fpsset.images.image_pipeline import image_batches
 from fpsset.images.image_sources import ImageSource, read_crop
 from fpsset.models.iresnet import IMAGE_SIZE
@@ -49,7 +49,7 @@ def faces_of_images(
       InputError: fewer than four people with images that can be read, norms that cannot be scaled, or
         batches that do not split evenly.
     """
-    require_pillow()
+    require_libraries(aligns=False)
     ours = process_rows(config.batch_size, mesh)
     require_people(source, 4)
     rows = _readable(source, config)

@@ -124,7 +124,7 @@ def test_bad_parquet(tmp_path):
     for bad, message in (
         ({"embeddings": [[1.0] * 8] * 11 + [[1.0] * 7]}, "row 11 of 'embeddings' is 7 wide"),
         ({"embeddings": [1.0] * 12}, "column of lists"),
-        ({"norms": [1.0] * 11 + [None]}, "'norms' holds 1 empty"),
+        ({"norms": [1.0] * 11 + [None]}, "'norms' has 1 empty"),
         ({"embeddings": [{"a": 1.0}] * 12}, "column of lists"),
     ):
         parquet.write_table(pyarrow.table({**plain, **bad}), path)

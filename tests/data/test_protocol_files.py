@@ -89,19 +89,22 @@ def test_a_run_evaluates_it(write, tmp_path):
     [
         ("", "needs a column 'path' or a column 'row'"),
         ("path,row,template,subject\n", "needs a column 'path' or a column 'row'"),
-        ("path,template\n", "no column 'subject' (it holds: path, template)"),
-        ("path,template,subject\n", "names no face"),
-        ("path,template,subject\nann/1.png,1\n", "line 2 has 2 fields, the header 3"),
+        ("path,template\n", "no column 'subject' (it has: path, template)"),
+        ("path,template,subject\n", "lists no faces"),
+        ("path,template,subject\nann/1.png,1\n", "line 2 has 2 fields, the header has 3"),
         (
             "path,template,subject\nann/1.png,1,1\nann/9,1,1\n",
-            "face 2: F.npz holds no such path: 'ann/9'",
+            "face 2: F.npz has no path 'ann/9'",
         ),
-        ("row,template,subject\n5,1,1\n", "face 1: F.npz holds no such row, of 0 to 4: '5'"),
-        ("row,template,subject\n1,,1\n", "face 1: its 'template' is empty"),
+        ("row,template,subject\n5,1,1\n", "face 1: F.npz has no row (0 to 4) '5'"),
+        ("row,template,subject\n1,,1\n", "face 1: 'template' is empty"),
         ("row,template,subject\n1,1,1\n2,1,2\n", "template 1 spans subjects 1 and 2"),
-        ("row,template,subject,role\n1,1,1,enrol\n", "face 1: its role is 'enrol'"),
-        ("row,template,subject,role\n1,1,1,probe:x\n", "face 1: its role is 'probe:x'"),
-        ("row,template,subject,role\n1,1,1,probe\n2,1,1,\n", "face 2: its template is 'probe' before and ''"),
+        ("row,template,subject,role\n1,1,1,enrol\n", "face 1: role is 'enrol'"),
+        ("row,template,subject,role\n1,1,1,probe:x\n", "face 1: role is 'probe:x'"),
+        (
+            "row,template,subject,role\n1,1,1,probe\n2,1,1,\n",
+            "face 2: role is '', but 'probe' on an earlier",
+        ),
     ],
 )
 def test_bad_protocols(write, text, problem):

@@ -46,7 +46,7 @@ def test_training_on_features():
 
 def test_evaluating_a_published_checkpoint():
     said = message("eval", weights="FaceCoresetNet.ckpt")
-    assert said.startswith("FaceCoresetNet.ckpt: no such weights to evaluate; a workdir")
+    assert said.startswith("FaceCoresetNet.ckpt: no such weights to evaluate; give a workdir")
     assert "webface4m" not in said and "IJBC: holds no" in said
 
 
@@ -57,7 +57,5 @@ def test_what_is_there_is_not_asked_for(tmp_path):
         config.data[name] = f"{name}.npz"
     require_files(config)
     (tmp_path / "eval.npz").unlink()
-    with pytest.raises(
-        InputError, match=r"^eval.npz: no such file to evaluate on; features are made of images"
-    ):
+    with pytest.raises(InputError, match=r"^eval.npz: no such file to evaluate on; extract them from images"):
         require_files(config)

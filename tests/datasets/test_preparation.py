@@ -75,12 +75,12 @@ def test_interrupted_repeated_and_of_another_source(tmp_path):
     assert [path.name for path in folder.parent.iterdir()] == ["1.0.0"]
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     out, err = finish(start(*arguments))
-    assert (out, err) == (f"{folder}: is there already, of the same source\n", "")
+    assert (out, err) == (f"{folder}: is already prepared from this source\n", "")
 
     write_source(source, seed=1)
     out, err = finish(start(*arguments), 2)
     assert out == "" and err.startswith(
-        f"fpsset: {folder}: was prepared of other files (faces.npz); delete it"
+        f"fpsset: {folder}: was prepared from other files (faces.npz); delete it"
     )
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     assert len(Records(folder)) == PEOPLE
@@ -98,8 +98,8 @@ def test_interrupted_repeated_and_of_another_source(tmp_path):
         ({"source": "none"}, "none: holds no *_face_tid_mid.txt"),
         ({"source": "none.npz", "dataset": "face_features"}, "none.npz: no such file"),
         ({"source": "none", "dataset": "webface4m_subset"}, "none: no such folder"),
-        ({"dataset": "ijbb"}, "is not of IJB-B; give --config configs/prepare.py:ijbc"),
-        ({}, "pair 2 names a template the features do not hold, 8"),
+        ({"dataset": "ijbb"}, "is not from IJB-B; give --config configs/prepare.py:ijbc"),
+        ({}, "pair 2 names template 8, which has no faces"),
     ],
 )
 def test_bad_input(tmp_path, fields, message):

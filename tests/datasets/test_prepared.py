@@ -174,7 +174,7 @@ def test_images_that_cannot_be_read_are_left_out(people, tmp_path, capsys):
     line = f"{people}/person_1/still_0.png: not a whole image"
     assert line in capsys.readouterr().err
     assert list(Records(folder).metadata["left_out"]) == [f"{people}/person_1/still_0.png"]
-    with pytest.raises(InputError, match=r"shows 5 people, fewer than 6; give --config\.people=5"):
+    with pytest.raises(InputError, match=r"has 5 people, fewer than 6; give --config\.people=5"):
         make("webface4m_subset", people, tmp_path / "out", people=6)
 
 
@@ -215,7 +215,7 @@ def test_damage_is_named(ijb, tmp_path, pattern, spoil):
 def test_images_are_no_features_and_features_no_images(feature_file, people, tmp_path):
     features, _ = make("face_features", feature_file, tmp_path)
     images, _ = make("webface4m_subset", people, tmp_path, people=5)
-    with pytest.raises(InputError, match="holds no features"):
+    with pytest.raises(InputError, match="has no features"):
         read_prepared(images)
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="has no images"):
         open_images(features)

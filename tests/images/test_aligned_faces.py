@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fpsset.images.aligned_faces import ARCFACE_112, read_face
-from fpsset.images.image_files import UnreadableImage
+from fpsset.images.aligned_faces import ARCFACE_112, UnreadableImage, read_face
 from tests.images.images import picture
 
 

@@ -303,7 +303,7 @@ def test_a_dataset_of_loose_crops(tmp_path, weights, capsys):
     config.features = ""
     (tmp_path / "ijb/loose_crop/1.jpg").unlink()
     run_preparation(config)
-    assert capsys.readouterr().out.endswith("is there already, of the same source\n")
+    assert capsys.readouterr().out.endswith("is already prepared from this source\n")
 
     config.update(features="", weights=str(tmp_path / "x.onnx"))
     with pytest.raises(fpsset.InputError, match="does not say how it wants its images"):

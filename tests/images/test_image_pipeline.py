@@ -60,10 +60,10 @@ def test_a_pack_gives_the_batches_of_its_images(tmp_path):
 
 @pytest.mark.parametrize(
     ("encoded", "problem"),
-    [(b"no image", "not a whole image"), (None, "16 x 16 pixels, no aligned crop of 8")],
+    [(b"no image", "not a whole image"), (None, "16 x 16 pixels, not an aligned crop of 8")],
 )
 def test_a_damaged_image_is_named(encoded, problem):
     source = make_source(people=4, each=1, size=8)
     source.encoded[2] = encoded or make_source(people=1, each=1, size=16).encoded[0]
-    with pytest.raises(InputError, match=rf"image 2 of test: {problem}.*; mend it"):
+    with pytest.raises(InputError, match=rf"image 2 of test: {problem}.*; fix it"):
         _take(image_batches(source, np.arange(4), 4, seed=0, size=8), 2)

@@ -53,9 +53,9 @@ def test_loose_crops(tmp_path):
         ("ijbc_face_tid_mid.txt", "2.jpg 7 70\n1.jpg 7 71\n3.jpg 9 72\n", "same order"),
         ("ijbc_face_tid_mid.txt", "1.jpg 7\n", "line 1 has 2 fields"),
         ("ijbc_face_tid_mid.txt", "1.jpg 7 x\n2.jpg 7 71\n3.jpg 9 72\n", "invalid literal"),
-        ("ijbc_1N_gallery_G1.csv", "A,B\n7,5\nx,5\n", "line 3 is no"),
-        ("ijbc_1N_gallery_G1.csv", f"A,B\n7,{10**30}\n", "line 2 is no"),
-        ("ijbc_1N_gallery_G1.csv", b"A,B,\xe9\n", "line 1 is no"),
+        ("ijbc_1N_gallery_G1.csv", "A,B\n7,5\nx,5\n", "line 3 is not"),
+        ("ijbc_1N_gallery_G1.csv", f"A,B\n7,{10**30}\n", "line 2 is not"),
+        ("ijbc_1N_gallery_G1.csv", b"A,B,\xe9\n", "line 1 is not"),
         ("ijbc_face_tid_mid.txt", f"1.jpg {10**30} 7\n2.jpg 7 71\n3.jpg 9 72\n", "too large"),
         ("other_name_5pts_score.txt", "1.jpg\n", "holds 2 files"),
     ],
@@ -106,7 +106,7 @@ def test_names_that_are_no_text(tmp_path):
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()
     picture(0).save(folder / "a.png")
-    with pytest.raises(InputError, match="no plain text"):
+    with pytest.raises(InputError, match="not plain text"):
         list_images(tmp_path, "", PATTERN)
 
 

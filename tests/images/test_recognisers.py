@@ -78,9 +78,9 @@ def test_what_an_embedding_depends_on_is_in_its_digest(tmp_path):
 @pytest.mark.parametrize(
     "fields, problem",
     [
-        ({"size": 96}, "no recogniser of 112 x 112"),
-        ({"outputs": 2}, "no recogniser of 112 x 112"),
-        ({"kind": TensorProto.DOUBLE}, "not float images"),
+        ({"size": 96}, "give a recogniser of 112 x 112"),
+        ({"outputs": 2}, "give a recogniser of 112 x 112"),
+        ({"kind": TensorProto.DOUBLE}, "takes float images"),
     ],
 )
 def test_other_networks(tmp_path, fields, problem):

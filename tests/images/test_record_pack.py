@@ -81,17 +81,20 @@ def _edit(line, text):
         (_edit(3, "3\t-4"), "train.idx: line 4 puts record 3 at byte -4"),
         (_edit(3, "3\t8"), "train.idx: line 4 puts record 3 at byte 8, where"),
         (_edit(3, "3\t7"), "line 4 puts record 3 at byte 7"),
-        (_edit(3, "three\t0"), "train.idx: line 4 is no 'number offset'"),
-        (_edit(3, "3"), "line 4 is no 'number offset'"),
-        (_edit(3, "9\t0"), "line 5 lists record 4 after 9; numbers must rise"),
+        (_edit(3, "three\t0"), "train.idx: line 4 is not 'number offset'"),
+        (_edit(3, "3"), "line 4 is not 'number offset'"),
+        (_edit(3, "9\t0"), "line 5 lists record 4 after 9; numbers must increase"),
         (_edit(3, f"3\t{10**30}"), "too large"),
-        (_edit(3, None), "train.idx: lists 5 images of 6; download it again, or make the index anew"),
+        (_edit(3, None), "train.rec has 6; download the index again, or rebuild it"),
         (lambda path: path.with_suffix(".idx").write_text(""), "train.idx: is empty"),
         (lambda path: path.with_suffix(".idx").unlink(), "train.idx: no such file"),
         (lambda path: path.write_bytes(path.read_bytes()[:-60]), "line 9 puts record 8 at byte"),
         (lambda path: path.write_bytes(b""), "line 1 puts record 0"),
-        (lambda path: write_pack(path.parent, [record(0, 0.5, b"x")]), "record 0: its label is 0.5"),
-        (lambda path: write_pack(path.parent, [record(0, (2.0, 3.0))]), "lists 0 images of 1"),
+        (
+            lambda path: write_pack(path.parent, [record(0, 0.5, b"x")]),
+            "record 0: label 0.5 is not",
+        ),
+        (lambda path: write_pack(path.parent, [record(0, (2.0, 3.0))]), "lists 0 images, but"),
     ],
 )
 def test_a_pack_that_is_off(tmp_path, spoil, problem):
@@ -104,7 +107,7 @@ def test_a_pack_that_is_off(tmp_path, spoil, problem):
 
 def test_what_is_no_pack(tmp_path):
     (tmp_path / "faces.npz").write_bytes(b"x")
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="has no images"):
         open_images(tmp_path / "faces.npz")
     with pytest.raises(InputError, match="no such folder"):
         open_images(tmp_path / "none")

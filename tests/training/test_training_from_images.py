@@ -141,11 +141,11 @@ def test_bad_input(folder):
         "config.backbone.weights=": "images need a backbone: --config.backbone.weights=WEIGHTS",
         "config.data.source=features": "config.data.source is 'features'; give --config.data.source=images",
         f"config.backbone.weights={folder}/none": "none: no such weights; the backbone that embeds",
-        f"config.backbone.weights={folder}/x.onnx": "x.onnx: an ONNX file cannot embed within training",
+        f"config.backbone.weights={folder}/x.onnx": "x.onnx: training cannot use an ONNX file",
         "config.backbone.color_order=bgr": "images are rgb, not bgr",
         "config.backbone.dtype=float16": "config.backbone.dtype is 'float16'",
         f"config.data.train={folder}/three": "three: column 'subject' holds 3 subject(s); at least 4",
-        f"config.data.train={folder}/clips.npz": "clips.npz: holds no images that can be read",
+        f"config.data.train={folder}/clips.npz": "clips.npz: has no images that can be read",
     }
     processes = {case: start("features.py", *from_images(folder, "bad"), f"--{case}") for case in cases}
     for case, process in processes.items():

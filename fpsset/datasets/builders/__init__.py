@@ -1,1 +1,1 @@
-""""""
+"""TFDS builders of the prepared datasets."""

@@ -1,4 +1,4 @@
-"""What the builders share: a plan of records, written in its order as ArrayRecord files."""
+"""The base of the TFDS builders: writes planned records, in order, as ArrayRecord files."""
 
 import abc
 import functools
@@ -13,44 +13,50 @@ from fpsset.runtime.progress import StepProgress
 
 
 class Plan(NamedTuple):
-    """What a dataset will hold."""
+    """The planned contents of a dataset."""
 
-    metadata: dict  # of plain values, for metadata.json
-    bounds: list[int]  # the first record of each shard, and the number of records
-    example: Callable[[int], dict | None]  # a record by its number; None to leave it out
-    finish: Callable[[pathlib.Path], None] = lambda folder: None  # writes what lies beside the records
+    metadata: dict  # plain values, for metadata.json
+    bounds: list[int]  # the first record of each shard, then the number of records
+    example: Callable[[int], dict | None]  # maps a record's number to the record; None omits it
+    finish: Callable[[pathlib.Path], None] = lambda folder: None  # writes further files next to the records
 
 
 class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """A dataset made of what lies in TFDS's `manual_dir`."""
+    """A dataset prepared from the files in TFDS's `manual_dir`."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "The first."}
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
     SPLIT = "train"
 
     def __init__(self, *, features: str = "", file_format: str | None = None, **kwargs):
-        """As every TFDS builder; `features` is a file in `manual_dir`, or anywhere, found when empty."""
+        """Takes the arguments of every TFDS builder, and a feature file.
+
+        Args:
+          features: path of the feature file, absolute or in `manual_dir`; found by its name if empty.
+          file_format: ArrayRecord by default.
+          **kwargs: see `tfds.core.DatasetBuilder`.
+        """
         super().__init__(file_format=file_format or "array_record", **kwargs)
         self._features = features
 
     @abc.abstractmethod
     def checksums(self, source: pathlib.Path) -> dict[str, str]:
-        """Digests by the names of what the dataset is made of.
+        """Digests of the source files, by name.
 
         Args:
           source: the `manual_dir`.
 
         Raises:
-          InputError: something is missing.
+          InputError: a file is missing.
         """
 
     @abc.abstractmethod
     def plan(self, source: pathlib.Path) -> Plan:
-        """Reads and checks the source; raises InputError where it is wrong."""
+        """Reads and checks the source; raises InputError if it is malformed."""
 
     def _download_and_prepare(self, dl_manager, download_config=None) -> None:
         given = download_config.manual_dir if download_config else None
-        source = pathlib.Path(given or dl_manager.manual_dir)  # the latter does without our messages
+        source = pathlib.Path(given or dl_manager.manual_dir)  # dl_manager would raise TFDS's own error
         self._plan = self.plan(source)
         self.info.metadata.update(self._plan.metadata)
         with StepProgress(self._plan.bounds[-1], 0, 1, self.name, "records") as self._progress:

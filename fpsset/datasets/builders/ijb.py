@@ -1,4 +1,4 @@
-"""TFDS builders `ijbb` and `ijbc`: the protocols of IJB-B and IJB-C, one record a template."""
+"""TFDS builders `ijbb` and `ijbc`: the protocols of IJB-B and IJB-C, with one record per template."""
 
 import pathlib
 
@@ -15,12 +15,12 @@ from fpsset.runtime.digests import checksums
 
 
 class IjbBuilder(Builder, skip_registration=True):
-    """A record a template; see `table_features`. Pairs and galleries lie beside the records."""
+    """One record per template, see `table_features`; pairs and 1:N lists are stored next to the records."""
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "The official folder: meta/ with *_face_tid_mid.txt, *_template_pair_label.txt and *_1N_*.csv, and "
-        "the faces' features in a file *features*. The lists come with IJB from NIST, and with "
-        "InsightFace's IJB release; neither is handed out freely any more."
+        "the features of the faces in a file *features*. The lists come with IJB from NIST, and with "
+        "InsightFace's IJB release; neither is freely available any more."
     )
     SPLIT = "test"
     TITLE = CITATION = ""
@@ -28,7 +28,7 @@ class IjbBuilder(Builder, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"{self.TITLE}: embeddings of its faces, template by template, and its protocol.",
+            description=f"{self.TITLE}: face embeddings, template by template, and the protocol.",
             features=table_features("template"),
             citation=self.CITATION,
             metadata=tfds.core.MetadataDict(),
@@ -44,7 +44,7 @@ class IjbBuilder(Builder, skip_registration=True):
         lists = ijb_files(source, self._features)[0]
         if lists.name.startswith("ijb") and not lists.name.startswith(self.name):
             name = lists.name.partition("_")[0]
-            raise InputError(f"{lists}: is not of {self.TITLE}; give --config configs/prepare.py:{name}")
+            raise InputError(f"{lists}: is not from {self.TITLE}; give --config configs/prepare.py:{name}")
         ijb = read_ijb(source, self._features)
         pairs = read_pairs(ijb.pairs_file)
         template_places(pairs, np.unique(ijb.table.template), ijb.pairs_file)

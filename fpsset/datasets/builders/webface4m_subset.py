@@ -1,4 +1,4 @@
-"""TFDS builder `webface4m_subset`: aligned crops of people drawn from a folder or a pack."""
+"""TFDS builder `webface4m_subset`: aligned crops of randomly drawn people, from a folder or a pack."""
 
 import dataclasses
 import functools
@@ -13,48 +13,48 @@ from fpsset.datasets.builders.base import Builder, Plan
 from fpsset.datasets.prepared import write_image_index
 from fpsset.datasets.sources import open_images
 from fpsset.errors import InputError
-from fpsset.images.image_files import UnreadableImage
+from fpsset.images.aligned_faces import UnreadableImage
 from fpsset.images.image_sources import read_crop
 from fpsset.runtime.progress import StepProgress
 
-_SHARD_IMAGES = 8192  # some 64 MB, which TFDS holds in memory while it writes them
+_SHARD_IMAGES = 8192  # about 64 MB, which TFDS keeps in memory while writing a shard
 _SIZE = 112
 
 
 @dataclasses.dataclass(eq=False)
 class SubsetConfig(tfds.core.BuilderConfig):
-    """Which people: `people` of them, drawn by `seed`."""
+    """How many people to draw, and the random seed."""
 
     people: int = 10_000
     seed: int = 0
 
 
-@functools.cache  # TFDS wants its own config back where the names are equal
+@functools.cache  # TFDS requires the identical object for configs of the same name
 def subset_config(people: int, seed: int) -> SubsetConfig:
-    """The config whose name says both."""
+    """A config that is named after both of its fields."""
     description = f"{people} people, drawn by the seed {seed}."
     return SubsetConfig(name=f"{people}_seed{seed}", description=description, people=people, seed=seed)
 
 
 class Webface4mSubset(Builder):
-    """A record an image: training draws a few of a person's at random, and reads no others."""
+    """One record per image, so that training reads only the images it draws."""
 
     BUILDER_CONFIGS: ClassVar = [subset_config(10_000, 0)]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "A folder per person with aligned crops of 112 x 112 pixels, or an InsightFace pack of them "
-        "(train.rec, train.idx). WebFace4M is handed out on request, for research alone."
+        "(train.rec, train.idx). WebFace4M is available on request, for research only."
     )
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Aligned crops of faces of people that a seed drew, person by person.",
+            description="Aligned face crops of randomly drawn people, person by person.",
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(_SIZE, _SIZE, 3)),
                     "subject": np.int64,
                     "media": np.int64,
-                    "row": np.int64,  # its place in the source
+                    "row": np.int64,  # its number in the source
                 }
             ),
             citation="""@inproceedings{zhu2021webface260m,
@@ -68,17 +68,17 @@ class Webface4mSubset(Builder):
         )
 
     def checksums(self, source: pathlib.Path) -> dict[str, str]:
-        """Of names and sizes, or of a pack's index: the images' bytes may be hundreds of gigabytes."""
+        """See the base; covers names and sizes, or a pack's index, but not the images themselves."""
         return {"images": open_images(source).fingerprint()}
 
     def plan(self, source: pathlib.Path) -> Plan:
-        """Draws the people; images that cannot be read are said and left out."""
+        """See the base; draws the people. Unreadable images are reported and left out."""
         images = open_images(source)
         wanted, seed = self.builder_config.people, self.builder_config.seed
         people = np.unique(images.subject)
         if len(people) < wanted:
             raise InputError(
-                f"{images.name}: shows {len(people)} people, fewer than {wanted}; give "
+                f"{images.name}: has {len(people)} people, fewer than {wanted}; give "
                 f"--config.people={len(people)}"
             )
         drawn = np.sort(np.random.default_rng([seed, len(people)]).permutation(people)[:wanted])
