@@ -1,4 +1,4 @@
-"""Sources of images in memory."""
+"""An image source in memory."""
 
 import dataclasses
 import io
@@ -11,7 +11,7 @@ from tests.images.images import picture
 
 @dataclasses.dataclass
 class Source:
-    """Encoded images in a list, which tests may damage."""
+    """An `ImageSource` of encoded images, which tests may damage."""
 
     encoded: list[bytes]
     pixels: np.ndarray
@@ -33,7 +33,7 @@ class Source:
 
 
 def make_source(people: int, each: int, size: int = 112) -> Source:
-    """Every image a medium of its own; PNG, so that pixels come back."""
+    """Each image is its own medium, encoded as PNG so that decoding restores its pixels."""
     pixels = np.stack([np.asarray(picture(i, size)) for i in range(people * each)])
     encoded = []
     for values in pixels:

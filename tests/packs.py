@@ -1,4 +1,4 @@
-"""Image packs as MXNet writes them, for tests."""
+"""Writes image packs in MXNet's format."""
 
 import pathlib
 import struct
@@ -8,7 +8,7 @@ MAGIC = struct.pack("<I", 0xCED7230A)
 
 
 def record(number: int, labels: float | Sequence[float], image: bytes = b"") -> bytes:
-    """A record; several labels go behind the header."""
+    """Encodes a record; several labels go after the header."""
     if isinstance(labels, int | float):
         header = struct.pack("<IfQQ", 0, labels, number, 0)
     else:
@@ -17,7 +17,7 @@ def record(number: int, labels: float | Sequence[float], image: bytes = b"") -> 
 
 
 def framed(content: bytes) -> bytes:
-    """RecordIO's frame; a magic word at a multiple of four bytes cuts the content and is left out."""
+    """Frames content as RecordIO, which drops magic words at multiples of four bytes and splits there."""
     cuts = [i for i in range(0, len(content) - 3, 4) if content[i : i + 4] == MAGIC]
     starts, ends = [0, *(cut + 4 for cut in cuts)], [*cuts, len(content)]
     kinds = [1, *[2] * (len(cuts) - 1), 3] if cuts else [0]
@@ -29,7 +29,7 @@ def framed(content: bytes) -> bytes:
 
 
 def insightface_records(images: Sequence[bytes], subject: Sequence[int]) -> list[bytes]:
-    """Header, images, people: as InsightFace's training sets lie; subjects count up from 0."""
+    """Records of InsightFace's training sets: header, images, people. Subjects must be sorted, from 0."""
     people = sorted(set(subject))
     first = [subject.index(p) + 1 for p in people]
     ranges = zip(first, [*first[1:], len(images) + 1], strict=True)
@@ -39,7 +39,7 @@ def insightface_records(images: Sequence[bytes], subject: Sequence[int]) -> list
 
 
 def write_pack(folder: pathlib.Path, records: Iterable[bytes]) -> pathlib.Path:
-    """`train.rec` and `train.idx` in a folder; the path of the first."""
+    """Writes `train.rec` and `train.idx` to a folder; returns the path of `train.rec`."""
     folder.mkdir(parents=True, exist_ok=True)
     records = list(records)
     lines, offset = [], 0

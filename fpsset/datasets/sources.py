@@ -18,7 +18,7 @@ from fpsset.images.record_pack import RecordImages
 
 _RUN = "python -m fpsset.main --config configs/"
 _GET_FEATURES = (
-    f"extract them from images with {_RUN}extract.py --config.images=DIR --config.weights=WEIGHTS "
+    f"extract features from images with {_RUN}extract.py --config.images=DIR --config.weights=WEIGHTS "
     f"--config.out={{path}}, or from augmented clips of WebFace4M with {_RUN}webface4m.py:cache"
 )
 _GET_IMAGES = (

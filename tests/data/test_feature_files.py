@@ -1,4 +1,4 @@
-"""Feature files: round trips, and one clear line for each way to be wrong."""
+"""Feature files survive a round trip, and each way to be invalid gives one clear line."""
 
 import dataclasses
 import pickle
@@ -23,7 +23,7 @@ def columns(rows=12, dim=8):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
-def test_round_trip(tmp_path, suffix):
+def test_a_table_survives_a_round_trip(tmp_path, suffix):
     table, _ = make_synthetic(5, 0, dim=16)
     table = dataclasses.replace(
         table,
@@ -40,7 +40,7 @@ def test_round_trip(tmp_path, suffix):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_unknown_columns_are_ignored_and_column_vectors_taken(tmp_path):
+def test_unknown_columns_are_ignored_and_column_vectors_accepted(tmp_path):
     np.savez(tmp_path / "f.npz", extra=np.ones(3), **{**columns(), "norms": np.ones((12, 1))})
     assert len(read_features(tmp_path / "f.npz")) == 12
 
@@ -58,7 +58,7 @@ def test_unknown_columns_are_ignored_and_column_vectors_taken(tmp_path):
         ({"template": np.repeat([0, 1], 6)}, "template 0 spans subjects 0 and 1"),
     ],
 )
-def test_bad_columns(change, message):
+def test_an_invalid_column_is_named(change, message):
     raw = {name: value for name, value in {**columns(), **change}.items() if value is not None}
     with pytest.raises(InputError, match=f"^F: .*{message}"):
         make_table(raw, "F")
@@ -73,7 +73,7 @@ def test_bad_columns(change, message):
         ("norms", -1, "row 7 of 'norms' is negative"),
     ],
 )
-def test_bad_rows_are_named(column, value, message):
+def test_an_invalid_row_is_named(column, value, message):
     raw = columns()
     raw[column][7] = value
     with pytest.raises(InputError, match=message):
@@ -106,13 +106,13 @@ def _truncated(path):
         (_truncated, "cannot be read"),
     ],
 )
-def test_not_an_npz(tmp_path, write, message):
+def test_a_file_that_is_not_an_npz_is_refused(tmp_path, write, message):
     write(tmp_path / "f.npz")
     with pytest.raises(InputError, match=f"f.npz: .*{message}"):
         read_features(tmp_path / "f.npz")
 
 
-def test_bad_parquet(tmp_path):
+def test_invalid_parquet_is_refused(tmp_path):
     import pyarrow
     from pyarrow import parquet
 
@@ -132,7 +132,7 @@ def test_bad_parquet(tmp_path):
             read_features(path)
 
 
-def test_lengths_do_not_count_however_large_or_small():
+def test_embeddings_of_any_length_are_normalised():
     raw = columns()
     raw["embeddings"] = raw["embeddings"].astype(np.float32)
     expected = make_table(raw, "F").embeddings
@@ -141,7 +141,7 @@ def test_lengths_do_not_count_however_large_or_small():
         np.testing.assert_allclose(scaled, expected, atol=1e-6)
 
 
-def test_the_fingerprint_is_of_all_that_training_depends_on():
+def test_the_fingerprint_covers_everything_that_training_depends_on():
     table, _ = make_synthetic(5, 0, dim=16)
     embeddings = table.embeddings.copy()
     embeddings[-1, -1] *= -1
@@ -161,7 +161,7 @@ def test_the_fingerprint_is_of_all_that_training_depends_on():
     assert again.fingerprint() == table.fingerprint()
 
 
-def test_people_are_held_out_whole():
+def test_no_person_is_on_both_sides_of_the_holdout():
     table, _ = make_synthetic(40, 0, dim=8)
     seen, held = split_people(table, 0.2, 3)
     assert len(np.unique(held.subject)) == 8
@@ -172,7 +172,7 @@ def test_people_are_held_out_whole():
         split_people(table.take(table.subject < 3), 0.2, 0)
 
 
-def test_templates_without_a_template_column_split_each_person_in_two():
+def test_without_a_template_column_each_person_is_split_into_two_templates():
     table, _ = make_synthetic(20, 1, dim=8)
     ids, subjects, sets = templates(table)
     assert len(np.unique(ids)) == len(ids) == len(subjects)
@@ -188,7 +188,7 @@ def test_templates_without_a_template_column_split_each_person_in_two():
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
-def test_features_tell_which_backbone_made_them(tmp_path, suffix):
+def test_a_feature_file_records_its_backbone(tmp_path, suffix):
     table, _ = make_synthetic(5, 0, dim=16)
     for backbone in ("", "0123456789abcdef"):
         write_features(tmp_path / f"faces{suffix}", dataclasses.replace(table, backbone=backbone))

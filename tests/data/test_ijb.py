@@ -1,4 +1,4 @@
-"""IJB's official files: every form of features, and one clear line for each way to be wrong."""
+"""IJB's official files are read with every format of features; invalid ones give one clear line."""
 
 import dataclasses
 import json
@@ -66,7 +66,7 @@ def write(folder: pathlib.Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["0", "1", "2", "3", "4", "5", "npz", "npy", "own npz", "parquet"])
-def test_every_form_of_features(folder, form):
+def test_every_format_of_features_is_read(folder, form):
     write(folder, form)
     found = read_ijb(folder)
     unit, norms = columns()
@@ -84,8 +84,8 @@ def test_every_form_of_features(folder, form):
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
-def test_mirrored_features_and_scores_are_pooled(folder, suffix):
-    """What published protocols pool by comes with the features; a list of landmarks has the last word."""
+def test_mirrored_features_and_scores_reach_the_pooling(folder, suffix):
+    """Published protocols pool by them. A landmark list overrides the scores of the features."""
     write(folder, "npy")
     rng = np.random.default_rng(1)
     flipped, score = rng.standard_normal((4, DIM)).astype(np.float16), rng.uniform(size=4).astype(np.float32)
@@ -105,7 +105,7 @@ def test_mirrored_features_and_scores_are_pooled(folder, suffix):
     assert (read_ijb(folder).table.score == 0.5).all()
 
 
-def test_without_lists_of_subjects(folder):
+def test_subjects_are_unknown_without_1n_lists(folder):
     write(folder, "npz")
     for file in (folder / "meta").glob("*.csv"):
         file.unlink()
@@ -113,7 +113,7 @@ def test_without_lists_of_subjects(folder):
     assert found.search is None and (found.table.subject == UNKNOWN_SUBJECT).all()
     ids, subjects, _ = templates(found.table)
     pairs = listed_pairs(found.pairs_file, ids, subjects)
-    assert pairs.same.tolist() == [True, False]  # the list's word, for want of another
+    assert pairs.same.tolist() == [True, False]  # from the pair list, as subjects are unknown
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_without_lists_of_subjects(folder):
         ("meta/ijbb_face_tid_mid.txt", FACES, "holds 2 files"),
     ],
 )
-def test_bad_lists(folder, file, text, problem):
+def test_a_malformed_list_is_refused(folder, file, text, problem):
     write(folder, "2")
     if text is None:
         (folder / file).unlink()
@@ -143,8 +143,8 @@ def test_bad_lists(folder, file, text, problem):
     assert problem in str(error.value)
 
 
-def test_missing_data_is_said_at_once(tmp_path):
-    """All that was looked for, where it comes from, and what does without it."""
+def test_everything_missing_is_reported_at_once(tmp_path):
+    """The message says what was looked for, where to get it, and how to do without it."""
     with pytest.raises(InputError) as error:
         read_ijb(tmp_path / "IJBB")
     for words in (
@@ -155,7 +155,7 @@ def test_missing_data_is_said_at_once(tmp_path):
         assert words in str(error.value).replace("neither of which is freely", "not freely")
 
 
-def test_bad_features(folder):
+def test_invalid_features_are_refused(folder):
     with pytest.raises(InputError, match=r"holds no features \(\*features\*\.pickle, .*eval_features=FILE"):
         read_ijb(folder)
     unit, norms = columns()
@@ -182,7 +182,7 @@ class Reduce:
         return self._reduced
 
 
-def test_a_hostile_pickle_runs_nothing(tmp_path):
+def test_a_hostile_pickle_executes_nothing(tmp_path):
     marker, path = tmp_path / "marker", tmp_path / "features.pickle"
     array = np.arange(3.0)
     for content in (
@@ -211,8 +211,8 @@ def test_a_hostile_pickle_runs_nothing(tmp_path):
         read_numpy_pickle(tmp_path / "none.pickle")
 
 
-def test_golden_figures(shared):
-    """The official evaluation's own numbers, under its conventions."""
+def test_results_match_the_official_evaluation(shared):
+    """Golden values of the official code, under its conventions."""
     root = shared / "parity/ijb_mini"
     expected = json.loads((root / "expected.json").read_text())
     found = read_ijb(root / "IJBC")

@@ -20,7 +20,7 @@ def table():
 
 
 @given(seeds, st.integers(1, 25), st.integers(1, 4))
-def test_templates_are_of_one_person_and_fill_from_the_front(table, seed, max_size, max_clip):
+def test_a_template_shows_one_person_and_fills_its_first_slots(table, seed, max_size, max_clip):
     sampler = TemplateSampler(table, max_size, max_clip)
     people = np.random.default_rng(seed).integers(0, 30, 16)
     rows, mask = sampler.draw(people, np.random.default_rng(seed))
@@ -31,7 +31,7 @@ def test_templates_are_of_one_person_and_fill_from_the_front(table, seed, max_si
         assert (table.subject[faces] == sampler.people[person]).all()
 
 
-def test_sizes_are_uniform_and_every_face_is_drawn(table):
+def test_template_sizes_are_uniform_and_every_face_is_drawn(table):
     sampler = TemplateSampler(table, 20, 3)
     rng = np.random.default_rng(0)
     sizes, seen = [], set()
@@ -44,18 +44,18 @@ def test_sizes_are_uniform_and_every_face_is_drawn(table):
     assert seen == set(range(len(table)))
 
 
-def test_clips_are_one_to_three_different_frames():
-    """With one seed of many frames, the lengths of clips show in how often a frame follows its neighbour."""
+def test_clips_have_one_to_three_distinct_frames():
+    """With a single seed of many frames, clip lengths show in how often a frame follows its neighbour."""
     table, _ = make_synthetic(4, 0, dim=8, stills=(0, 0), clips=(1, 1), frames=(50, 50))
     sampler = TemplateSampler(table, 20, 3)
     rows, mask = sampler.draw(np.zeros(2000, int), np.random.default_rng(0))
     follows = ((rows[:, 1:] - rows[:, :-1]) % 50 == 1) & mask[:, 1:]
-    # Mean length 2: half of all steps stay in a clip.
+    # The mean length is 2, so half of all steps stay within a clip.
     assert abs(follows.sum() / mask[:, 1:].sum() - 0.51) < 0.02
     assert not ((rows[:, 1:] == rows[:, :-1]) & follows).any()
 
 
-def test_without_seeds_media_group_frames(table):
+def test_frames_are_grouped_by_media_if_there_are_no_seeds(table):
     plain = dataclasses.replace(table, seed=None)
     for one, other in zip(
         TemplateSampler(table).draw(np.arange(30), np.random.default_rng(1)),
@@ -71,8 +71,8 @@ def test_without_seeds_media_group_frames(table):
     st.integers(1, 4),
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=40),
 )
-def test_any_table_gives_templates_within_bounds(seed, max_size, max_clip, faces):
-    """People and seeds of any number and order: no template mixes people, no clip is too long or repeats."""
+def test_templates_of_any_table_stay_within_bounds(seed, max_size, max_clip, faces):
+    """No template mixes people, and no clip is too long or repeats a frame."""
     subject, source = np.array(faces).T
     unit = np.ones((len(faces), 1), np.float32)
     table = FeatureTable(unit, unit[:, 0], subject, media=source, seed=source)
@@ -94,7 +94,7 @@ def _take(iterator, count):
     return [next(iterator) for _ in range(count)]
 
 
-def test_an_iterator_resumes_where_it_was_saved(table):
+def test_an_iterator_resumes_where_its_state_was_saved(table):
     straight = _take(training_batches(table, 8, seed=5), 12)
     iterator = training_batches(table, 8, seed=5)
     _take(iterator, 7)
@@ -105,7 +105,7 @@ def test_an_iterator_resumes_where_it_was_saved(table):
         jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_every_person_comes_once_a_pass_and_draws_differ_between_passes(table):
+def test_every_person_comes_once_per_pass_and_draws_differ_between_passes(table):
     batches = _take(training_batches(table, 10, seed=0), 6)
     labels = np.concatenate([b.labels for b in batches])
     assert sorted(labels[:30].tolist()) == sorted(labels[30:].tolist()) == list(range(30))
@@ -115,8 +115,7 @@ def test_every_person_comes_once_a_pass_and_draws_differ_between_passes(table):
     assert (by_person[0] != by_person[1]).mean() > 0.5
 
 
-def test_a_seed_repeats_and_others_differ(table):
-    """Two passes, element by element."""
+def test_the_same_seed_repeats_the_batches_and_another_does_not(table):
     straight, again, other = (_take(training_batches(table, 8, seed=seed), 8) for seed in (5, 5, 6))
     for one, two in zip(straight, again, strict=True):
         jax.tree.map(np.testing.assert_array_equal, one, two)
@@ -124,8 +123,8 @@ def test_a_seed_repeats_and_others_differ(table):
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_processes_draw_the_same_batches_and_load_their_rows(table, count):
-    """However many there are, together they hold what one process alone would."""
+def test_each_process_loads_its_rows_of_the_same_batches(table, count):
+    """Any number of processes together load what a single one would."""
     straight = _take(training_batches(table, 8, 3), 5)
     for rows in np.arange(8).reshape(count, -1):
         for batch, whole in zip(_take(training_batches(table, 8, 3, rows=rows), 5), straight, strict=True):

@@ -1,4 +1,4 @@
-"""Protocols of users: faces by path or row, templates by number or name, galleries and probes."""
+"""User-defined protocols: faces by path or row, templates by number or name, galleries and probes."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def write(tmp_path):
     return write
 
 
-def test_names_galleries_and_a_face_in_two_templates(write):
+def test_a_protocol_may_use_names_galleries_and_a_face_twice(write):
     faces, search = apply_protocol(TABLE, write(CSV))
     np.testing.assert_array_equal(faces.paths, PATHS[[0, 2, 1, 3, 2, 4]])
     np.testing.assert_array_equal(faces.embeddings, np.eye(5)[[0, 2, 1, 3, 2, 4]])
@@ -55,7 +55,7 @@ def test_names_galleries_and_a_face_in_two_templates(write):
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_rows_numbers_and_media(write, tmp_path, form):
+def test_a_protocol_may_use_rows_numbers_and_media(write, tmp_path, form):
     path = write("Row,Template,Subject,Media\n4,30,7,1\n\n0,10,5,1\n1,10,5,1\n")
     if form == "parquet":
         from pyarrow import parquet, table
@@ -70,8 +70,8 @@ def test_rows_numbers_and_media(write, tmp_path, form):
     assert search is None and faces.paths[0] == "cyd/1.png"
 
 
-def test_a_run_evaluates_it(write, tmp_path):
-    """With a list of pairs of its templates, and without."""
+def test_a_run_evaluates_a_protocol(write, tmp_path):
+    """It does so with a list of pairs of templates, and without."""
     write_features(tmp_path / "F.npz", TABLE)
     (tmp_path / "pairs.csv").write_text("10,11,1\n10,20,0\n")
     data = base_config().data
@@ -107,13 +107,13 @@ def test_a_run_evaluates_it(write, tmp_path):
         ),
     ],
 )
-def test_bad_protocols(write, text, problem):
+def test_an_invalid_protocol_is_refused(write, text, problem):
     with pytest.raises(InputError) as error:
         apply_protocol(TABLE, write(text))
     assert problem in str(error.value) and "\n" not in str(error.value)
 
 
-def test_what_cannot_be_read(tmp_path):
+def test_an_unreadable_protocol_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         apply_protocol(TABLE, tmp_path / "none.csv")
     (tmp_path / "bytes.csv").write_bytes(b"path,template\n\xff\xfe")

@@ -1,4 +1,4 @@
-"""The stand-in for IJB: the official counts and layout, read by what reads the official files."""
+"""Simulated IJB has the official counts and layout, and the reader of the official files reads it."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_official_counts():
+def test_counts_at_full_scale_are_the_official_ones():
     for (_, official), faces, pairs in zip(
         OFFICIAL.values(), (227_630, 469_375), (8_010_270, 15_658_489), strict=True
     ):
@@ -32,7 +32,7 @@ def test_official_counts():
         assert counts == official and (counts.faces, counts.pairs) == (faces, pairs)
 
 
-def test_layout_and_counts(folder):
+def test_the_files_have_the_layout_and_the_scaled_counts(folder):
     counts = _scaled(OFFICIAL["ijbc"][1], SCALE)
     found = read_ijb(folder)
     ids, subjects, sets = templates(found.table)
@@ -58,7 +58,7 @@ def test_layout_and_counts(folder):
     assert len(np.unique(spans[:, 0])) == len(spans)  # no medium in two templates
 
 
-def test_figures_are_those_of_faces(folder):
+def test_accuracy_is_plausible_for_faces(folder):
     found = read_ijb(folder)
     ids, subjects, sets = templates(found.table)
     vectors = describe({"media_mean": baselines()["media_mean"]}, {}, sets)["media_mean"].vectors
@@ -70,7 +70,7 @@ def test_figures_are_those_of_faces(folder):
     assert 0.3 < metrics.tpir[1e-2].value <= metrics.tpir[1e-1].value <= metrics.ranks[10].value <= 1
 
 
-def test_draws_repeat(tmp_path):
+def test_a_seed_repeats_the_files(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         simulate_ijb(tmp_path / name, "ijbb", 0.004, seed, 8)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
@@ -81,7 +81,7 @@ def test_draws_repeat(tmp_path):
     assert (tmp_path / "a" / features).read_bytes() != (tmp_path / "c" / features).read_bytes()
 
 
-def test_bad_input(tmp_path, folder):
+def test_invalid_arguments_are_refused(tmp_path, folder):
     with pytest.raises(InputError, match="exists"):
         simulate_ijb(folder)
     for fields, problem in (({"like": "lfw"}, "'lfw'"), ({"scale": 0.0}, "scale 0"), ({"dim": 1}, "dim 1")):

@@ -1,4 +1,4 @@
-"""The synthetic faces show what was measured on real ones."""
+"""Synthetic faces reproduce the statistics measured on real ones."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def _ranks(values):
     return np.argsort(np.argsort(values))
 
 
-def test_quality_as_measured():
+def test_norms_follow_the_cosine_to_the_clean_image_as_measured():
     table, cosine = make_synthetic(1500, 0, dim=128)
     correlation = np.corrcoef(_ranks(table.norms), _ranks(cosine))[0, 1]
     assert abs(correlation - 0.7) < 0.03
@@ -18,8 +18,8 @@ def test_quality_as_measured():
     np.testing.assert_allclose(means, [0.47, 0.68, 0.82, 0.91, 0.97], atol=0.03)
 
 
-def test_the_cosine_is_that_to_the_clean_image():
-    """Two good frames of a clip share their clean image, so they agree as their cosines say."""
+def test_clean_frames_of_a_clip_agree():
+    """Frames of a clip share their clean image, so those close to it are close to each other."""
     table, cosine = make_synthetic(200, 1, dim=256)
     np.testing.assert_allclose(np.linalg.norm(table.embeddings, axis=1), 1, atol=1e-5)
     same = np.flatnonzero(
@@ -29,7 +29,7 @@ def test_the_cosine_is_that_to_the_clean_image():
     assert len(same) > 50 and between.min() > 0.95
 
 
-def test_stills_and_clips_are_there_and_draws_repeat():
+def test_there_are_stills_and_clips_and_a_seed_repeats_them():
     table, _ = make_synthetic(50, 2, dim=16)
     frames = np.bincount(table.media)
     assert (frames == 1).any() and (frames >= 3).any()

@@ -1,4 +1,4 @@
-"""All that a run needs and does not find is said in one line, before anything is read."""
+"""Everything that a run needs and cannot find is reported in one line, before anything is read."""
 
 import pathlib
 import runpy
@@ -25,7 +25,7 @@ def empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_training_on_the_prepared_subset():
+def test_training_on_images_names_images_backbone_and_protocol():
     said = message("images")
     for words in (
         *(
@@ -38,24 +38,24 @@ def test_training_on_the_prepared_subset():
         assert words in said
 
 
-def test_training_on_features():
+def test_training_on_features_names_no_backbone():
     said = message("features")
     assert "webface4m.npz: no such file" in said and "configs/webface4m.py:cache" in said
     assert "weights/adaface" not in said and "IJBC: holds no" in said
 
 
-def test_evaluating_a_published_checkpoint():
+def test_evaluating_names_no_training_data():
     said = message("eval", weights="FaceCoresetNet.ckpt")
     assert said.startswith("FaceCoresetNet.ckpt: no such weights to evaluate; give a workdir")
     assert "webface4m" not in said and "IJBC: holds no" in said
 
 
-def test_what_is_there_is_not_asked_for(tmp_path):
+def test_files_that_exist_are_not_reported(tmp_path):
     config = runpy.run_path(str(CONFIGS / "features.py"))["get_config"]("train")
     for name in ("train", "eval"):
         (tmp_path / f"{name}.npz").touch()
         config.data[name] = f"{name}.npz"
     require_files(config)
     (tmp_path / "eval.npz").unlink()
-    with pytest.raises(InputError, match=r"^eval.npz: no such file to evaluate on; extract them from images"):
+    with pytest.raises(InputError, match=r"^eval.npz: no such file to evaluate on; extract features"):
         require_files(config)

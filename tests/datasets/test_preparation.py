@@ -1,5 +1,6 @@
-"""Preparing as real processes: repeated, interrupted, of changed files, and by TFDS's own command."""
+"""Preparation in processes: repeated, interrupted, from changed files, and by TFDS's own command."""
 
+import glob
 import os
 import pathlib
 import signal
@@ -32,7 +33,7 @@ def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
 
 
 def write_source(path, seed=0) -> None:
-    """Many people with a face each, so that writing takes a while."""
+    """Writes many people with one face each, so that preparing them takes a while."""
     rng = np.random.default_rng(seed)
     np.savez(
         path,
@@ -44,15 +45,15 @@ def write_source(path, seed=0) -> None:
 
 
 def kill_while_writing(process: subprocess.Popen, folder: pathlib.Path, number: signal.Signals) -> None:
-    deadline, pattern = time.monotonic() + 60, "incomplete.*/*.array_record*"
-    before = set(folder.glob(pattern))
-    while not set(folder.glob(pattern)) - before:
+    deadline, pattern = time.monotonic() + 60, f"{folder}/incomplete.*/*.array_record*"
+    before = set(glob.glob(pattern))
+    while not set(glob.glob(pattern)) - before:  # unlike pathlib's, this glob lets folders vanish meanwhile
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.005)
     process.send_signal(number)
 
 
-def test_interrupted_repeated_and_of_another_source(tmp_path):
+def test_an_interrupted_preparation_leaves_nothing_and_another_source_is_refused(tmp_path):
     source, folder = tmp_path / "faces.npz", tmp_path / "out/face_features/person/1.0.0"
     write_source(source)
     arguments = f"--config.source={source}", f"--config.out={tmp_path}/out"
@@ -64,7 +65,7 @@ def test_interrupted_repeated_and_of_another_source(tmp_path):
     left = {path.name for path in folder.parent.iterdir()}
     assert left and all(name.startswith("incomplete.") for name in left)
 
-    process = start(*arguments)  # it removes what the killed one left
+    process = start(*arguments)  # removes what the killed process left
     kill_while_writing(process, folder.parent, signal.SIGTERM)
     _, err = finish(process, 130)
     assert "Traceback" not in err and err.endswith("the same command goes on\n")
@@ -102,7 +103,7 @@ def test_interrupted_repeated_and_of_another_source(tmp_path):
         ({}, "pair 2 names template 8, which has no faces"),
     ],
 )
-def test_bad_input(tmp_path, fields, message):
+def test_bad_input_is_refused(tmp_path, fields, message):
     meta = tmp_path / "IJBC/meta"
     meta.mkdir(parents=True)
     (meta / "ijbc_face_tid_mid.txt").write_text("1.jpg 7 70\n2.jpg 9 71\n")
@@ -119,8 +120,8 @@ def test_bad_input(tmp_path, fields, message):
     assert not any(map(is_prepared, tmp_path.rglob("*")))
 
 
-def test_by_the_command_of_tfds(tmp_path):
-    """`tfds build`; its other subcommands import TensorFlow, so this one is called by itself."""
+def test_the_command_of_tfds_prepares_a_dataset(tmp_path):
+    """Calls `tfds build` alone, because the other subcommands import TensorFlow."""
     write_source(tmp_path / "faces.npz")
     code = (
         "import simple_parsing, sys; from tensorflow_datasets.scripts.cli import build; "

@@ -1,4 +1,4 @@
-"""Prepared datasets: what was read from the source comes back to the last bit, and damage is named."""
+"""Prepared datasets return their source bit for bit, and damage is named."""
 
 import dataclasses
 import pickle
@@ -30,7 +30,7 @@ COLUMNS = (*REQUIRED, *OPTIONAL)
 
 
 def make(dataset, source, out, **fields):
-    """Prepares, and returns the dataset's folder and what was said."""
+    """Prepares a dataset; returns its folder and the message."""
     config = preparation_config()
     config.update(dataset=dataset, source=str(source), out=str(out), **fields)
     said = prepare(config)
@@ -49,7 +49,7 @@ def assert_equal_tables(table, other):
 
 @pytest.fixture(scope="module")
 def feature_file(tmp_path_factory):
-    """Faces in no order, with every optional column."""
+    """Shuffled faces with every optional column."""
     table, _ = make_synthetic(12, 0, dim=16)
     table = dataclasses.replace(
         table,
@@ -66,7 +66,7 @@ def feature_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ijb(tmp_path_factory):
-    """(source, its dataset)."""
+    """(source folder, prepared folder)."""
     root = tmp_path_factory.mktemp("ijb")
     simulate_ijb(root / "IJBC", "ijbc", 0.01, dim=16)
     return root / "IJBC", make("ijbc", root / "IJBC", root / "datasets")[0]
@@ -79,7 +79,7 @@ def people(tmp_path):
 
 
 @pytest.mark.parametrize("records", ["person", "template"])
-def test_a_feature_file_comes_back(feature_file, tmp_path, records):
+def test_a_feature_file_is_returned_unchanged(feature_file, tmp_path, records):
     folder, said = make("face_features", feature_file, tmp_path, records=records)
     assert folder == tmp_path / f"face_features/{records}/1.0.0"
     assert said.endswith({"person": ": 12 records", "template": ": 24 records"}[records])
@@ -98,7 +98,7 @@ def test_a_feature_file_comes_back(feature_file, tmp_path, records):
     assert (table.subject == record["subject"]).sum() >= size
 
 
-def test_columns_that_are_not_there_stay_so(tmp_path):
+def test_absent_columns_stay_absent(tmp_path):
     write_features(tmp_path / "plain.npz", dataclasses.replace(make_synthetic(4, 0, dim=4)[0], seed=None))
     folder, _ = make("face_features", tmp_path / "plain.npz", tmp_path / "out")
     table = read_prepared(folder).table
@@ -108,7 +108,7 @@ def test_columns_that_are_not_there_stay_so(tmp_path):
     assert not (tmp_path / "out/face_features/template/1.0.0").exists()
 
 
-def test_ijb_comes_back(ijb):
+def test_ijb_is_returned_unchanged(ijb):
     source, folder = ijb
     data = base_config().data
     data.eval = str(source)
@@ -135,7 +135,7 @@ def test_ijb_comes_back(ijb):
 
 
 @pytest.mark.parametrize("form", ["folder", "pack"])
-def test_images_come_back(people, tmp_path, form):
+def test_images_are_returned_unchanged(people, tmp_path, form):
     source = open_images(people)
     if form == "pack":
         images = [source.read(i) for i in range(15)]
@@ -167,7 +167,7 @@ def test_worker_processes_read_records(feature_file, tmp_path):
     assert [r["subject"] for r in dataset] == [r["subject"] for r in records] == list(range(12))
 
 
-def test_images_that_cannot_be_read_are_left_out(people, tmp_path, capsys):
+def test_unreadable_images_are_left_out(people, tmp_path, capsys):
     (people / "person_1/still_0.png").write_bytes(b"\x89PNG")
     folder, said = make("webface4m_subset", people, tmp_path / "out", people=5)
     assert said.endswith(": 14 records") and len(open_images(folder)) == 14
@@ -212,7 +212,7 @@ def test_damage_is_named(ijb, tmp_path, pattern, spoil):
     assert "\n" not in str(error.value)
 
 
-def test_images_are_no_features_and_features_no_images(feature_file, people, tmp_path):
+def test_images_are_not_read_as_features_nor_features_as_images(feature_file, people, tmp_path):
     features, _ = make("face_features", feature_file, tmp_path)
     images, _ = make("webface4m_subset", people, tmp_path, people=5)
     with pytest.raises(InputError, match="has no features"):

@@ -1,4 +1,4 @@
-"""Folders of images for tests."""
+"""Writes folders of test images."""
 
 import pathlib
 
@@ -23,7 +23,7 @@ def write_people(root: pathlib.Path, people: int = 3, each: int = 3) -> None:
 
 
 def write_ijb(root: pathlib.Path, csv: bool = True) -> pathlib.Path:
-    """Three images of two templates in the official layout."""
+    """Writes three images of two templates in IJB's official layout; returns the folder of images."""
     (root / "loose_crop").mkdir(parents=True)
     (root / "meta").mkdir()
     marks = " ".join(f"{v:.3f}" for v in (ARCFACE_112 * 2).ravel())

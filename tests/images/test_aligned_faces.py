@@ -1,4 +1,4 @@
-"""Faces are aligned as the least-squares similarity says, and what is no face is said."""
+"""Faces are aligned by the least-squares similarity, and unreadable images are refused."""
 
 import numpy as np
 import pytest
@@ -12,14 +12,14 @@ from tests.images.images import picture
     "degrees, scale, shift", [(0, 1, (0, 0)), (25, 1.7, (120, 30)), (-60, 2.5, (10, 260))]
 )
 def test_alignment_undoes_a_similarity(tmp_path, degrees, scale, shift):
-    """A face that was turned, scaled and moved comes back."""
+    """A face that was rotated, scaled and moved is restored."""
     face = picture(1)
     angle = np.deg2rad(degrees)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     landmarks = ARCFACE_112 @ turn.T + shift
     back = np.linalg.inv(turn)
     offset = -back @ shift
-    # Pixel centres: where (x, y) of the large image lies in the face.
+    # Where the pixel centres (x, y) of the large image are in the face.
     y, x = np.mgrid[:420, :420].astype(float)
     source = np.stack([x, y], -1) @ back.T + offset
     low = np.clip(np.floor(source).astype(int), 0, 110)
@@ -39,15 +39,15 @@ def test_alignment_undoes_a_similarity(tmp_path, degrees, scale, shift):
     assert error.mean() < 1.0 and error.max() < 8
 
 
-def test_alignment_is_the_best_fit_in_the_aligned_face(tmp_path):
-    """For landmarks of no exact similarity, as profiles have: against least squares by hand."""
+def test_alignment_is_the_least_squares_fit_in_the_aligned_face(tmp_path):
+    """Landmarks as of a profile, which no similarity fits exactly, against least squares by hand."""
     marks = ARCFACE_112 * [0.4, 1.0] + [40, 20] + np.random.default_rng(0).normal(0, 3, (5, 2))
     x, y = marks.T
     ones, zeros = np.ones(5), np.zeros(5)
     system = np.concatenate([np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)])
     a, b, dx, dy = np.linalg.lstsq(system, ARCFACE_112.T.ravel(), rcond=None)[0]
     back = np.linalg.inv([[a, -b], [b, a]])
-    # Each pixel's colour is where it lies, so the aligned face shows where each of its pixels came from.
+    # Each pixel's colour is its position, so the aligned face shows where its pixels came from.
     across, down = np.meshgrid(np.arange(200), np.arange(200))
     Image.fromarray(np.stack([across, down, 0 * down], -1).astype(np.uint8)).save(tmp_path / "ramp.png")
     aligned = read_face(tmp_path / "ramp.png", marks)
@@ -58,7 +58,7 @@ def test_alignment_is_the_best_fit_in_the_aligned_face(tmp_path):
     assert np.abs(aligned[..., :2] - source)[inside].max() < 1.01
 
 
-def test_unreadable_faces(tmp_path):
+def test_an_unreadable_face_is_refused_with_the_reason(tmp_path):
     picture(0).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-400])
     (tmp_path / "text.png").write_text("no image")
@@ -69,7 +69,7 @@ def test_unreadable_faces(tmp_path):
     for name, marks, problem in [
         ("cut.jpg", None, "not a whole image"),
         ("text.png", None, "not a whole image"),
-        ("script.png", None, "not a whole image"),  # Pillow would start a program for it
+        ("script.png", None, "not a whole image"),  # Pillow would run a program to decode it
         ("none.png", None, "No such file"),
         ("small.png", None, "90 x 90 pixels"),
         ("small.png", np.full((5, 2), np.nan), "landmarks"),

@@ -1,4 +1,4 @@
-"""Augmentation: what is drawn how often, and that a frame depends on its key and numbers alone."""
+"""Augmentation: how often each variation is drawn, and what a frame depends on."""
 
 import jax
 import jax.numpy as jnp
@@ -29,11 +29,11 @@ def frames() -> FrameVariation:
 
 
 def is_binomial(hits, probability: float, draws: int = DRAWS) -> bool:
-    """Within 4.5 standard deviations of the mean."""
+    """Whether a count is within 4.5 standard deviations of the binomial mean."""
     return abs(np.sum(hits) - draws * probability) < 4.5 * np.sqrt(draws * probability * (1 - probability))
 
 
-def test_each_variation_of_a_clip_comes_half_of_the_time_and_independently(clips):
+def test_each_variation_of_a_clip_is_drawn_half_of_the_time_independently(clips):
     whole = (clips.box == [0, 0, 112, 112]).all(1)
     untouched = np.stack([whole, clips.size == 112, (clips.factors == 1).all(1)])
     assert all(is_binomial(hits, 0.5) for hits in untouched)
@@ -42,7 +42,7 @@ def test_each_variation_of_a_clip_comes_half_of_the_time_and_independently(clips
     assert all(is_binomial(untouched[2] ^ hits, 0.5) for hits in untouched[:2])
 
 
-def test_crops_are_of_the_published_shapes_and_lie_anywhere(clips):
+def test_crops_have_the_published_shapes_and_any_position(clips):
     top, left, height, width = clips.box[(clips.box != [0, 0, 112, 112]).any(1)].T
     assert (top >= 0).all() and (left >= 0).all()
     assert (top + height <= 112).all() and (left + width <= 112).all()
@@ -56,7 +56,7 @@ def test_crops_are_of_the_published_shapes_and_lie_anywhere(clips):
     assert abs((top / np.maximum(112 - height, 1))[free].mean() - 0.5) < 0.03
 
 
-def test_resolutions_and_light_are_uniform(clips):
+def test_resolutions_and_light_factors_are_uniform(clips):
     ratio = clips.size[clips.size < 112] / 112
     assert ratio.min() >= 0.19 and abs(ratio.mean() - 0.6) < 0.02 and abs(ratio.std() - 0.8 / 12**0.5) < 0.02
     for interpolation in (clips.down, clips.up):
@@ -69,7 +69,7 @@ def test_resolutions_and_light_are_uniform(clips):
     )
 
 
-def test_frames_draw_operations_signs_and_mirrors_evenly(frames):
+def test_operations_signs_and_mirrors_of_frames_are_uniform(frames):
     chance = 1 / len(OPERATIONS)
     assert all(is_binomial(frames.operations == i, chance, 2 * DRAWS) for i in range(len(OPERATIONS)))
     assert is_binomial(frames.operations[:, 0] == frames.operations[:, 1], chance)
@@ -77,7 +77,7 @@ def test_frames_draw_operations_signs_and_mirrors_evenly(frames):
     assert is_binomial(frames.mirrored, 0.5)
 
 
-def test_parameters_that_do_nothing_give_the_image_back():
+def test_neutral_parameters_leave_the_image_unchanged():
     face = FACES[0].astype(np.float32) / 255
     nearest, light = jnp.int32(0), (jnp.array([2, 0, 1]), jnp.ones(3))
     still = ClipVariation(jnp.array([0, 0, 112, 112]), jnp.int32(112), nearest, nearest, *light)
@@ -91,8 +91,8 @@ def test_parameters_that_do_nothing_give_the_image_back():
     np.testing.assert_array_equal(twice, face)
 
 
-def test_each_operation_does_something_and_motions_undo_each_other():
-    face = 0.1 + FACES[0].astype(np.float32) / 400  # not the full range, for auto_contrast
+def test_each_operation_changes_the_image_and_opposite_motions_cancel():
+    face = 0.1 + FACES[0].astype(np.float32) / 400  # auto_contrast would not change the full range
     vary = jax.jit(augmentation.vary_frame)
     for i, name in enumerate(OPERATIONS):
         only = FrameVariation(jnp.array([i, 0]), jnp.ones(2), jnp.bool_(False))
@@ -104,7 +104,7 @@ def test_each_operation_does_something_and_motions_undo_each_other():
             np.testing.assert_allclose(vary(face, there_and_back)[inside], face[inside], atol=1e-4)
 
 
-def test_a_frame_depends_on_its_key_and_numbers_alone():
+def test_a_frame_depends_only_on_its_key_and_numbers():
     key = jax.random.key(3)
     out = np.asarray(augmented(key, FACES, CLIPS, FRAMES))
     assert out.shape == FACES.shape and out.dtype == np.float32
@@ -126,7 +126,7 @@ def test_values_stay_in_range():
     assert augmented._cache_size() == compiled
 
 
-def test_frames_of_a_clip_share_its_variation_alone(monkeypatch):
+def test_frames_of_a_clip_share_only_the_variation_of_the_clip(monkeypatch):
     same = np.stack([FACES[0]] * 6)
     out = np.asarray(augmented(jax.random.key(5), same, CLIPS, FRAMES))
     assert len(np.unique(out.reshape(6, -1), axis=0)) == 6

@@ -1,4 +1,4 @@
-"""The colour-order doctor notices a wrong order, and is quiet otherwise."""
+"""The colour-order check detects a wrong order and accepts a right one."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from fpsset.weights.cards import BackboneCard
 
 
 def color_recogniser(order: str) -> Recogniser:
-    """Sees people in its first channel alone; the last one is noise to it."""
+    """A recogniser that embeds only its first channel."""
 
     def run(images):
         vectors = images[:, ::16, ::16, 0].reshape(len(images), -1)
@@ -20,7 +20,7 @@ def color_recogniser(order: str) -> Recogniser:
     return Recogniser(BackboneCard("test", order, 127.5, 127.5, ""), run)
 
 
-def test_color_order_doctor():
+def test_a_wrong_colour_order_is_detected():
     rng = np.random.default_rng(0)
     subject = np.repeat(np.arange(8), 6)
     faces = rng.integers(0, 256, (48, 112, 112, 3), dtype=np.uint8)

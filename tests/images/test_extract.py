@@ -1,4 +1,4 @@
-"""Images to features: whole runs, interrupted ones, bad input, real faces."""
+"""Extraction of features: complete and interrupted runs, bad input, real faces."""
 
 import os
 import pathlib
@@ -40,7 +40,7 @@ def config_for(root, weights, out, **fields):
     return config
 
 
-def test_a_run(tmp_path, weights, capsys):
+def test_a_run_writes_features_and_lists_unreadable_images(tmp_path, weights, capsys):
     write_people(tmp_path / "faces")
     (tmp_path / "faces/person_1/broken.png").write_text("no image")
     out = tmp_path / "out/F.npz"
@@ -53,7 +53,7 @@ def test_a_run(tmp_path, weights, capsys):
     np.testing.assert_array_equal(read.subject, np.repeat([0, 1, 2], 3))
     assert read.paths[0] == "person_0/still_0.png" and read.backbone == table.backbone != ""
 
-    # The same as one at a time, straight from the network.
+    # The network gives the same embeddings when called directly.
     variables = fpsset.load_official(weights)["backbone"]
     faces = np.stack([read_face(tmp_path / "faces" / path) for path in read.paths])
     embeddings, norms = fpsset.embed(variables, (faces / 127.5 - 1).astype(np.float32))
@@ -64,7 +64,7 @@ def test_a_run(tmp_path, weights, capsys):
     assert not (tmp_path / "out/F.unreadable.txt").exists()
 
 
-def test_loose_crops_through_a_backbone(tmp_path, weights, capsys):
+def test_loose_crops_are_aligned_and_embedded(tmp_path, weights, capsys):
     out = tmp_path / "F.parquet"
     extraction.extract(config_for(write_ijb(tmp_path / "ijb"), weights, out))
     read = read_features(out)
@@ -73,7 +73,7 @@ def test_loose_crops_through_a_backbone(tmp_path, weights, capsys):
     assert "colour order: not checked" in capsys.readouterr().err
 
 
-def test_norms_that_say_nothing_are_noticed(tmp_path, weights, monkeypatch, capsys):
+def test_equal_norms_give_a_warning(tmp_path, weights, monkeypatch, capsys):
     write_people(tmp_path / "faces")
 
     def run(images):
@@ -86,7 +86,7 @@ def test_norms_that_say_nothing_are_noticed(tmp_path, weights, monkeypatch, caps
     assert "warning: all norms are equal" in capsys.readouterr().err
 
 
-def test_an_interrupted_run_goes_on(tmp_path, weights, monkeypatch):
+def test_an_interrupted_run_continues(tmp_path, weights, monkeypatch):
     write_people(tmp_path / "faces", people=4, each=5)
     out, straight = tmp_path / "F.npz", tmp_path / "straight.npz"
     extraction.extract(config_for(tmp_path / "faces", weights, straight))
@@ -115,7 +115,7 @@ def test_an_interrupted_run_goes_on(tmp_path, weights, monkeypatch):
         for column in ours.files:
             np.testing.assert_array_equal(ours[column], theirs[column])
 
-    # A part that a power cut left short is made again, and what became readable is read.
+    # A truncated part is computed again, and images that became readable are read.
     done.clear()
     broken = tmp_path / "faces/person_0/still_2.png"
     whole, stat = broken.read_bytes(), broken.stat()
@@ -145,8 +145,8 @@ def test_an_interrupted_run_goes_on(tmp_path, weights, monkeypatch):
     assert len(again) == 5
 
 
-def test_augmented_clips(tmp_path, weights, monkeypatch):
-    """Clips are seeds, their frames differ, and each depends on its image and number alone."""
+def test_augmented_clips_become_seeds(tmp_path, weights, monkeypatch):
+    """Frames of a clip differ, and each depends only on its image and number."""
     write_people(tmp_path / "faces", people=2, each=3)
 
     def pooled(images):
@@ -172,7 +172,7 @@ def test_augmented_clips(tmp_path, weights, monkeypatch):
     np.testing.assert_allclose(table.norms[30:], norms, rtol=1e-4)
     assert (read_features(straight).embeddings[30:] * embeddings).sum(1).min() > 0.9999
 
-    # Interrupted and resumed, the same; without one image, the same but for its rows.
+    # Resuming gives the same features, and leaving out an image only removes its rows.
     done, embed_part = [], extraction._embed_part
 
     def stop_after_one(*arguments):
@@ -207,7 +207,7 @@ def run_process(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=240)
 
 
-def test_bad_input_as_processes(tmp_path, weights):
+def test_bad_input_exits_with_one_line(tmp_path, weights):
     write_people(tmp_path / "faces", people=2, each=1)
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad/ann").mkdir(parents=True)
@@ -239,8 +239,8 @@ def test_bad_input_as_processes(tmp_path, weights):
         assert "Traceback" not in done.stderr and not (tmp_path / "out/F.npz").exists()
 
 
-def test_real_faces(tmp_path, shared):
-    """The command on real crops: columns, media, and templates of stills against those of clips."""
+def test_real_faces_are_extracted_with_their_people_and_media(tmp_path, shared):
+    """Templates of stills match those of clips of the same person."""
     out = tmp_path / "F.npz"
     done = run_process(
         f"--config.images={shared}/faces",
@@ -270,7 +270,7 @@ def test_real_faces(tmp_path, shared):
     assert (ranks == np.arange(16)).sum() >= 15
 
 
-def test_a_wrong_colour_order_is_noticed(tmp_path, shared):
+def test_a_wrong_colour_order_gives_a_warning(tmp_path, shared):
     done = run_process(
         f"--config.images={shared}/faces",
         f"--config.weights={shared}/models/mobilefacenet_512.onnx",
@@ -282,8 +282,8 @@ def test_a_wrong_colour_order_is_noticed(tmp_path, shared):
     assert done.returncode == 0 and "warning: the colour order looks wrong" in done.stderr, done.stderr
 
 
-def test_a_dataset_of_loose_crops(tmp_path, weights, capsys):
-    """`configs/prepare.py:ijbc --config.weights=...`, twice; images are embedded once."""
+def test_preparing_loose_crops_embeds_them_once(tmp_path, weights, capsys):
+    """`configs/prepare.py:ijbc --config.weights=...`, run twice."""
     from fpsset.commands.runs import run_preparation
     from fpsset.config import preparation_config
     from fpsset.datasets.prepared import read_prepared
@@ -310,8 +310,8 @@ def test_a_dataset_of_loose_crops(tmp_path, weights, capsys):
         run_preparation(config)
 
 
-def test_mirrored_images_and_detector_scores(tmp_path, weights):
-    """`--config.flip=True`, and the last field of the landmarks, on to an evaluation's own columns."""
+def test_features_of_mirrored_images_and_detector_scores_are_written(tmp_path, weights):
+    """With `--config.flip=True`, and with scores in the landmark list."""
     out = tmp_path / "F.npz"
     root = write_ijb(tmp_path / "ijb")
     extraction.extract(config_for(root, weights, out, flip=True))

@@ -1,4 +1,4 @@
-"""Operations on images: closed forms, and Pillow where it does the same."""
+"""Image operations agree with closed forms, and with Pillow where it has them."""
 
 import jax
 import jax.numpy as jnp
@@ -26,19 +26,19 @@ def eight_bits(values) -> np.ndarray:
 
 
 @given(st.sampled_from(METHODS), st.integers(1, SLOTS), st.integers(1, SLOTS))
-def test_weights_make_a_mean_of_input_pixels(method, size_in, size_out):
+def test_resize_weights_average_input_pixels(method, size_in, size_out):
     matrix = np.asarray(weights(method, size_in, size_out, SLOTS))
     assert np.isfinite(matrix).all()
     np.testing.assert_allclose(matrix[:size_out].sum(1), 1, atol=1e-5)
     assert (matrix[:, size_in:] == 0).all()
 
 
-def test_weights_by_hand():
+def test_resize_weights_match_values_by_hand():
     nearest, linear, cubic, lanczos, area = (np.asarray(weights(m, 4, 2, 4))[:2] for m in METHODS)
     assert {tuple(row) for row in nearest} <= {(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)}
     for mean_of_two in (linear, area):
         np.testing.assert_allclose(mean_of_two, [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
-    # Halfway between pixels Keys' weights are -3/32, 19/32, 19/32, -3/32; the border takes the rest.
+    # Keys' weights halfway between pixels are -3/32, 19/32, 19/32, -3/32, renormalised at the border.
     np.testing.assert_allclose(cubic[0], np.array([19, 19, -3, 0]) / 35, atol=1e-6)
     sinc = np.sinc([0.5, 0.5, 1.5, 2.5]) * np.sinc(np.array([0.5, 0.5, 1.5, 2.5]) / 4)
     np.testing.assert_allclose(lanczos[0], sinc / sinc.sum(), atol=1e-6)
@@ -46,7 +46,7 @@ def test_weights_by_hand():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_full_resolution_is_the_image_and_a_constant_stays(method):
+def test_full_resolution_and_constant_images_are_unchanged(method):
     given_image = image(1)
     out = low_resolution(given_image, 112, method, METHODS[-1 - method])
     np.testing.assert_allclose(out, given_image, atol=1e-6)
@@ -56,14 +56,14 @@ def test_the_full_resolution_is_the_image_and_a_constant_stays(method):
         np.testing.assert_allclose(low_resolution(constant, size, method, method), constant, atol=1e-6)
 
 
-def test_a_low_resolution_is_a_few_flat_blocks():
+def test_area_down_and_nearest_up_give_flat_blocks():
     out = np.asarray(low_resolution(image(2), 28, 4, 0))
     blocks = image(2).reshape(28, 4, 28, 4, 3).mean((1, 3))
     np.testing.assert_allclose(out, blocks.repeat(4, 0).repeat(4, 1), atol=1e-5)
 
 
 @given(st.integers(0, 111), st.integers(0, 111), st.integers(1, 112), st.integers(1, 112))
-def test_a_crop_leaves_zeros_outside_and_the_rest_as_it_is(top, left, height, width):
+def test_a_crop_zeroes_only_the_outside(top, left, height, width):
     given_image = image(3) + 1
     out = np.asarray(image_ops.keep_box(given_image, top, left, height, width))
     expected = np.zeros_like(given_image)
@@ -72,7 +72,7 @@ def test_a_crop_leaves_zeros_outside_and_the_rest_as_it_is(top, left, height, wi
     np.testing.assert_array_equal(out, expected)
 
 
-def test_light_as_pillow_has_it():
+def test_operations_on_light_match_pillow():
     pil = picture(4)
     values = jnp.array(image(4))
     references = {
@@ -97,7 +97,7 @@ def test_light_as_pillow_has_it():
     np.testing.assert_array_equal(image_ops.auto_contrast(constant), constant)
 
 
-def test_warps():
+def test_warps_match_shifts_rotations_and_pillow():
     values = image(5)
     np.testing.assert_array_equal(image_ops.warp(values, jnp.eye(3)), values)
     shifted = np.asarray(image_ops.warp(values, jnp.eye(3).at[0, 2].set(3)))
@@ -106,7 +106,7 @@ def test_warps():
     turned = image_ops.warp(values, jnp.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
     np.testing.assert_allclose(turned, np.rot90(values, 1), atol=1e-5)
     matrix = jnp.array([[1, 0.1, 2.5], [-0.2, 1, 1.25], [0, 0, 1]])
-    middle = 56.0  # Pillow counts from the corner of the first pixel
+    middle = 56.0  # Pillow's origin is the corner of the first pixel
     (a, b, c), (d, e, f), _ = np.asarray(matrix)
     ours_of = (a, b, c + middle * (1 - a - b), d, e, f + middle * (1 - d - e))
     theirs = picture(5).transform((112, 112), Image.Transform.AFFINE, ours_of, Image.Resampling.BILINEAR)

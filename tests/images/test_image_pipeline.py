@@ -1,4 +1,4 @@
-"""The pipeline of images: whose images a template's clips are, and what a damaged one gives."""
+"""The image pipeline: clips show the right person, iterators resume, and damaged images are named."""
 
 import jax
 import numpy as np
@@ -15,9 +15,9 @@ def _take(iterator, count):
     return [next(iterator) for _ in range(count)]
 
 
-def test_clips_show_images_of_the_person_and_frames_point_at_them():
+def test_clips_show_the_person_and_frames_refer_to_their_images():
     source = make_source(people=5, each=3, size=8)
-    rows = np.array([0, 1, 2, 6, 7, 12, 13, 14])  # three of the people, one of them without an image
+    rows = np.array([0, 1, 2, 6, 7, 12, 13, 14])  # of three people, of whom one lacks an image
     batches = _take(image_batches(source, rows, 6, seed=0, max_size=7, size=8), 20)
     seen, lengths = set(), []
     for batch in batches:
@@ -35,11 +35,11 @@ def test_clips_show_images_of_the_person_and_frames_point_at_them():
                 seen.add(int(row))
             of = np.array(drawn)[used]
             assert medium[mask].tolist() == [of.tolist().index(row) for row in of]
-            lengths.extend(np.bincount(used)[:-1])  # the last clip may be cut
+            lengths.extend(np.bincount(used)[:-1])  # the last clip may have been cut
     assert seen == set(rows.tolist()) and set(lengths) == {1, 2, 3}
 
 
-def test_an_iterator_resumes_where_it_was_saved_whatever_the_threads():
+def test_an_iterator_resumes_with_any_number_of_threads():
     source, rows = make_source(people=4, each=3, size=8), np.arange(12)
     straight = _take(image_batches(source, rows, 4, seed=5, max_size=5, size=8), 8)
     iterator = image_batches(source, rows, 4, seed=5, max_size=5, size=8, threads=2)
@@ -50,7 +50,7 @@ def test_an_iterator_resumes_where_it_was_saved_whatever_the_threads():
         jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_a_pack_gives_the_batches_of_its_images(tmp_path):
+def test_a_pack_gives_the_same_batches_as_its_images(tmp_path):
     source = make_source(people=4, each=3, size=8)
     path = write_pack(tmp_path, insightface_records(source.encoded, source.subject.tolist()))
     ours, theirs = (image_batches(s, np.arange(12), 4, seed=2, size=8) for s in (open_images(path), source))

@@ -1,4 +1,4 @@
-"""Which images there are: folders of people, IJB's loose crops, lists of landmarks."""
+"""Images are listed from folders of people, IJB's loose crops and landmark lists."""
 
 import os
 
@@ -15,7 +15,7 @@ from tests.images.images import picture, write_ijb, write_people
 PATTERN = extraction_config().media_pattern
 
 
-def test_a_folder_per_person(tmp_path):
+def test_folders_give_people_and_videos(tmp_path):
     names = [
         "ann/still_0.png", "ann/clip0_frame_0.png", "ann/clip0_frame_1.JPG", "ann/clip1-frame7.png",
         "bob/video/0001.jpg", "bob/video/0002.jpg", "bob/clip0_frame_0.png",
@@ -34,7 +34,7 @@ def test_a_folder_per_person(tmp_path):
     assert len(set(media.values())) == 5
 
 
-def test_loose_crops(tmp_path):
+def test_loose_crops_take_templates_and_people_from_the_lists(tmp_path):
     images = list_images(write_ijb(tmp_path / "a"), "", PATTERN)
     assert images.paths == ["1.jpg", "2.jpg", "3.jpg"]
     np.testing.assert_array_equal(images.template, [7, 7, 9])
@@ -48,7 +48,7 @@ def test_loose_crops(tmp_path):
     "file, text, problem",
     [
         ("ijbc_name_5pts_score.txt", "1.jpg 1 2 3\n", "line 1 has 4 fields, not 11 or 12"),
-        ("ijbc_name_5pts_score.txt", "1.jpg" + " x" * 10 + "\n", "could not convert"),
+        ("ijbc_name_5pts_score.txt", "1.jpg" + " x" * 10 + "\n", "line 1: could not convert"),
         ("ijbc_name_5pts_score.txt", "", "is empty"),
         ("ijbc_face_tid_mid.txt", "2.jpg 7 70\n1.jpg 7 71\n3.jpg 9 72\n", "same order"),
         ("ijbc_face_tid_mid.txt", "1.jpg 7\n", "line 1 has 2 fields"),
@@ -60,14 +60,14 @@ def test_loose_crops(tmp_path):
         ("other_name_5pts_score.txt", "1.jpg\n", "holds 2 files"),
     ],
 )
-def test_malformed_lists(tmp_path, file, text, problem):
+def test_a_malformed_list_is_refused(tmp_path, file, text, problem):
     root = write_ijb(tmp_path)
     (tmp_path / "meta" / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=problem):
         list_images(root, "", PATTERN)
 
 
-def test_nothing_to_list(tmp_path):
+def test_a_folder_without_images_and_an_invalid_pattern_are_refused(tmp_path):
     with pytest.raises(InputError, match="no image"):
         list_images(tmp_path, "", PATTERN)
     with pytest.raises(InputError, match="no such folder"):
@@ -89,7 +89,7 @@ def test_links_are_followed_once(tmp_path):
     ]
 
 
-def test_names_in_lists(tmp_path):
+def test_names_in_a_landmark_list_are_relative_paths(tmp_path):
     marks = " 1 2" * 5
     (tmp_path / "marks.txt").write_text(f"./ann/0.png{marks}\n./ann/1.png{marks}\nbob//0.png{marks} .9\n")
     images = list_images(tmp_path, str(tmp_path / "marks.txt"), PATTERN)
@@ -102,7 +102,7 @@ def test_names_in_lists(tmp_path):
             list_images(tmp_path, str(tmp_path / "marks.txt"), PATTERN)
 
 
-def test_names_that_are_no_text(tmp_path):
+def test_a_file_name_that_is_not_text_is_refused(tmp_path):
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()
     picture(0).save(folder / "a.png")
@@ -110,7 +110,7 @@ def test_names_that_are_no_text(tmp_path):
         list_images(tmp_path, "", PATTERN)
 
 
-def test_lists_beside_a_folder_of_people_are_not_theirs(tmp_path):
+def test_lists_next_to_a_folder_of_people_are_ignored(tmp_path):
     write_ijb(tmp_path)
     write_people(tmp_path / "mine", people=2, each=1)
     images = list_images(tmp_path / "mine", "", PATTERN)

@@ -1,4 +1,4 @@
-"""Recognisers: ONNX networks of every allowed form give what NumPy gives, others are refused."""
+"""ONNX recognisers of every supported form agree with NumPy, and others are refused."""
 
 import numpy as np
 import onnx
@@ -13,7 +13,7 @@ DIM = 5
 
 
 def network(path, batch="n", channels_first=True, kind=TensorProto.FLOAT, size=112, outputs=1):
-    """Means of each channel's rows, projected."""
+    """Writes a network that projects the mean of each channel; returns its weight."""
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     shape = [batch, 3, size, size] if channels_first else [batch, size, size, 3]
     weight = np.random.default_rng(0).standard_normal((3, DIM)).astype(dtype)
@@ -55,7 +55,7 @@ def config_for(path, **fields):
     ],
 )
 @pytest.mark.parametrize("count", [1, 4, 9])
-def test_onnx(tmp_path, batch, channels_first, kind, count):
+def test_onnx_networks_agree_with_numpy(tmp_path, batch, channels_first, kind, count):
     weight = network(tmp_path / "x.onnx", batch, channels_first, kind)
     faces = np.random.default_rng(1).integers(0, 256, (count, 112, 112, 3), dtype=np.uint8)
     faces[..., 0] //= 2
@@ -69,7 +69,7 @@ def test_onnx(tmp_path, batch, channels_first, kind, count):
         np.testing.assert_allclose(embeddings, want / lengths[:, None], atol=tolerance)
 
 
-def test_what_an_embedding_depends_on_is_in_its_digest(tmp_path):
+def test_the_digest_covers_the_colour_order_and_normalisation(tmp_path):
     network(tmp_path / "x.onnx")
     stated = [{}, {"color_order": "rgb"}, {"mean": 127.5}, {"std": 127.5}]
     assert len({load_recogniser(config_for(tmp_path / "x.onnx", **s)).card.digest for s in stated}) == 4
@@ -83,7 +83,7 @@ def test_what_an_embedding_depends_on_is_in_its_digest(tmp_path):
         ({"kind": TensorProto.DOUBLE}, "takes float images"),
     ],
 )
-def test_other_networks(tmp_path, fields, problem):
+def test_a_network_of_another_form_is_refused(tmp_path, fields, problem):
     network(tmp_path / "x.onnx", **fields)
     with pytest.raises(InputError, match=problem):
         load_recogniser(config_for(tmp_path / "x.onnx"))

@@ -1,4 +1,4 @@
-"""Image packs: what MXNet writes is read back, and one clear line for each way to be wrong."""
+"""Image packs in MXNet's format are read, and each way to be damaged gives one clear line."""
 
 import multiprocessing
 import pickle
@@ -17,7 +17,7 @@ IMAGES = [b"one", b"four", MAGIC, b"ab" + MAGIC, b"abcd" + MAGIC + MAGIC + b"e",
 SUBJECT = [0, 0, 1, 1, 1, 2]
 
 
-def test_insightface_pack(tmp_path):
+def test_an_insightface_pack_is_read(tmp_path):
     path = write_pack(tmp_path / "faces", insightface_records(IMAGES, SUBJECT))
     for given in (path, tmp_path / "faces"):
         source = open_images(given)
@@ -27,8 +27,8 @@ def test_insightface_pack(tmp_path):
         assert source.place(5) == f"{path}: record 6"
 
 
-def test_the_bytes_of_a_record():
-    """RecordIO's frame, to the letter: magic, kind and length, header, image, zeros."""
+def test_test_records_have_the_bytes_of_the_format():
+    """RecordIO byte by byte: magic, kind and length, header, image, zeros."""
     assert record(7, 3.0, b"face!") == bytes.fromhex(
         "0a23d7ce 1d000000 00000000 00004040 0700000000000000 0000000000000000 6661636521 000000"
     )
@@ -37,15 +37,15 @@ def test_the_bytes_of_a_record():
     )
 
 
-def test_pack_without_a_list_of_people(tmp_path):
-    """Several labels an image, of which the first is the person's; record 0 is an image like others."""
+def test_a_pack_without_records_of_people_is_read(tmp_path):
+    """Images have several labels, of which the first is the person's, and record 0 is an image."""
     records = [record(i, (float(SUBJECT[i]), 0.5), image) for i, image in enumerate(IMAGES)]
     source = open_images(write_pack(tmp_path, records))
     assert source.subject.tolist() == SUBJECT
     assert [source.read(i) for i in range(6)] == IMAGES
 
 
-def test_fingerprint_changes_with_labels_and_places(tmp_path):
+def test_the_fingerprint_changes_with_labels_and_offsets(tmp_path):
     prints = set()
     for name, images, subject in (
         ("a", IMAGES, SUBJECT),
@@ -58,7 +58,7 @@ def test_fingerprint_changes_with_labels_and_places(tmp_path):
     assert len(prints) == 3
 
 
-def test_other_processes_can_read(tmp_path):
+def test_a_pack_can_be_read_from_other_processes(tmp_path):
     source = open_images(write_pack(tmp_path, insightface_records(IMAGES, SUBJECT)))
     assert pickle.loads(pickle.dumps(source)).read(2) == IMAGES[2]
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -97,7 +97,7 @@ def _edit(line, text):
         (lambda path: write_pack(path.parent, [record(0, (2.0, 3.0))]), "lists 0 images, but"),
     ],
 )
-def test_a_pack_that_is_off(tmp_path, spoil, problem):
+def test_a_damaged_pack_is_refused(tmp_path, spoil, problem):
     path = write_pack(tmp_path, insightface_records(IMAGES, SUBJECT))
     spoil(path)
     with pytest.raises(InputError) as error:
@@ -105,7 +105,7 @@ def test_a_pack_that_is_off(tmp_path, spoil, problem):
     assert problem in str(error.value)
 
 
-def test_what_is_no_pack(tmp_path):
+def test_a_file_that_is_not_a_pack_is_refused(tmp_path):
     (tmp_path / "faces.npz").write_bytes(b"x")
     with pytest.raises(InputError, match="has no images"):
         open_images(tmp_path / "faces.npz")
@@ -118,7 +118,7 @@ def test_what_is_no_pack(tmp_path):
         source.read(5)
 
 
-def test_an_image_that_does_not_decode_is_named(tmp_path):
+def test_an_undecodable_image_is_named(tmp_path):
     encoded = make_source(people=2, each=2, size=8).encoded
     path = write_pack(tmp_path, insightface_records([*encoded[:3], encoded[3][:40]], [0, 0, 1, 1]))
     batches = image_batches(open_images(path), np.arange(4), 2, seed=0, size=8)
