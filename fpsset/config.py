@@ -11,6 +11,7 @@ from fpsset.errors import InputError
 from fpsset.evaluation.pooling_protocols import switches_of
 from fpsset.images.listing import MEDIA_PATTERN
 from fpsset.models.margin_heads import HEADS
+from fpsset.ops.metric import DEFAULT_GAMMA
 
 DATASETS = ("face_features", "webface4m_subset", "ijbb", "ijbc")
 
@@ -97,7 +98,7 @@ def base_config() -> ConfigDict:
     config.evaluation.faces_per_batch = 16384
     # Let small sets share rows of slots: fewer compilations and less padding, for accelerators.
     config.evaluation.packed = False
-    config.evaluation.fps_gamma = 0.35  # of the baseline 'fps'
+    config.evaluation.fps_gamma = DEFAULT_GAMMA  # of the baseline 'fps'
     config.evaluation.resamples = 200  # of the subjects, for 95% intervals; 0: none
     config.evaluation.seed = 0  # of this resampling
     return config

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "evaluation": "ops models runtime data inference",
     "reports": "runtime data inference evaluation",
     "training": "ops models parallel runtime weights data images datasets inference evaluation",
-    "config": "models images evaluation",
+    "config": "ops models images evaluation",
     "commands": "models runtime weights data images datasets inference evaluation reports training config",
     "main": "runtime config commands",
 }

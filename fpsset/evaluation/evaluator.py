@@ -15,6 +15,7 @@ from fpsset.evaluation.verification_draws import VerificationDraws
 from fpsset.inference.aggregator import Aggregator
 from fpsset.inference.descriptors import Descriptors, describe, describe_one
 from fpsset.models.pooling import baselines
+from fpsset.ops.metric import DEFAULT_GAMMA
 from fpsset.runtime.digests import arrays_digest
 
 _OURS = "fpsset"
@@ -24,7 +25,7 @@ _STRATA_FAR = 1e-3  # or the lowest above it that the pairs allow
 def evaluate(
     aggregator: Aggregator,
     protocol: Protocol,
-    fps_gamma: float = 0.35,
+    fps_gamma: float = DEFAULT_GAMMA,
     resamples: int = 200,
     faces_per_batch: int = 8192,
     convention: str = "conservative",

@@ -16,6 +16,7 @@ from fpsset.inference.out_of_core import Blocks, BlocksAggregated, aggregate_blo
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.pooling import PlainCoreset
 from fpsset.models.set_model import SetModel
+from fpsset.ops.metric import DEFAULT_GAMMA
 from fpsset.runtime.digests import tree_digest
 from fpsset.weights.cards import AggregatorCard
 
@@ -292,7 +293,7 @@ class PlainAggregator(SetAggregator):
       (array([[0.6, 0.8, 0. ]], dtype=float32), [[1]])
     """
 
-    def __init__(self, coreset_size: int = 3, gamma: float = 0.35):
+    def __init__(self, coreset_size: int = 3, gamma: float = DEFAULT_GAMMA):
         """Creates an aggregator.
 
         Args:

@@ -9,6 +9,7 @@ from fpsset.models.decoder import CoresetDecoder
 from fpsset.models.selector import Coreset, CoresetSelector
 from fpsset.models.set_model import SetModel
 from fpsset.ops.attention import AttentionSums
+from fpsset.ops.metric import DEFAULT_GAMMA
 
 
 class FaceCoresetNet(SetModel):
@@ -41,7 +42,7 @@ class FaceCoresetNet(SetModel):
     coreset_size: int = 3
     num_heads: int = 8
     dropout_rate: float = 0.1
-    gamma_init: float = 0.01
+    gamma_init: float = DEFAULT_GAMMA
     quality: bool = False
     by_media: bool = False
     dtype: jnp.dtype = jnp.float32

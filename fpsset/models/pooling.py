@@ -14,6 +14,7 @@ from fpsset.models.set_model import SetModel
 from fpsset.ops.attention import AttentionSums
 from fpsset.ops.masking import count_valid, normalize, zero_padding
 from fpsset.ops.media import media_shares
+from fpsset.ops.metric import DEFAULT_GAMMA
 from fpsset.ops.sampling import farthest_point_sampling
 
 Coefficients = Callable[[FaceSet], jax.Array]
@@ -57,7 +58,7 @@ class CoresetMean:
     """
 
     size: int = 3
-    gamma: float = 0.35
+    gamma: float = DEFAULT_GAMMA
 
     def __call__(self, face_set: FaceSet) -> jax.Array:
         """c_i = n_i / min(N, K) for picks, 0 for other faces."""
@@ -97,7 +98,7 @@ class PlainCoreset(SetModel):
 
     picks_ask: ClassVar[bool] = False
     coreset_size: int = 3
-    gamma: float = 0.35
+    gamma: float = DEFAULT_GAMMA
 
     def setup(self):  # noqa: D102
         self.selector = CoresetSelector(self.coreset_size, self.gamma)
@@ -149,7 +150,7 @@ def _weighted_sum(weights: jax.Array, face_set: FaceSet) -> jax.Array:
     return jnp.einsum("...n,...nd->...d", weights, embeddings, precision=jax.lax.Precision.HIGHEST)
 
 
-def baselines(size: int = 3, gamma: float = 0.35) -> dict[str, Pooling]:
+def baselines(size: int = 3, gamma: float = DEFAULT_GAMMA) -> dict[str, Pooling]:
     """The four pooling baselines by name; `size` and `gamma` apply to 'fps', see `CoresetMean`."""
     return {
         "mean": Pooling(mean),

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from fpsset.face_set import FaceSet
 from fpsset.ops.masking import count_valid, widen, zero_padding
+from fpsset.ops.metric import DEFAULT_GAMMA
 from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling, take_faces
 
 
@@ -30,7 +31,7 @@ class CoresetSelector(nn.Module):
     """
 
     size: int = 3
-    gamma_init: float = 0.35
+    gamma_init: float = DEFAULT_GAMMA
 
     def setup(self):  # noqa: D102
         self.gamma = self.param("gamma", nn.initializers.constant(self.gamma_init), ())

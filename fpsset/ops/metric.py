@@ -6,6 +6,8 @@ import numpy as np
 
 from fpsset.ops.masking import widen
 
+# Exponent of the norm unless the caller gives one: where the paper's training ends, having started at 0.01.
+DEFAULT_GAMMA = 0.35
 # Entries of a slice of `right`, and rows of `left`, in one product on the host: 2^18 multiply-adds, above
 # which OpenBLAS starts threads.
 _SLICE, _COLUMNS = 4096, 64

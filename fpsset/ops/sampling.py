@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from fpsset.face_set import check_faces
 from fpsset.ops.masking import count_valid, normalize, safe_length, widen, zero_padding
-from fpsset.ops.metric import cosine_distance, norm_weight
+from fpsset.ops.metric import DEFAULT_GAMMA, cosine_distance, norm_weight
 
 # Finite, so that the masked softmax of a set without faces is zero instead of NaN.
 _MASKED_LOGIT = -1e30
@@ -25,7 +25,7 @@ def farthest_point_sampling(
     norms: jax.Array,
     mask: jax.Array,
     size: int = 3,
-    gamma: jax.Array | float = 0.35,
+    gamma: jax.Array | float = DEFAULT_GAMMA,
     axis_name: str | None = None,
 ) -> jax.Array:
     """Picks `size` faces: the one with the largest norm, then each time the farthest from those picked.
@@ -92,7 +92,7 @@ def farthest_from(
     mask: jax.Array,
     centers: jax.Array,
     count: jax.Array | int,
-    gamma: jax.Array | float = 0.35,
+    gamma: jax.Array | float = DEFAULT_GAMMA,
 ) -> tuple[jax.Array, jax.Array]:
     """The candidate for the next pick of `farthest_point_sampling` within one part of a set.
 
@@ -143,7 +143,7 @@ def soft_farthest_point_sampling(
     mask: jax.Array,
     noise: jax.Array,
     size: int = 3,
-    gamma: jax.Array | float = 0.35,
+    gamma: jax.Array | float = DEFAULT_GAMMA,
     temperature: jax.Array | float = 1.0,
     score_scale: jax.Array | float = 1.0,
     straight_through: bool = True,
