@@ -207,7 +207,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(folder):
     _, err = finish(start("--workdir", workdir, *SMALL, "--config.optimizer.learning_rate=1e30"), 1)
     assert len([line for line in err.splitlines() if line.startswith("fpsset: step ")]) == 1
     assert "Traceback" not in err and not (workdir / "results.json").exists()
-    # Nothing was saved, so the mend may be tried in the same workdir.
+    # Nothing was saved, so the fix may be tried in the same workdir.
     finish(start("--workdir", workdir, *SMALL, "--config.steps=10"))
     assert (workdir / "results.json").exists()
 

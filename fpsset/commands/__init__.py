@@ -1,1 +1,1 @@
-"""Subcommands of the command line `fpsset`, a file each."""
+"""The command line `fpsset`, one file per subcommand."""

@@ -1,4 +1,4 @@
-"""fpsset aggregate: features to descriptors."""
+"""fpsset aggregate: turns features into descriptors."""
 
 import json
 import pathlib
@@ -18,12 +18,12 @@ from fpsset.errors import InputError
 def aggregate(
     model: str, features: pathlib.Path, target: pathlib.Path, by: str | None, as_json: bool
 ) -> None:
-    """Turn sets of embeddings into one descriptor each.
+    """Turn each set of embeddings into one descriptor.
 
-    MODEL is a workdir, converted weights, a published checkpoint, or the word 'plain': nothing learned, the
-    norm-weighted mean. FEATURES is an .npz or .parquet with the columns embeddings, norms, subject, media and
-    maybe template; by the default recipe the frames of one medium weigh as one face. OUT is an .npz: ids [S],
-    descriptors [S, D], norms [S], and the digest of the model; Aggregator.load_gallery reads it.
+    MODEL is a workdir, converted weights, a published checkpoint, or 'plain', the norm-weighted mean without
+    learned parameters. FEATURES is an .npz or .parquet file with the columns embeddings, norms, subject,
+    media and optionally template; models of the default recipe weigh a medium's frames as one face. OUT is an
+    .npz file with ids [S], descriptors [S, D], norms [S] and the model's digest, for Aggregator.load_gallery.
 
     \b
       fpsset aggregate runs/quickstart features.npz descriptors.npz
@@ -34,16 +34,16 @@ def aggregate(
     from fpsset.evaluation.protocols import require_backbone
 
     if target.suffix != ".npz":
-        raise InputError(f"{target}: descriptors are written as .npz; give OUT such a name")
+        raise InputError(f"{target}: descriptors are written as .npz; give an OUT that ends in .npz")
     if target.resolve() == features.resolve():
-        raise InputError(f"{target}: is FEATURES; give another OUT")
+        raise InputError(f"{target}: is also FEATURES; give another OUT")
     table = read_features(features)
     ids = set_ids(table, by)
     loaded = load_model(model)
     require_backbone(table, loaded.dim, loaded.backbone)
     found = loaded.aggregate(table.embeddings, table.norms, ids, media=table.media)
     loaded.save_gallery(target, found.ids, found.descriptors, found.norms)
-    said = {
+    summary = {
         "out": str(target),
         "model": loaded.name,
         "digest": loaded.digest,
@@ -52,6 +52,6 @@ def aggregate(
         "dim": table.dim,
     }
     if as_json:
-        click.echo(json.dumps(said))
+        click.echo(json.dumps(summary))
     else:
-        click.echo(f"{target}: {len(found.ids)} descriptors of {len(table)} faces, {table.dim} wide")
+        click.echo(f"{target}: {len(found.ids)} descriptors of width {table.dim} from {len(table)} faces")

@@ -1,4 +1,4 @@
-"""fpsset calibrate: a threshold for a stated FAR, on the user's labelled faces."""
+"""fpsset calibrate: finds the threshold for a FAR on labelled faces."""
 
 import dataclasses
 import pathlib
@@ -11,14 +11,16 @@ from fpsset.errors import InputError
 @click.command()
 @click.argument("model", type=click.Path(path_type=pathlib.Path))
 @click.argument("features", type=click.Path(path_type=pathlib.Path))
-@click.option("--far", default=1e-3, show_default=True, help="Not to be exceeded on these faces.")
+@click.option("--far", default=1e-3, show_default=True, help="False accept rate, not exceeded on FEATURES.")
 @click.option(
     "--pairs",
     type=click.Path(path_type=pathlib.Path),
-    help="Lines 'template template same'; all pairs without.",
+    help="Text file of lines 'template template same'.  [default: all pairs]",
 )
-@click.option("--resamples", default=1000, show_default=True, help="Of the subjects, for the interval.")
-@click.option("--seed", default=0, show_default=True, help="Of the resampling.")
+@click.option(
+    "--resamples", default=1000, show_default=True, help="Resamples of the subjects, for the 95% intervals."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the resampling.")
 def calibrate(
     model: pathlib.Path,
     features: pathlib.Path,
@@ -27,11 +29,11 @@ def calibrate(
     resamples: int,
     seed: int,
 ) -> None:
-    """Pick the threshold for a FAR, and keep it with the model for `fpsset verify`.
+    """Find the threshold for a FAR and store it with the model, for `fpsset verify`.
 
-    MODEL is a workdir, a converted folder or a published checkpoint. FEATURES is a feature file of people
-    like those it will be used on, with their subjects, and not of those the model was trained on. The
-    threshold goes to thresholds.json in MODEL, or beside it where it is a file.
+    MODEL is a workdir, converted weights or a published checkpoint. FEATURES is a feature file with subjects:
+    people like those the model will be used on, but none that it was trained on. The threshold is written to
+    thresholds.json in MODEL, or beside MODEL if that is a file.
     """
     from fpsset.data.files import read_features
     from fpsset.evaluation import calibration
@@ -49,7 +51,7 @@ def calibrate(
     aggregator = load(model)
     warning = calibration.warning_of(aggregator, table)
     if warning:
-        StepProgress.say(f"warning: {warning}; calibrate on people it has not seen")
+        StepProgress.say(f"warning: {warning}; calibrate on people that the model has not seen")
     found = calibration.calibrate(aggregator, protocol, far, resamples, seed)
     found = dataclasses.replace(found, warning=warning)
     path = calibration.thresholds_file(model)
@@ -58,10 +60,10 @@ def calibrate(
     click.echo(f"achieved FAR {found.achieved_far:.3g}, TAR {found.tar}")
     click.echo(
         f"{found.subjects} subjects, {found.genuine_pairs} genuine and {found.impostor_pairs} "
-        f"impostor pairs; {found.accepted_impostors} of these are accepted, the next sets the threshold"
+        f"impostor pairs; {found.accepted_impostors} impostor pairs are accepted"
     )
     if found.threshold.interval:
         click.echo(f"95% intervals by resampling subjects ({found.resamples} draws, seed {seed})")
     else:
-        click.echo("no intervals: they take at least 10 known subjects, and --resamples")
+        click.echo("no intervals: they need at least 10 known subjects and --resamples above 0")
     click.echo(f"{path}: written")

@@ -1,4 +1,4 @@
-"""fpsset: the command line."""
+"""The command line `fpsset`."""
 
 import sys
 
@@ -22,7 +22,7 @@ from fpsset.runtime.exits import exit_code
 def fpsset(context: click.Context) -> None:
     """One descriptor from a set of faces of one person.
 
-    Training, evaluation and extraction are runs with a config: python -m fpsset.main.
+    To train, evaluate or extract features, run a config: python -m fpsset.main --help.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -33,7 +33,7 @@ for subcommand in (aggregate, select, calibrate, verify, report, convert, export
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command line; returns the exit code."""
+    """Runs a command line and returns its exit code."""
 
     def command() -> None:
         try:

@@ -1,4 +1,4 @@
-"""fpsset convert: published checkpoints to this package's."""
+"""fpsset convert: converts published checkpoints."""
 
 import pathlib
 
@@ -10,22 +10,24 @@ from fpsset.errors import InputError
 @click.command()
 @click.argument("source", metavar="IN", type=click.Path(path_type=pathlib.Path))
 @click.argument("target", metavar="OUT", type=click.Path(path_type=pathlib.Path))
-@click.option("--color-order", type=click.Choice(["bgr", "rgb"]), help="Where the file does not tell it.")
+@click.option(
+    "--color-order", type=click.Choice(["bgr", "rgb"]), help="Needed only if IN does not determine it."
+)
 def convert(source: pathlib.Path, target: pathlib.Path, color_order: str | None) -> None:
-    """Turn a published checkpoint into one of this package.
+    """Convert a published checkpoint for use with fpsset.
 
-    IN is a .ckpt, .pth, .pt or .safetensors file of FaceCoresetNet, AdaFace, CVLface or InsightFace. OUT
-    is a folder: an Orbax checkpoint, and card.json, which says what it holds. Nothing in IN is run.
+    IN is a .ckpt, .pth, .pt or .safetensors file of FaceCoresetNet, AdaFace, CVLface or InsightFace; no code
+    in it is run. OUT is a folder, which gets an Orbax checkpoint and card.json, its description.
     """
     from fpsset.weights.cards import save_weights
     from fpsset.weights.official import load_official
 
     if target.resolve() in (source.resolve(), *source.resolve().parents):
-        raise InputError(f"{target}: holds IN; give another OUT")
+        raise InputError(f"{target}: contains IN; give another OUT")
     weights = load_official(source, color_order)
     save_weights(target, weights)
     card = weights.card
-    click.echo(f"{target}: {', '.join(sorted(weights))} of {card.family}")
+    click.echo(f"{target}: {', '.join(sorted(weights))} from {card.family}")
     if card.backbone:
         click.echo(f"backbone: {card.backbone.architecture}, {card.backbone.color_order} images")
     if card.aggregator:

@@ -1,4 +1,4 @@
-"""fpsset doctor: what is installed, which devices and how much memory, which data, which colour order."""
+"""fpsset doctor: reports versions, devices, memory, data found and the colour order of a backbone."""
 
 import importlib.metadata
 import importlib.util
@@ -13,7 +13,7 @@ import click
 from fpsset.errors import InputError
 
 _CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-# Distributions by the extra that brings them; those with a condition on the platform are left out.
+# Distributions of each extra, except those that are installed on some platforms only.
 _EXTRAS = {
     "images": ("pillow", "scikit-image"),
     "onnx": ("onnxruntime",),
@@ -33,29 +33,37 @@ _WIDTH = 80
     multiple=True,
     type=click.Path(path_type=pathlib.Path),
     metavar="DIR",
-    help="Where to look for data.",
+    help="Folder to search for data; may be repeated.",
 )
-@click.option("--weights", default="", metavar="FILE", help="A backbone; with --images for its colour order.")
-@click.option("--images", default="", metavar="DIR", help="A folder per person, to check it on.")
-@click.option("--color-order", type=click.Choice(["bgr", "rgb"]), help="Where the weights do not tell it.")
-@click.option("--mean", type=float, help="Of the pixels, for .onnx weights.")
-@click.option("--std", type=float, help="Likewise.")
+@click.option(
+    "--weights", default="", metavar="FILE", help="Backbone whose colour order to check, on --images."
+)
+@click.option(
+    "--images", default="", metavar="DIR", help="Folder with one folder per person, for that check."
+)
+@click.option(
+    "--color-order", type=click.Choice(["bgr", "rgb"]), help="Needed only if the weights do not determine it."
+)
+@click.option("--mean", type=float, help="Mean of the pixels, for .onnx weights.")
+@click.option("--std", type=float, help="Standard deviation of the pixels, for .onnx weights.")
 @click.option("--dim", default=512, show_default=True, help="Width of the embeddings.")
-@click.option("--people", default=10_000, show_default=True, help="To train on.")
-@click.option("--batch-size", default=40, show_default=True, help="Templates a training step.")
-@click.option("--set-size", default=20, show_default=True, help="Faces a template.")
-@click.option("--faces", default=16_384, show_default=True, help="Aggregated at once.")
-@click.option("--coreset-size", default=3, show_default=True, help="Picks a template.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+@click.option("--people", default=10_000, show_default=True, help="People to train on.")
+@click.option("--batch-size", default=40, show_default=True, help="Templates per training step.")
+@click.option("--set-size", default=20, show_default=True, help="Faces per template.")
+@click.option("--faces", default=16_384, show_default=True, help="Faces aggregated at once.")
+@click.option("--coreset-size", default=3, show_default=True, help="Faces picked per template.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def doctor(places, weights, images, color_order, mean, std, as_json, **sizes) -> None:
-    """Say what is installed, what fits into memory, and what data is found.
+    """Report what is installed, how much memory is needed, and which data is found.
 
-    Memory is the compiler's own account of a training step and of an aggregation at the sizes given;
-    neither is run. Data is looked for in --data (may be repeated), or here and in data, datasets,
+    Memory is the compiler's estimate for a training step and an aggregation of the given sizes; neither is
+    run. Data is searched for in --data or, without it, in the current folder and its folders data, datasets,
     features, weights and runs. With --weights and --images the colour order of a backbone is checked.
     """
     _check(places, weights, images, sizes)
-    order = _color_order(weights, images, color_order, mean, std) if weights else None  # may be refused
+    order = (
+        _color_order(weights, images, color_order, mean, std) if weights else None
+    )  # first, as it may raise
     report = {
         "versions": _versions(),
         "devices": _devices(),
@@ -73,10 +81,12 @@ def _check(places, weights: str, images: str, sizes: dict[str, int]) -> None:
     if sizes["dim"] % 2:
         raise InputError(f"--dim is {sizes['dim']}; it must be even")
     if bool(weights) != bool(images):
-        raise InputError("--weights and --images go together: the colour order is checked on images")
+        raise InputError(
+            "--weights and --images must be given together: the colour order is checked on images"
+        )
     for place in places:
         if not place.is_dir():
-            raise InputError(f"{place}: no such folder; --data names one to look for data in")
+            raise InputError(f"{place}: no such folder; give an existing one as --data")
 
 
 def _versions() -> dict:
@@ -124,7 +134,7 @@ def _data(places: tuple[pathlib.Path, ...]) -> dict:
     kinds = {item.kind for item in found}
     return {
         "found": [item._asdict() for item in found],
-        "none_of": {kind: mend for kind, mend in KINDS.items() if kind not in kinds},
+        "none_of": {kind: source for kind, source in KINDS.items() if kind not in kinds},
     }
 
 
@@ -153,7 +163,7 @@ def _color_order(weights: str, images: str, color_order: str | None, mean, std) 
 
 
 def _page(report: dict) -> str:
-    """The report in words, 80 columns wide."""
+    """The report as text, 80 columns wide."""
     lines = []
 
     def section(title: str, *rows: str) -> None:
@@ -178,10 +188,10 @@ def _page(report: dict) -> str:
     memory = dict(report["memory"])
     sizes = memory.pop("sizes")
     section(
-        "memory, by the compiler's account",
+        "memory, as the compiler estimates it",
         *(
-            f"{name}: {_size(need['total'])} ({_size(need['state'])} kept, {_size(need['inputs'])} a batch, "
-            f"{_size(need['working'])} to work in)"
+            f"{name}: {_size(need['total'])} ({_size(need['state'])} of state, "
+            f"{_size(need['inputs'])} per batch, {_size(need['working'])} of working memory)"
             for name, need in memory.items()
         ),
         "at " + " ".join(f"--{name.replace('_', '-')}={value}" for name, value in sizes.items()),
@@ -193,7 +203,7 @@ def _page(report: dict) -> str:
             f"{item['kind']}: {item['path']}" + (f" - not usable: {item['lacks']}" if item["lacks"] else "")
             for item in data["found"]
         ),
-        *(f"no {kind}: {mend}" for kind, mend in data["none_of"].items()),
+        *(f"no {kind}: {source}" for kind, source in data["none_of"].items()),
     )
     section("colour order", _color_line(report["color_order"]))
     return "\n".join(lines)
@@ -207,7 +217,7 @@ def _extra_line(extra: str, held: dict[str, str | None]) -> str:
 
 
 def _device_line(row: dict) -> str:
-    memory = _size(row["memory_bytes"]) if row["memory_bytes"] else "memory not told"
+    memory = _size(row["memory_bytes"]) if row["memory_bytes"] else "memory unknown"
     cores = f", {row['cores']} cores" if "cores" in row else ""
     return f"{row['count']} x {row['platform']} ({row['kind']}), {memory}{cores}"
 
@@ -216,7 +226,7 @@ def _color_line(found: dict | None) -> str:
     if found is None:
         return "not checked: give --weights and --images"
     if found["looks_wrong"] is None:
-        return "not checked, for want of two people with two images each"
+        return "not checked: needs two people with two images each"
     verdict = "looks wrong" if found["looks_wrong"] else "looks right"
     return f"{found['stated']} {verdict} ({found['images']} images of {found['people']} people)"
 

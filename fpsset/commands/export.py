@@ -1,4 +1,4 @@
-"""fpsset export: an aggregator as StableHLO."""
+"""fpsset export: writes an aggregator as StableHLO."""
 
 import pathlib
 
@@ -10,18 +10,23 @@ from fpsset.errors import InputError
 @click.command()
 @click.argument("weights", type=click.Path(path_type=pathlib.Path))
 @click.argument("target", metavar="OUT", type=click.Path(path_type=pathlib.Path, dir_okay=False))
-@click.option("--platforms", default="cpu,cuda,tpu", show_default=True, help="To lower for.")
+@click.option(
+    "--platforms",
+    default="cpu,cuda,tpu",
+    show_default=True,
+    help="Platforms to lower for, separated by commas.",
+)
 def export(weights: pathlib.Path, target: pathlib.Path, platforms: str) -> None:
     """Write an aggregator as one StableHLO file, for any number and size of sets.
 
-    WEIGHTS is a workdir, a converted folder or a published checkpoint. OUT runs with JAX alone:
+    WEIGHTS is a workdir, converted weights or a published checkpoint. OUT needs only JAX to run:
     jax.export.deserialize(bytes).call(embeddings, norms, mask).
     """
     from fpsset.inference.export import export_aggregator
     from fpsset.inference.loading import load
 
     if target.resolve() == weights.resolve():
-        raise InputError(f"{target}: is WEIGHTS; give another OUT")
+        raise InputError(f"{target}: is also WEIGHTS; give another OUT")
     model = load(weights)
     export_aggregator(
         target, model.module.apply, model.variables, model.dim, model.norm_scale, platforms.split(",")

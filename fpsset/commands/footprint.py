@@ -1,4 +1,4 @@
-"""What training and aggregation need of a device's memory, by the compiler's own account."""
+"""Device memory that training and aggregation need, as the compiler estimates it."""
 
 import os
 import warnings
@@ -17,34 +17,34 @@ from fpsset.training.step import geometric, init_state, make_train_step
 
 
 class Sizes(NamedTuple):
-    """Of the programs whose memory is asked for."""
+    """Sizes of the training step and the aggregation."""
 
     dim: int  # D, even
     people: int  # classes of the head
-    batch_size: int  # templates a training step
-    set_size: int  # faces a template
+    batch_size: int  # templates per training step
+    set_size: int  # faces per template
     faces: int  # padded faces aggregated at once
     coreset_size: int
 
 
 class Footprint(NamedTuple):
-    """Bytes of one device."""
+    """Bytes on one device."""
 
-    state: int  # what is kept from call to call: parameters, and in training the optimizer's moments
-    inputs: int  # a batch
-    working: int  # needed while it runs, results included
+    state: int  # kept between calls: parameters, and in training the optimizer's moments
+    inputs: int  # one batch
+    working: int  # temporary buffers and results
 
     @property
     def total(self) -> int:
-        """At the most."""
+        """Peak use."""
         return sum(self)
 
 
 def footprints(sizes: Sizes) -> dict[str, Footprint]:
-    """Compiles a training step and an aggregation of the default recipe for the default device; runs neither.
+    """Compiles, without running, a training step and an aggregation of the default recipe.
 
     Args:
-      sizes: of both.
+      sizes: of both; compiled for the default device.
 
     Returns:
       {'training': ..., 'aggregation': ...}.
@@ -68,7 +68,7 @@ def footprints(sizes: Sizes) -> dict[str, Footprint]:
 
 
 def device_memory(device: jax.Device) -> int | None:
-    """Bytes a device has; the machine's for CPUs, None where it does not say."""
+    """Memory of a device in bytes, of the machine for a CPU; None if unknown."""
     stats = None if device.platform == "cpu" else device.memory_stats()
     if stats:
         return stats.get("bytes_limit")
@@ -90,7 +90,7 @@ def _footprint(function, kept, inputs) -> Footprint:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
         analysis = function.lower(kept, inputs).compile().memory_analysis()
-    # What is donated is written over: it is counted once, with the state.
+    # Donated buffers are reused for outputs; they are counted once, with the state.
     new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return Footprint(_bytes(kept), _bytes(inputs), analysis.temp_size_in_bytes + max(new, 0))
 

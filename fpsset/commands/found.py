@@ -1,4 +1,4 @@
-"""What lies in the usual places: features, protocols, images, weights and runs, and what they lack."""
+"""Finds data in the usual places: features, protocols, images, datasets, weights and runs."""
 
 import os
 import pathlib
@@ -15,26 +15,26 @@ from fpsset.images.listing import IMAGE_SUFFIXES
 from fpsset.weights.cards import is_weights
 
 PLACES = (".", "data", "datasets", "features", "weights", "runs")
-# What there may be, and where it comes from.
+# Kinds of data, and where each comes from.
 KINDS = {
-    "features": "configs/extract.py makes them of images, or see 'Your own features' in the README",
-    "protocol": "IJB-B and IJB-C are NIST's to give; fpsset simulate-ijb OUT writes a synthetic one",
-    "images": "a folder per person with aligned crops of 112 x 112 pixels, or a .rec pack of them",
-    "dataset": "configs/prepare.py makes one of any of these",
-    "weights": "fpsset convert turns a published checkpoint into them",
-    "run": "python -m fpsset.main --config configs/quickstart.py --workdir runs/quickstart",
+    "features": "make them from images with configs/extract.py, or see 'Your own features' in the README",
+    "protocol": "request IJB-B or IJB-C from NIST, or write a synthetic one with fpsset simulate-ijb OUT",
+    "images": "use one folder per person with aligned crops of 112 x 112 pixels, or a .rec pack of them",
+    "dataset": "make one from any of these with configs/prepare.py",
+    "weights": "make them from a published checkpoint with fpsset convert",
+    "run": "make one with python -m fpsset.main --config configs/quickstart.py --workdir runs/quickstart",
 }
 _CHECKPOINTS = frozenset((".ckpt", ".onnx", ".pt", ".pth", ".safetensors"))
-_ENTRIES = 1000  # of a folder that are looked at; more are data, not places for it
+_ENTRIES = 1000  # looked at per folder; a folder with more is data itself
 
 
 class Found(NamedTuple):
-    """Something of use.
+    """Data that was found.
 
     Attributes:
       kind: one of `KINDS`.
-      path: where it is.
-      lacks: what must be mended before it can be used; empty where nothing.
+      path: of the file or folder.
+      lacks: what is missing before it can be used; empty if nothing is.
     """
 
     kind: str
@@ -43,40 +43,40 @@ class Found(NamedTuple):
 
 
 def find_data(places: tuple[pathlib.Path, ...]) -> list[Found]:
-    """Looks at the entries of folders; those missing are passed over. No file is read through.
+    """Looks at folders and their entries, without reading whole files.
 
     Args:
-      places: folders, and each is itself looked at too.
+      places: folders; those that do not exist are skipped.
     """
     candidates = {}
     for place in places:
         if place.is_dir():
-            inside = sorted(p for p in _some(place) if p.name[0] != ".")
+            inside = sorted(p for p in _entries(place) if p.name[0] != ".")
             candidates |= dict.fromkeys([place, *inside])
-    found = [(path, _tell(path)) for path in candidates]
-    return [Found(told[0], str(path), told[1]) for path, told in found if told]
+    recognised = [(path, _recognise(path)) for path in candidates]
+    return [Found(kind[0], str(path), kind[1]) for path, kind in recognised if kind]
 
 
-def _some(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def _entries(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     with os.scandir(folder) as entries:
         for _, entry in zip(range(_ENTRIES), entries, strict=False):
             yield pathlib.Path(folder, entry.name)
 
 
-def _tell(path: pathlib.Path) -> tuple[str, str] | None:
-    """(kind, what it lacks) of a file or folder; None for anything else."""
+def _recognise(path: pathlib.Path) -> tuple[str, str] | None:
+    """(kind, what it lacks) of a file or folder; None if it is no data."""
     try:
         if path.is_file():
-            return _tell_file(path)
-        return _tell_folder(path) if path.is_dir() else None
+            return _recognise_file(path)
+        return _recognise_folder(path) if path.is_dir() else None
     except PermissionError:
         return None
 
 
-def _tell_file(path: pathlib.Path) -> tuple[str, str] | None:
+def _recognise_file(path: pathlib.Path) -> tuple[str, str] | None:
     match path.suffix:
         case ".npz":
-            return _tell_npz(path)
+            return _recognise_npz(path)
         case ".parquet":
             return "features", ""
         case ".rec":
@@ -87,19 +87,19 @@ def _tell_file(path: pathlib.Path) -> tuple[str, str] | None:
     return None
 
 
-def _tell_npz(path: pathlib.Path) -> tuple[str, str] | None:
+def _recognise_npz(path: pathlib.Path) -> tuple[str, str] | None:
     try:
         with ZipFile(path) as file:
             columns = {name.removesuffix(".npy") for name in file.namelist()}
     except BadZipFile:
-        return "features", "not a whole .npz"
+        return "features", "not a complete .npz"
     missing = [column for column in REQUIRED if column not in columns]
     if "embeddings" not in columns:
         return None  # a gallery, or arrays of another kind
     return "features", f"no column {', '.join(missing)}" if missing else ""
 
 
-def _tell_folder(path: pathlib.Path) -> tuple[str, str] | None:
+def _recognise_folder(path: pathlib.Path) -> tuple[str, str] | None:
     if is_prepared(path):
         return "dataset", ""
     if is_weights(path):
@@ -117,11 +117,11 @@ def _tell_folder(path: pathlib.Path) -> tuple[str, str] | None:
 
 
 def _shows_people(path: pathlib.Path) -> bool:
-    """Whether two of the folders in a folder hold images of their own, and nothing but images."""
-    people = [folder for folder in _some(path) if folder.is_dir() and folder.name[0] not in "._"][:2]
+    """Whether the first two folders in a folder hold only images."""
+    people = [folder for folder in _entries(path) if folder.is_dir() and folder.name[0] not in "._"][:2]
     return len(people) == 2 and all(_holds_images(folder) for folder in people)
 
 
 def _holds_images(folder: pathlib.Path) -> bool:
-    files = [entry for entry in _some(folder) if entry.is_file()][:20]
+    files = [entry for entry in _entries(folder) if entry.is_file()][:20]
     return bool(files) and all(file.suffix.lower() in IMAGE_SUFFIXES for file in files)

@@ -1,4 +1,4 @@
-"""What commands read: models by name, and one set of faces from a folder or a feature file."""
+"""Inputs of commands: a model by name, and one set of faces from a folder or a feature file."""
 
 import pathlib
 from typing import NamedTuple
@@ -12,17 +12,17 @@ from fpsset.inference.aggregator import Aggregator, PlainAggregator
 from fpsset.runtime.progress import StepProgress
 
 PLAIN = "plain"
-_LISTED = 8  # sets named in a message
+_LISTED = 8  # sets listed in an error message
 
 
 class Faces(NamedTuple):
     """One set of N faces.
 
     Attributes:
-      table: their rows.
-      names: of each, for people.
-      images: [112, 112, 3] uint8 RGB of each, None where there is none.
-      title: what the set is.
+      table: N rows.
+      names: N short names for display.
+      images: N images [112, 112, 3] uint8 RGB, None for faces that have none.
+      title: of the set.
     """
 
     table: FeatureTable
@@ -32,17 +32,17 @@ class Faces(NamedTuple):
 
 
 def load_model(name: str) -> Aggregator:
-    """A trained model, or the plain one under its name.
+    """A trained model by its path, or the plain one by the name 'plain'.
 
     Raises:
-      InputError: there is none.
+      InputError: there is no such model.
     """
     if name == PLAIN:
         return PlainAggregator()
     path = pathlib.Path(name)
     if not path.exists():
         raise InputError(
-            f"{name}: no such model; give a workdir, converted weights, a checkpoint, or the word '{PLAIN}'"
+            f"{name}: no such model; give a workdir, converted weights, a checkpoint, or '{PLAIN}'"
         )
     from fpsset.inference.loading import load
 
@@ -50,10 +50,10 @@ def load_model(name: str) -> Aggregator:
 
 
 def set_ids(table: FeatureTable, by: str | None) -> np.ndarray:
-    """The set of each row, [M] int64.
+    """The set of each row, [M] int64: the column `by`, or by default the template if there is one.
 
     Raises:
-      InputError: there is no such column.
+      InputError: there is no column 'template'.
     """
     if by == "template" and table.template is None:
         raise InputError(f"{table.name}: has no column 'template'; use --by subject")
@@ -65,28 +65,30 @@ def read_faces(
     which: str | None,
     by: str | None,
     backbone: dict,
-    mend: str = "choose one with --set",
+    fix: str = "choose one with --set",
 ) -> Faces:
-    """One set: a person's folder of images, or a set of a feature file.
+    """Reads one set from a folder of images, which it embeds, or from a feature file.
 
     Args:
-      source: a folder with the images of a person, or with a folder a person; a feature file.
-      which: the folder or id of the set; None where there is one.
-      by: the column that tells the sets of a feature file apart.
+      source: folder with the images of one person, or with one folder per person; or a feature file.
+      which: folder or id of the set; None if there is only one.
+      by: column that groups a feature file into sets; see `set_ids`.
       backbone: `weights`, `color_order`, `mean`, `std` and `landmarks`, for images.
-      mend: what to do about several sets.
+      fix: advice for the error that is raised if there are several sets and `which` is None.
 
     Raises:
-      InputError: no such source, several sets and none named, or no backbone for images.
+      InputError: there is no such source or set, several sets but no choice, or no backbone for images.
     """
     if not source.exists():
         raise InputError(f"{source}: no such folder or file")
     if not source.is_dir():
         if backbone["weights"]:
-            raise InputError(f"{source}: --weights embeds a folder of images, and this is none")
-        return _from_features(source, which, by, mend)
+            raise InputError(f"{source}: is not a folder of images, so it takes no --weights")
+        return _from_features(source, which, by, fix)
     if by:
-        raise InputError(f"{source}: --by names a column of a feature file, and this is a folder of images")
+        raise InputError(
+            f"{source}: is a folder of images, so it takes no --by, which names a column of a feature file"
+        )
     if not backbone["weights"]:
         raise InputError(f"{source}: images need a backbone; give --weights BACKBONE")
     if not pathlib.Path(backbone["weights"]).exists():
@@ -96,18 +98,18 @@ def read_faces(
             if backbone[field] is None:
                 option = "--" + field.replace("_", "-")
                 raise InputError(
-                    f"{backbone['weights']}: does not say what it takes; give {option} {example}"
+                    f"{backbone['weights']}: does not specify its input; give {option}, e.g. {example}"
                 )
-    return _from_images(source, which, backbone, mend)
+    return _from_images(source, which, backbone, fix)
 
 
-def _from_features(path: pathlib.Path, which: str | None, by: str | None, mend: str) -> Faces:
+def _from_features(path: pathlib.Path, which: str | None, by: str | None, fix: str) -> Faces:
     from fpsset.data.files import read_features
 
     table = read_features(path)
     ids = set_ids(table, by)
     known = [str(i) for i in np.unique(ids)]
-    which = _chosen(which, known, path, mend)
+    which = _chosen(which, known, path, fix)
     table = table.take(ids == int(which))
     names = [f"row {row}" for row in np.flatnonzero(ids == int(which))]
     if table.paths is not None:
@@ -115,7 +117,7 @@ def _from_features(path: pathlib.Path, which: str | None, by: str | None, mend: 
     return Faces(table, names, [None] * len(names), f"{path.name}, set {which}")
 
 
-def _from_images(folder: pathlib.Path, which: str | None, backbone: dict, mend: str) -> Faces:
+def _from_images(folder: pathlib.Path, which: str | None, backbone: dict, fix: str) -> Faces:
     from fpsset.images.in_memory import embed_images
     from fpsset.images.listing import list_images, list_person
 
@@ -123,7 +125,7 @@ def _from_images(folder: pathlib.Path, which: str | None, backbone: dict, mend: 
     if images is None or which:
         images = list_images(folder, backbone["landmarks"])
         people = [path.partition("/")[0] for path in images.paths]
-        which = _chosen(which, sorted(set(people)), folder, mend)
+        which = _chosen(which, sorted(set(people)), folder, fix)
         images = images.take(np.flatnonzero(np.array(people) == which))
     else:
         which = folder.resolve().name
@@ -134,17 +136,17 @@ def _from_images(folder: pathlib.Path, which: str | None, backbone: dict, mend: 
     return Faces(table, _short(table.paths.tolist()), faces, which)
 
 
-def _chosen(which: str | None, known: list[str], source: pathlib.Path, mend: str) -> str:
+def _chosen(which: str | None, known: list[str], source: pathlib.Path, fix: str) -> str:
     listed = ", ".join(known[:_LISTED]) + ", ..." * (len(known) > _LISTED)
     if which is None and len(known) > 1:
-        raise InputError(f"{source}: holds {len(known)} sets ({listed}); {mend}")
+        raise InputError(f"{source}: holds {len(known)} sets ({listed}); {fix}")
     if which is not None and which not in known:
         raise InputError(f"{source}: holds no set {which}; it holds {listed}")
     return which or known[0]
 
 
 def _short(paths: list[str]) -> list[str]:
-    """Paths without the folders that all share and, where that is the same for all, without the suffix."""
+    """Paths without the leading folders that all share, and without the suffix if all share it."""
     folders = [path.split("/")[:-1] for path in paths]
     shared = 0
     while all(len(f) > shared for f in folders) and len({f[shared] for f in folders}) == 1:

@@ -1,4 +1,4 @@
-"""Options that commands share, so that one word means one thing."""
+"""Options and arguments that several commands share."""
 
 from collections.abc import Callable
 
@@ -6,38 +6,40 @@ import click
 
 _BACKBONE = (
     click.option(
-        "--weights", metavar="BACKBONE", help="What embeds images: converted weights, a checkpoint, an .onnx."
+        "--weights",
+        metavar="BACKBONE",
+        help="Backbone for images: converted weights, a checkpoint or an .onnx file.",
     ),
-    click.option("--color-order", type=click.Choice(["bgr", "rgb"]), help="What an .onnx takes."),
-    click.option("--mean", type=float, help="What an .onnx wants subtracted from pixels of 0..255,"),
-    click.option("--std", type=float, help="and what they are then divided by."),
+    click.option("--color-order", type=click.Choice(["bgr", "rgb"]), help="Input of an .onnx backbone."),
+    click.option("--mean", type=float, help="Mean of pixels in 0..255, for an .onnx backbone."),
+    click.option("--std", type=float, help="Their standard deviation, for an .onnx backbone."),
     click.option(
-        "--landmarks", default="", metavar="FILE", help="Lines 'name x1 y1 ... x5 y5', for faces not aligned."
+        "--landmarks", default="", metavar="FILE", help="Lines 'name x1 y1 ... x5 y5', to align faces."
     ),
 )
 
 
 def model_argument(command: Callable) -> Callable:
-    """MODEL: a workdir, converted weights, a published checkpoint, or 'plain'."""
+    """Adds MODEL: a workdir, converted weights, a published checkpoint, or 'plain'."""
     return click.argument("model", metavar="MODEL")(command)
 
 
 def backbone_options(command: Callable) -> Callable:
-    """How images become embeddings."""
+    """Adds the options that say how images are embedded."""
     for option in reversed(_BACKBONE):
         command = option(command)
     return command
 
 
 def json_option(command: Callable) -> Callable:
-    """--json."""
+    """Adds --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")(command)
 
 
 def by_option(command: Callable) -> Callable:
-    """--by, which faces make a set."""
+    """Adds --by, the column that defines the sets."""
     return click.option(
         "--by",
         type=click.Choice(["template", "subject"]),
-        help="The column that tells sets apart.  [default: template where there is one]",
+        help="Column that defines the sets.  [default: template if present, else subject]",
     )(command)

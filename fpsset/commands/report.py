@@ -1,4 +1,4 @@
-"""fpsset report: runs of one protocol compared, in pairs."""
+"""fpsset report: compares evaluated runs."""
 
 import pathlib
 
@@ -9,24 +9,24 @@ from fpsset.errors import InputError
 
 @click.command()
 @click.argument("workdirs", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
-@click.option("--method", default="fpsset", show_default=True, help="Of each run.")
+@click.option("--method", default="fpsset", show_default=True, help="Method of each run to compare.")
 @click.option(
     "--out",
     type=click.Path(path_type=pathlib.Path, file_okay=False),
-    help="A folder to write index.html, the tables and the pictures to.",
+    help="Folder for index.html, tables and plots.",
 )
 def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | None) -> None:
     """Compare evaluated runs of one protocol.
 
-    WORKDIRS are two or more; the first is what the others are compared with. Differences come with 95%
-    intervals on the same draws of the subjects.
+    Give two or more WORKDIRS; the first is the reference for the others. Differences have 95% intervals,
+    from the same resamples of the subjects in all runs.
     """
     from fpsset.reports.comparison import compare, require_comparable, write_comparison
     from fpsset.reports.draws_file import read_run
     from fpsset.reports.forms import as_text
 
     if len({path.resolve() for path in workdirs}) < max(2, len(workdirs)):
-        raise InputError("give two or more different workdirs; one run's report is its report/index.html")
+        raise InputError("give two or more different workdirs; a single run has its own report/index.html")
     runs = [read_run(path, method) for path in workdirs]
     require_comparable(runs)
     made = compare(runs, method)

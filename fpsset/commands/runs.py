@@ -1,4 +1,4 @@
-"""What a config runs: training, evaluation, extraction, preparation."""
+"""The runs that a config describes: training, evaluation, extraction and preparation."""
 
 import pathlib
 import sys
@@ -11,20 +11,48 @@ from fpsset.errors import InputError
 from fpsset.runtime import hosts
 
 
-def run(config, workdir: pathlib.Path) -> None:
-    """Trains unless the mode is 'eval', then evaluates and prints the table.
-
-    With several processes all compute the same, and the first alone writes and prints.
+def run_config(config, workdir: str | None) -> None:
+    """Runs what `config.mode` names.
 
     Args:
-      config: checked, with the fields of `fpsset.config.base_config`.
-      workdir: as the README describes it.
+      config: of `fpsset.config`, not checked yet.
+      workdir: folder for results; needed to train and to evaluate.
 
     Raises:
-      InputError: bad data.
-      TrainingError: the loss stopped being finite.
-      Interrupted: training was asked to stop.
+      InputError: bad configuration or data, or no workdir.
+      TrainingError: the loss or its gradient stopped being finite.
+      Interrupted: training was stopped by a signal.
     """
+    match config.mode:
+        case "train" | "eval":
+            train_and_evaluate(config, workdir)
+        case _ if jax.distributed.is_initialized():
+            raise InputError(f"config.mode {config.mode!r} runs in a single process; start only one")
+        case "extract":
+            run_extraction(config)
+        case "prepare":
+            run_preparation(config)
+        case _:
+            raise InputError(
+                f"config.mode is {config.mode!r}; it must be 'train', 'eval' or that of its config file"
+            )
+
+
+def train_and_evaluate(config, workdir: str | None) -> None:
+    """Trains unless `config.mode` is 'eval', then evaluates, writes the report and prints its tables.
+
+    With several processes all compute the same; only the first writes the report and prints.
+
+    Args:
+      config: see `fpsset.config.base_config`.
+      workdir: folder for results, metrics and checkpoints.
+
+    Raises:
+      InputError: bad configuration or data, or no workdir.
+      TrainingError: the loss or its gradient stopped being finite.
+      Interrupted: training was stopped by a signal.
+    """
+    from fpsset.config import check_config
     from fpsset.datasets.sources import evaluation_data, require_files
     from fpsset.evaluation.evaluator import evaluate
     from fpsset.evaluation.protocols import make_protocol, require_backbone
@@ -34,7 +62,13 @@ def run(config, workdir: pathlib.Path) -> None:
     from fpsset.training.loop import train
     from fpsset.training.workdir import flat_config
 
-    keep_compiled(config.compilation_cache)
+    check_config(config)
+    if not workdir:
+        raise InputError(
+            "--workdir is missing; e.g. --config configs/quickstart.py --workdir runs/quickstart"
+        )
+    workdir = pathlib.Path(workdir)
+    enable_compilation_cache(config.compilation_cache)
     require_files(config)
     data = evaluation_data(config.data, config.seed)
     if data.note and hosts.is_first():
@@ -45,7 +79,7 @@ def run(config, workdir: pathlib.Path) -> None:
         require_backbone(protocol, faces.dim, faces.backbone)
         train(config, workdir, faces)
     aggregator = load(config.weights or config.checkpoints or workdir)
-    for field in ("coreset_size", "num_heads", "quality"):  # the report says what was evaluated
+    for field in ("coreset_size", "num_heads", "quality"):  # report the model that was evaluated
         config.model[field] = getattr(aggregator.module, field)
     found = evaluate(
         aggregator,
@@ -65,19 +99,19 @@ def run(config, workdir: pathlib.Path) -> None:
         print(write_report(workdir, found, Provenance(title, fields, versions)))
 
 
-def keep_compiled(folder: str) -> None:
-    """Keeps compiled programs in a folder, for later runs; an empty name keeps none."""
+def enable_compilation_cache(folder: str) -> None:
+    """Keeps compiled programs in `folder` for later runs; does nothing if the name is empty."""
     if folder:
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(folder).expanduser().absolute()))
-        # All of them: each shape of sets is a second or two, and there are some ten.
+        # Keep all of them: each of the ten or so shapes of sets compiles in only a second or two.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def run_extraction(config) -> None:
-    """Writes the features of a folder of images and says what it wrote.
+    """Writes the features of a folder of images and prints a summary.
 
     Args:
-      config: as `fpsset.config.extraction_config` lists it.
+      config: see `fpsset.config.extraction_config`.
 
     Raises:
       InputError: bad configuration, images or weights.
@@ -92,10 +126,10 @@ def run_extraction(config) -> None:
 
 
 def run_preparation(config) -> None:
-    """Makes a dataset of files and says where it is.
+    """Prepares a dataset from files and prints where it is.
 
     Args:
-      config: as `fpsset.config.preparation_config` lists it.
+      config: see `fpsset.config.preparation_config`.
 
     Raises:
       InputError: bad configuration or files.
@@ -110,10 +144,13 @@ def run_preparation(config) -> None:
 
 
 def embed_loose_crops(config) -> pathlib.Path:
-    """The features of a protocol's images, beside the datasets; made once for a backbone.
+    """Embeds the images of a protocol, unless that was done before with the same backbone.
 
     Args:
-      config: checked, of a preparation.
+      config: checked preparation config with `weights`.
+
+    Returns:
+      The feature file, which lies beside the datasets.
 
     Raises:
       InputError: bad images or weights.
@@ -124,8 +161,8 @@ def embed_loose_crops(config) -> pathlib.Path:
     weights = pathlib.Path(config.weights)
     if weights.suffix == ".onnx":
         raise InputError(
-            f"{weights}: an ONNX file does not say how it wants its images; run configs/extract.py on "
-            "loose_crop, and give --config.features=FILE"
+            f"{weights}: an ONNX file does not specify its input; run configs/extract.py on loose_crop, "
+            "then give --config.features=FILE"
         )
     features = pathlib.Path(config.out) / f"{config.dataset}_of_{weights.stem}.npz"
     if not features.exists():

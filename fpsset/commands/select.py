@@ -1,4 +1,4 @@
-"""fpsset select: which faces of a set, in which order, and why."""
+"""fpsset select: shows which faces of a set are picked, and why."""
 
 import json
 import pathlib
@@ -10,18 +10,21 @@ import click
 from fpsset.commands.options import backbone_options, by_option, json_option, model_argument
 from fpsset.errors import InputError
 
-_LEAVE_OUT_AT_MOST = 1000  # faces; beyond, running the model without each takes minutes
+_LEAVE_OUT_AT_MOST = 1000  # faces; for more, leaving each one out in turn takes minutes
 
 
 @click.command()
 @model_argument
 @click.argument("source", metavar="SOURCE", type=click.Path(path_type=pathlib.Path))
-@click.option("--set", "which", metavar="NAME", help="The person's folder, or the id, where SOURCE has many.")
+@click.option("--set", "which", metavar="NAME", help="Folder or id of the set, if SOURCE has several.")
 @by_option
 @backbone_options
-@click.option("--faces", "every_face", is_flag=True, help="List every face, not the picks alone.")
+@click.option("--faces", "every_face", is_flag=True, help="List all faces, not only the picks.")
 @click.option(
-    "--sheet", metavar="OUT.html", type=click.Path(path_type=pathlib.Path), help="Also a page, and OUT.png."
+    "--sheet",
+    metavar="OUT.html",
+    type=click.Path(path_type=pathlib.Path),
+    help="Also write a web page, and a picture to OUT.png.",
 )
 @click.option(
     "--map",
@@ -29,7 +32,7 @@ _LEAVE_OUT_AT_MOST = 1000  # faces; beyond, running the model without each takes
     type=click.Choice(["pca", "umap"]),
     default="pca",
     show_default=True,
-    help="On the sheet.",
+    help="Map of the faces on the sheet.",
 )
 @json_option
 def select(
@@ -45,9 +48,9 @@ def select(
 ) -> None:
     """Show which faces of a set are picked, in which order, and why.
 
-    MODEL is a workdir, converted weights, a published checkpoint, or the word 'plain': nothing learned,
-    farthest-point picks with gamma 0.35. SOURCE is the folder of one person's images, a folder with a folder
-    a person, or a feature file (.npz, .parquet).
+    MODEL is a workdir, converted weights, a published checkpoint, or 'plain', farthest-point sampling with
+    gamma 0.35 and no learned parameters. SOURCE is a folder of one person's images, a folder with one folder
+    per person, or a feature file (.npz, .parquet).
 
     \b
       fpsset select plain photos/anna --weights weights/adaface --sheet anna.html
@@ -63,15 +66,17 @@ def select(
     from fpsset.runtime.progress import StepProgress
 
     if sheet is not None and sheet.suffix != ".html":
-        raise InputError(f"{sheet}: a sheet is a page; give --sheet a name that ends in .html")
+        raise InputError(f"{sheet}: a sheet is a web page; give --sheet a name that ends in .html")
     faces = read_faces(source, which, by, backbone)
     aggregator = load_model(model)
     table = faces.table
     require_backbone(table, aggregator.dim, aggregator.backbone)
-    few = len(table) <= _LEAVE_OUT_AT_MOST
-    if not few:
-        StepProgress.say(f"{len(table)} faces: too many to run the model without each; no change is given")
-    why = aggregator.explain(table.embeddings, table.norms, media=table.media, leave_one_out=few)
+    leaves_out = len(table) <= _LEAVE_OUT_AT_MOST
+    if not leaves_out:
+        StepProgress.say(
+            f"{len(table)} faces are too many to leave each out in turn; its effect is not shown"
+        )
+    why = aggregator.explain(table.embeddings, table.norms, media=table.media, leave_one_out=leaves_out)
     found = Sheet(
         faces.title,
         aggregator.name,
@@ -89,7 +94,7 @@ def select(
         draw_picture(sheet.with_suffix(".png"), found)
     if as_json:
         paths = faces.names if table.paths is None else table.paths.tolist()
-        said = {
+        answer = {
             "title": found.title,
             "model": found.model,
             "faces": paths,
@@ -98,7 +103,7 @@ def select(
             "advice": found.advice.to_dict(),
             "rules": RULES.sentences(),
         }
-        click.echo(json.dumps(said, allow_nan=False))
+        click.echo(json.dumps(answer, allow_nan=False))
         return
     from fpsset.reports.sheets.text import as_text
 
@@ -108,5 +113,5 @@ def select(
 
 
 def _width() -> int:
-    """Columns of the terminal; 80 where there is none."""
+    """Columns of the terminal; 80 if stdout is not one."""
     return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80

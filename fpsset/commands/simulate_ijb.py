@@ -1,4 +1,4 @@
-"""fpsset simulate-ijb: synthetic faces in the layout of IJB."""
+"""fpsset simulate-ijb: writes synthetic faces in the layout of IJB."""
 
 import pathlib
 
@@ -7,15 +7,17 @@ import click
 
 @click.command("simulate-ijb")
 @click.argument("target", metavar="OUT", type=click.Path(path_type=pathlib.Path))
-@click.option("--like", type=click.Choice(["ijbb", "ijbc"]), default="ijbc", show_default=True)
-@click.option("--scale", default=1.0, show_default=True, help="Of all counts.")
+@click.option(
+    "--like", type=click.Choice(["ijbb", "ijbc"]), default="ijbc", show_default=True, help="Protocol."
+)
+@click.option("--scale", default=1.0, show_default=True, help="Factor of all counts.")
 @click.option("--dim", default=512, show_default=True, help="Width of the embeddings.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
 def simulate_ijb(target: pathlib.Path, like: str, scale: float, dim: int, seed: int) -> None:
-    """Write synthetic faces in the layout of IJB-B or IJB-C, at the true counts.
+    """Write synthetic faces in the layout and size of IJB-B or IJB-C.
 
-    OUT gets meta/ with the official lists, and the features as the official pickle: to try every path and
-    its cost without the data.
+    OUT gets lists in meta/ and a pickle of features in the official formats, to try every step and its cost
+    without the real data.
     """
     from fpsset.data.simulated_ijb import simulate_ijb
 

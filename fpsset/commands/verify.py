@@ -1,4 +1,4 @@
-"""fpsset verify: whether two sets of faces show one person, at a calibrated threshold."""
+"""fpsset verify: decides whether two sets of faces show the same person."""
 
 import json
 import pathlib
@@ -12,8 +12,10 @@ from fpsset.commands.options import backbone_options, json_option
 @click.command()
 @click.argument("first", metavar="A", type=click.Path(path_type=pathlib.Path))
 @click.argument("second", metavar="B", type=click.Path(path_type=pathlib.Path))
-@click.option("--model", required=True, type=click.Path(path_type=pathlib.Path), help="As calibrated.")
-@click.option("--far", type=float, help="Which threshold, where there are several.")
+@click.option(
+    "--model", required=True, type=click.Path(path_type=pathlib.Path), help="Model given to fpsset calibrate."
+)
+@click.option("--far", type=float, help="FAR of the threshold, if several are calibrated.")
 @backbone_options
 @json_option
 def verify(
@@ -24,21 +26,21 @@ def verify(
     as_json: bool,
     **backbone,
 ) -> None:
-    """Compare two sets of faces.
+    """Decide whether two sets of faces show the same person.
 
-    A and B are feature files of one set each, or with --weights folders of one person's images each. Answers
-    with the score, the threshold, whether the score is above it, and the FAR that the threshold stands for;
-    `fpsset calibrate` picks it. The exit code is 0 whatever the answer, 2 where there is none.
+    A and B are feature files with one set each or, with --weights, folders with images of one person each.
+    Prints the score, the threshold from `fpsset calibrate` with its FAR, and whether the score is above it.
+    The exit code is 0 for either answer, and 2 if there is no answer.
     """
     from fpsset.commands.inputs import read_faces
     from fpsset.evaluation.calibration import read_threshold, thresholds_file
     from fpsset.evaluation.protocols import require_backbone
     from fpsset.inference.loading import load
 
-    mend = "give one set a file"
-    tables = [read_faces(path, None, None, backbone, mend).table for path in (first, second)]
+    fix = "give a file with one set"
+    tables = [read_faces(path, None, None, backbone, fix).table for path in (first, second)]
     aggregator = load(model)
-    kept = read_threshold(thresholds_file(model), aggregator.digest, far)
+    calibrated = read_threshold(thresholds_file(model), aggregator.digest, far)
     for table in tables:
         require_backbone(table, aggregator.dim, aggregator.backbone)
     table_a, table_b = tables
@@ -48,18 +50,18 @@ def verify(
         np.repeat([0, 1], [len(table_a), len(table_b)]),
         media=np.concatenate([table_a.media, table_b.media]),
     )
-    if kept.warning:
-        click.echo(f"warning: {kept.warning}", err=True)
+    if calibrated.warning:
+        click.echo(f"warning: {calibrated.warning}", err=True)
     score = float(vectors[0] @ vectors[1])
-    accepted = score > kept.threshold.value
+    accepted = score > calibrated.threshold.value
     if as_json:
         names = ("threshold", "threshold_low", "threshold_high", "far", "achieved_far", "impostor_pairs")
-        held = kept.to_json()
+        held = calibrated.to_json()
         answer = {"score": score, "accepted": accepted, **{name: held.get(name) for name in names}}
-        click.echo(json.dumps(answer | {"data": kept.data, "model": aggregator.digest}))
+        click.echo(json.dumps(answer | {"data": calibrated.data, "model": aggregator.digest}))
         return
     decision = "accepted" if accepted else "refused"
     click.echo(
-        f"{decision}: score {score:.4f}, threshold {kept.threshold.value:.4f}, which stands "
-        f"for a FAR of {kept.far:g} ({kept.impostor_pairs} impostor pairs of {kept.data})"
+        f"{decision}: score {score:.4f}, threshold {calibrated.threshold.value:.4f} for a FAR "
+        f"of {calibrated.far:g} ({calibrated.impostor_pairs} impostor pairs of {calibrated.data})"
     )

@@ -1,1 +1,1 @@
-"""Many devices and many hosts."""
+"""Sharding over devices: batches, classes and single large sets."""

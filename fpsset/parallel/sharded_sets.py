@@ -1,8 +1,8 @@
-"""One large set over many devices: each holds a part of its slots.
+"""One large set sharded over devices by its slots.
 
-Every device finds its best face of each pick and they agree on the best of all; each sums the attention
-over its own faces, and the sums are merged. What crosses between devices is a face and an index a pick,
-and one vector a query: nothing that grows with the set.
+For each pick, every device finds its best face and all agree on the best overall; for attention, each sums
+over its own faces and the sums are merged. Communication is one face and one index per pick and one vector
+per query, independent of the size of the set.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,41 +18,41 @@ AXIS = "set"
 
 
 def device_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh whose one axis is the set's.
+    """A one-dimensional mesh whose axis shards a set's slots.
 
     Args:
-      devices: that hold the parts; all of this process when None.
+      devices: None for all devices of this process.
     """
     devices = jax.local_devices() if devices is None else devices
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def split(face_set: FaceSet, mesh: Mesh) -> FaceSet:
-    """Lays the slots of sets out over devices, filled up to parts of one size.
+    """Shards the slots of sets over devices, with padding so that they split evenly.
 
     Args:
       face_set: NumPy arrays, sets [B, N].
-      mesh: of `device_mesh`.
+      mesh: see `device_mesh`.
 
     Returns:
-      FaceSet [B, N'] of sharded arrays, N' the next multiple of the device count, padding from slot N on.
+      FaceSet [B, N'] of sharded arrays: N rounded up to a multiple of the device count, the rest padding.
     """
     spare = -face_set.mask.shape[1] % mesh.size
     sharding = NamedSharding(mesh, P(None, AXIS))
 
-    def lay_out(array):
+    def shard(array):
         widths = ((0, 0), (0, spare)) + ((0, 0),) * (array.ndim - 2)
         return jax.device_put(np.pad(array, widths) if spare else array, sharding)
 
-    return jax.tree.map(lay_out, face_set)
+    return jax.tree.map(shard, face_set)
 
 
 def over_devices(apply: Callable, mesh: Mesh) -> Callable:
-    """(variables, FaceSet [B, N]) -> outputs of sets whose slots lie over devices.
+    """A function (variables, FaceSet [B, N]) -> outputs for sets whose slots are sharded over devices.
 
     Args:
-      apply: the same of each device's part, whose outputs all devices agree on: a model given
-        `axis_name=AXIS`. Picks are numbered over all parts.
-      mesh: of `device_mesh`.
+      apply: the same function for one device's part, with outputs equal on all devices: a model's `apply`
+        with `axis_name=AXIS`. Picks index the whole set.
+      mesh: see `device_mesh`.
     """
     return jax.shard_map(apply, mesh=mesh, in_specs=(P(), P(None, AXIS)), out_specs=P())

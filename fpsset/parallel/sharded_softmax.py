@@ -1,4 +1,4 @@
-"""The head's softmax over classes that are split over devices."""
+"""Softmax cross-entropy over classes that are sharded over devices."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 from fpsset.models.margin_heads import HeadTerms, class_cosines, margin_logits
 from fpsset.parallel.mesh import AXIS
 
-_NEVER = -1e30
+_MASKED_LOGIT = -1e30
 
 
 def margin_cross_entropy(
@@ -20,21 +20,21 @@ def margin_cross_entropy(
     labels: jax.Array,
     mesh: Mesh | AbstractMesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy of margin logits, of which each device computes those of its own columns.
+    """Cross-entropy of margin logits; each device computes the logits of its own classes only.
 
-    With l the logits of a row and m the largest, the loss is m + log sum_j exp(l_j - m) - l_label. Every
-    device sees the whole batch and its own classes, and takes m, the sum and l_label over these; each is
-    then one reduction over the devices, of a number a row. No logit and no column leaves its device.
+    With l the logits of a row and m their maximum, the loss is m + log sum_j exp(l_j - m) - l_label. Every
+    device gathers the whole batch and computes m, the sum and l_label over its own classes; each of the three
+    is then reduced over the devices, one number per row. Logits and kernel columns never leave their device.
 
     Args:
-      head: of margins; columns that belong to none of its classes take no probability.
-      terms: of the head, for these sets; the kernel is split over the devices by columns, the rest by rows.
-      descriptor: [B, D] unit, split by rows.
-      labels: [B] int32 in [0, C), split by rows.
-      mesh: of the devices; None where nothing is split.
+      head: a margin head; columns beyond its classes get no probability.
+      terms: the head's terms for these sets; the kernel is sharded by columns, the rest by rows.
+      descriptor: [B, D] unit, sharded by rows.
+      labels: [B] int32 in [0, C), sharded by rows.
+      mesh: see `parallel.mesh.data_mesh`; None if nothing is sharded.
 
     Returns:
-      ([B] float32 losses, [B] bool: no class has a larger logit than the label), on every device.
+      ([B] float32 losses, [B] bool: no class has a larger logit than the label), replicated.
     """
     rows = (descriptor, labels, terms.angular, terms.additive)
     if mesh is None or mesh.size == 1:
@@ -52,12 +52,12 @@ def margin_cross_entropy(
 
 
 def _partial_softmax(head, kernel, first, descriptor, labels, angular, additive):
-    """Of the classes from `first` on: largest logit [B], sum of exp(logit - largest), label's logit or 0."""
+    """(max logit, sum of exp(logit - max), label's logit or 0) over the classes from `first` on, [B] each."""
     here = first + jnp.arange(kernel.shape[1])[None]
     cosine = class_cosines(descriptor, kernel, head.dtype)
     logits = margin_logits(cosine, labels - first, angular, additive, head.scale)
-    logits = jnp.where(here < head.num_classes, logits, _NEVER)
-    # The maximum cancels, so no gradient need pass through it.
+    logits = jnp.where(here < head.num_classes, logits, _MASKED_LOGIT)
+    # The maximum cancels in the loss, so its gradient can be dropped.
     largest = lax.stop_gradient(jnp.max(logits, axis=1))
     target = jnp.sum(jnp.where(here == labels[:, None], logits, 0.0), axis=1)
     return largest, jnp.sum(jnp.exp(logits - largest[:, None]), axis=1), target

@@ -1,4 +1,4 @@
-"""Short hashes: whether two things are the same is read off these."""
+"""Digests that identify files, arrays and parameters."""
 
 import hashlib
 import os
@@ -13,10 +13,10 @@ from fpsset.errors import InputError
 
 
 def short_digest(*parts: str | bytes | np.ndarray) -> str:
-    """SHA-256 of parts laid end to end, cut to 16 hexadecimal digits.
+    """First 16 hexadecimal digits of the SHA-256 of the concatenated parts.
 
     Args:
-      *parts: text as UTF-8, bytes, or arrays by their values alone, in row-major order.
+      *parts: text (hashed as UTF-8), bytes, or arrays (hashed by value only, in row-major order).
 
     >>> short_digest("a", "b") == short_digest("ab")
     True
@@ -33,15 +33,15 @@ def short_digest(*parts: str | bytes | np.ndarray) -> str:
 
 
 def arrays_digest(*arrays: np.ndarray) -> str:
-    """Digest of the dtypes, shapes and values of arrays: 16 hexadecimal digits."""
+    """Digest of the dtypes, shapes and values of arrays, as 16 hexadecimal digits."""
     return short_digest(*(part for array in arrays for part in (f"{array.dtype.str} {array.shape}", array)))
 
 
 def tree_digest(tree: Any) -> str:
-    """Digest of the names, shapes and values of a pytree's arrays, whatever the width of their floats.
+    """Digest of the paths, shapes and values of a pytree's arrays, independent of the width of the floats.
 
     Args:
-      tree: of float arrays.
+      tree: pytree of float arrays.
 
     Returns:
       16 hexadecimal digits.
@@ -54,7 +54,7 @@ def tree_digest(tree: Any) -> str:
 
 
 def file_sha256(path: pathlib.Path) -> str:
-    """The SHA-256 of a file: 64 hexadecimal digits.
+    """SHA-256 of a file, as 64 hexadecimal digits.
 
     Raises:
       InputError: the file cannot be read.
@@ -67,5 +67,5 @@ def file_sha256(path: pathlib.Path) -> str:
 
 
 def checksums(root: pathlib.Path, files: Iterable[pathlib.Path]) -> dict[str, str]:
-    """SHA-256 of files, by their paths relative to a folder."""
+    """SHA-256 of each file, keyed by its path relative to `root`."""
     return {os.path.relpath(path, root): file_sha256(path) for path in files}

@@ -1,4 +1,4 @@
-"""How a process of this package ends: one line on stderr where something is wrong, and an exit code."""
+"""Exit codes: turns expected errors into one line on stderr."""
 
 import sys
 from collections.abc import Callable
@@ -8,20 +8,24 @@ from fpsset.runtime.interrupts import Interrupted, stops_as_interrupts
 
 
 def exit_code(command: Callable[[], None]) -> int:
-    """Runs a command: 0 done, 1 training failed, 2 bad input, 130 stopped: the same command goes on."""
+    """Runs a command and maps its outcome to an exit code.
+
+    Returns:
+      0: done. 1: training failed. 2: bad input. 130: stopped by a signal; the same command continues.
+    """
     try:
         with stops_as_interrupts():
             command()
     except InputError as error:
         return _fail(error, 2)
-    except OSError as error:  # a full disk, a folder that cannot be written to; it names the path
+    except OSError as error:  # e.g. a full disk or a read-only folder; the error names the path
         return _fail(error, 2)
     except TrainingError as error:
         return _fail(error, 1)
     except Interrupted as error:
         return _fail(error, 130)
     except KeyboardInterrupt:
-        return _fail("stopped; the same command goes on", 130)
+        return _fail("stopped; run the same command to continue", 130)
     return 0
 
 

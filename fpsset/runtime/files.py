@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Atomic writing of files and folders: readers never see a partial one."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 
 def as_path(path: str | os.PathLike, absolute: bool = False):
-    """A pathlib.Path, absolute if asked for, or what acts as one for a bucket (gs://...)."""
+    """A pathlib.Path, made absolute on request; for a bucket (gs://...) the equivalent etils path."""
     if "://" not in str(path):
         return pathlib.Path(path).absolute() if absolute else pathlib.Path(path)
     from etils import epath
@@ -19,10 +19,10 @@ def as_path(path: str | os.PathLike, absolute: bool = False):
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a path beside `path` to write to; it takes the place of `path` when the block succeeds.
+    """Yields a temporary path beside `path` to write to; it replaces `path` if the block succeeds.
 
     Args:
-      path: the file to write, one of a bucket too; its folder is made if missing.
+      path: file to write, possibly in a bucket; its folder is created if missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
@@ -35,15 +35,15 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields an empty folder beside `path`; it takes the place of `path` when the block succeeds.
+    """Yields an empty temporary folder beside `path`; it replaces `path` if the block succeeds.
 
     Args:
-      path: the folder to write; its parent is made if missing.
+      path: folder to write; its parent is created if missing.
     """
     beside = path.with_name(f".{path.name}.part")
     old = path.with_name(f".{path.name}.old")
     shutil.rmtree(beside, ignore_errors=True)
-    if old.exists() and not path.exists():  # a process died between the two renames below
+    if old.exists() and not path.exists():  # an earlier process died between the two renames below
         os.replace(old, path)
     beside.mkdir(parents=True)
     try:
@@ -61,6 +61,6 @@ def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_json(path: pathlib.Path, value) -> None:
-    """Writes a value as indented JSON; a NaN in it is an error."""
+    """Writes a value as indented JSON; raises ValueError if it contains NaN or infinity."""
     with replacing(path) as beside:
         beside.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")

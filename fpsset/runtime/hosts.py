@@ -1,6 +1,6 @@
-"""Processes that train together: how they find each other, agree, and part.
+"""Multi-process runs: joining, agreeing and leaving.
 
-All run one command and hold the same state. What is written, the first writes alone.
+All processes run the same command and hold the same state; only the first writes files.
 """
 
 import contextlib
@@ -21,26 +21,27 @@ from fpsset.runtime import progress
 from fpsset.runtime.interrupts import Interrupted
 
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-# Others may evaluate for longer than this one.
-_PARTING_SECONDS = 1800
-# JAX ends the others with the first, and prints pages: they may be about to fail of the same, in one line.
-_LAST_SECONDS = 2
+# Other processes may evaluate for longer than this one.
+_SHUTDOWN_SECONDS = 1800
+# When the first process exits, JAX aborts the others with long traces. They often fail of the same cause, so
+# the first waits this long for them to print their one line.
+_FIRST_EXIT_SECONDS = 2
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes; true where it is alone."""
+    """Whether this process is the one that writes files; true in a single-process run."""
     return jax.process_index() == 0
 
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Joins the processes that the environment names; inside, `jax.devices()` are those of all.
+    """Joins the processes that the environment names; inside, `jax.devices()` spans all of them.
 
-    The processes part when the block ends, and when all were interrupted at one step. One that fails
-    alone ends at once: at its exit JAX would wait for the others, and these for it.
+    They disconnect when the block ends, or when all were interrupted at the same step. After any other
+    error see `leave`: at a normal exit JAX would wait for the other processes, and they for this one.
 
     Raises:
-      InputError: the environment is incomplete, or the others cannot be reached.
+      InputError: the environment is incomplete, or the other processes cannot be reached.
     """
     arguments = cluster_arguments(os.environ)
     if arguments is None:
@@ -56,69 +57,72 @@ def joined() -> Iterator[None]:
 
 
 def leave(code: int) -> None:
-    """Ends a process that failed alone, before JAX waits for the others; others return."""
+    """Exits at once with `code` if it is not 0 and the process is still joined to others; else returns."""
     if code and jax.distributed.is_initialized():
         if is_first():
-            time.sleep(_LAST_SECONDS)
+            time.sleep(_FIRST_EXIT_SECONDS)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
-def first_alone(work: Callable[[], object]) -> None:
-    """The first process does it while the others wait; all fail where it fails.
+def on_first_process(work: Callable[[], object]) -> None:
+    """Calls `work` on the first process while the others wait; if it raises, all processes do.
 
     Raises:
-      InputError: in the others; in the first whatever `work` raises.
+      InputError: on the other processes; the first raises whatever `work` does.
     """
     if jax.process_count() == 1:
         work()
         return
-    error = InputError("the first process failed, and says why")
+    error = InputError("the first process failed; see its message")
     failed = False
     if is_first():
         try:
             work()
-        except Exception as its_own:
-            error, failed = its_own, True
+        except Exception as raised:
+            error, failed = raised, True
     if multihost_utils.broadcast_one_to_all(np.array(failed)):
         raise error
 
 
 class Agreement:
-    """Whether any process asks; all get the same answer in the same call, of several one call late."""
+    """Whether any process says yes. All get the same answer; with several processes it lags by one call."""
 
     def __init__(self, mesh: Mesh):
-        """Of the processes whose devices are in `mesh`."""
+        """Among the processes whose devices are in `mesh`."""
         self._sharding = NamedSharding(mesh, P(AXIS))
-        self._any = jax.jit(lambda asks: asks.any(), out_shardings=NamedSharding(mesh, P()))
-        self._pending = None  # read one call late, so that no step waits for it
+        self._any = jax.jit(lambda votes: votes.any(), out_shardings=NamedSharding(mesh, P()))
+        self._pending = None  # read one call later, so that no step waits for it
 
-    def __call__(self, asks: bool) -> bool:
-        """To be called by all, each with what it asks."""
+    def __call__(self, vote: bool) -> bool:
+        """Casts this process's vote; every process must make the call."""
         if jax.process_count() == 1:
-            return asks
-        mine = np.full(jax.local_device_count(), asks)
+            return vote
+        votes = np.full(jax.local_device_count(), vote)
         before = self._pending
-        self._pending = self._any(jax.make_array_from_process_local_data(self._sharding, mine))
+        self._pending = self._any(jax.make_array_from_process_local_data(self._sharding, votes))
         return before is not None and bool(before)
 
 
 def cluster_arguments(environment: Mapping[str, str]) -> dict | None:
-    """Of `jax.distributed.initialize`; None for a process that is alone.
+    """Arguments for `jax.distributed.initialize`, or None for a single process.
 
-    Three variables name the others explicitly; srun of SLURM is known by its own, and elsewhere
-    FPSSET_HOSTS=auto asks JAX to find them (TPU VMs, Kubernetes, MPI).
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID give them explicitly. Under SLURM's srun,
+    and elsewhere with FPSSET_HOSTS=auto (TPU VMs, Kubernetes, MPI), JAX detects them.
+
+    Raises:
+      InputError: some of the three variables are missing or not numbers.
     """
     given = [environment.get(name) for name in _EXPLICIT]
     if any(given):
         if not all(given):
             missing = next(name for name in _EXPLICIT if not environment.get(name))
-            raise InputError(f"{missing} is not set; {', '.join(_EXPLICIT)} belong together")
+            raise InputError(f"{missing} is not set; set all of {', '.join(_EXPLICIT)}, or none")
         try:
             address, count, index = given[0], int(given[1]), int(given[2])
         except ValueError as error:
-            raise InputError("JAX_NUM_PROCESSES and JAX_PROCESS_ID must be numbers") from error
+            raise InputError("JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers") from error
         return {"coordinator_address": address, "num_processes": count, "process_id": index}
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or environment.get("FPSSET_HOSTS") == "auto":
         return {}
@@ -126,10 +130,10 @@ def cluster_arguments(environment: Mapping[str, str]) -> dict | None:
 
 
 def _join(arguments: dict) -> None:
-    # SIGTERM is ours: the loop saves and stops all processes at one step.
+    # The training loop handles SIGTERM: it saves and stops all processes at the same step.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(**arguments, shutdown_timeout_seconds=_PARTING_SECONDS)
+        jax.distributed.initialize(**arguments, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
     except (RuntimeError, ValueError, TypeError) as error:
         raise InputError(f"cannot join the other processes: {first_line(error)}") from error
     sys.excepthook = _fail_at_once

@@ -1,4 +1,4 @@
-"""Stopping a run so that it can go on."""
+"""Signals: stopping a run so that it can be resumed."""
 
 import signal
 import sys
@@ -8,27 +8,27 @@ from contextlib import contextmanager
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved where it is."""
+    """The run was stopped by a signal and has saved its state."""
 
 
 class StopFlag:
-    """Whether a stop was asked for."""
+    """Whether a stop was requested."""
 
-    asked = False
+    requested = False
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopFlag]:
-    """Turns SIGINT and SIGTERM into a flag while the loop runs; a second one acts as usual."""
+    """Turns the first SIGINT or SIGTERM inside the block into a flag; a second one acts as usual."""
     stop, before = StopFlag(), {}
 
-    def ask(number, frame):
-        stop.asked = True
+    def request(number, frame):
+        stop.requested = True
         signal.signal(number, before[number])
 
     for number in (signal.SIGINT, signal.SIGTERM):
         before[number] = signal.getsignal(number)
-        signal.signal(number, ask)
+        signal.signal(number, request)
     try:
         yield stop
     finally:
@@ -38,29 +38,32 @@ def stop_requests() -> Iterator[StopFlag]:
 
 @contextmanager
 def stops_as_interrupts() -> Iterator[None]:
-    """SIGTERM and SIGINT raise KeyboardInterrupt inside, wherever they meet the program.
+    """Makes SIGTERM raise KeyboardInterrupt inside the block, as SIGINT does, wherever it arrives.
 
-    Python drops what is raised in a finalizer or in a callback of its garbage collector, where JAX has
-    one; such an interrupt is raised again a moment later.
+    Python swallows exceptions raised in finalizers and in garbage-collector callbacks, of which JAX has one;
+    an interrupt swallowed there is raised again a moment later.
     """
-    sigterm, drop, later = signal.signal(signal.SIGTERM, signal.default_int_handler), sys.unraisablehook, []
+    sigterm, drop, timers = signal.signal(signal.SIGTERM, signal.default_int_handler), sys.unraisablehook, []
     done = False
 
-    def dropped(unraisable):
+    def on_unraisable(unraisable):
         if done or not issubclass(unraisable.exc_type, KeyboardInterrupt):
             drop(unraisable)
             return
-        to_main = threading.main_thread().ident, signal.SIGTERM  # shells may have jobs ignore the other
-        later.append(threading.Timer(0.01, signal.pthread_kill, to_main))
-        later[-1].start()
+        to_main = (
+            threading.main_thread().ident,
+            signal.SIGTERM,
+        )  # background jobs of a shell may ignore SIGINT
+        timers.append(threading.Timer(0.01, signal.pthread_kill, to_main))
+        timers[-1].start()
 
-    sys.unraisablehook = dropped
+    sys.unraisablehook = on_unraisable
     try:
         yield
     finally:
         done = True
-        for timer in later:
+        for timer in timers:
             timer.cancel()
-        if sys.unraisablehook is dropped:  # else one that was set inside stays, and calls this one
+        if sys.unraisablehook is on_unraisable:  # a hook set inside the block stays; it calls this one
             sys.unraisablehook = drop
         signal.signal(signal.SIGTERM, sigterm)

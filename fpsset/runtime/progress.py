@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, lines elsewhere."""
+"""Progress of long work: a bar on a terminal, otherwise lines on stderr."""
 
 import sys
 import time
@@ -14,16 +14,16 @@ _Item = TypeVar("_Item")
 
 
 def silence() -> None:
-    """Nothing is said from here on: another process says it."""
+    """Turns off all progress output; in multi-process runs only the first process reports."""
     global _silent
     _silent = True
     console.quiet = True
 
 
 class StepProgress:
-    """Steps done, items a second and time left. Use as a context manager.
+    """Shows steps done, items per second and time left: a bar on a terminal, otherwise lines on stderr.
 
-    On a terminal a bar; otherwise a line to stderr at most every `seconds`.
+    Use as a context manager.
     """
 
     def __init__(
@@ -36,9 +36,16 @@ class StepProgress:
         seconds: float = 10.0,
         transient: bool = False,
     ):
-        """`total` steps of which `done` are done, `per_step` items each; `title` heads the bar.
+        """Starts at step `done`.
 
-        Lines are `seconds` apart; a `transient` bar vanishes when all is done.
+        Args:
+          total: steps at the end.
+          done: steps done before.
+          per_step: items per step.
+          title: of the bar.
+          items: what a step processes, in the plural.
+          seconds: minimum time between lines.
+          transient: remove the bar at the end.
         """
         self._total, self._done, self._per_step, self._seconds = total, done, per_step, seconds
         self._items, self._first = items, done
@@ -67,10 +74,10 @@ class StepProgress:
             self._bar.stop()
 
     def advance(self, note: str, steps: int = 1) -> None:
-        """More steps are done; `note` says how they went."""
+        """Records that `steps` more steps are done; `note` is shown beside them, e.g. the loss."""
         self._done += steps
         now = time.monotonic()
-        if self._started is None:  # the first step compiles: it says nothing about the rate
+        if self._started is None:  # the first step includes compilation, so it is not timed
             self._started, self._said, self._first = now, now, self._done
         rate = (self._done - self._first) / max(now - self._started, 1e-9)
         if self._bar:
@@ -85,7 +92,7 @@ class StepProgress:
 
     @staticmethod
     def say(line: str) -> None:
-        """A line of its own, above the bar where there is one."""
+        """Prints a line to stderr, above the bar if there is one."""
         if _silent:
             return
         if console.is_terminal:
@@ -97,14 +104,14 @@ class StepProgress:
 def tracked(
     items: Iterable[_Item], total: int, what: str, unit: str, size: Callable[[_Item], int] = lambda _: 1
 ) -> Iterator[_Item]:
-    """Yields the items, and shows how far along they are.
+    """Yields the items while showing progress.
 
     Args:
-      items: as they come.
+      items: to pass through.
       total: sum of their sizes.
-      what: is being done.
+      what: the work being done, e.g. 'resampling'.
       unit: of the sizes, in the plural.
-      size: of an item.
+      size: gives the size of an item.
     """
     with StepProgress(total, 0, 1, "", unit, transient=True) as progress:
         for item in items:

@@ -1,6 +1,6 @@
-"""Pickles read without running anything they hold.
+"""Safe unpickling: nothing in the file is executed.
 
-An unpickler that knows a few harmless names; every other class or function becomes an inert stand-in.
+Only a few harmless names are resolved; every other class or function becomes an inert stand-in.
 """
 
 import pickle
@@ -8,7 +8,7 @@ import pickletools
 from collections.abc import Mapping
 from typing import IO
 
-# What a damaged or hostile pickle can make the unpickler raise.
+# Exceptions that a damaged or malicious pickle can make the unpickler raise.
 UNREADABLE = (
     *(pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError),
     *(LookupError, MemoryError, RecursionError, TypeError, ValueError),
@@ -16,47 +16,47 @@ UNREADABLE = (
 
 
 class StandIn(dict):
-    """In place of an object of any other class: inert; it keeps items and attributes, and does nothing."""
+    """Inert replacement for an object of an unknown class: keeps its items and attributes, does nothing."""
 
     __hash__ = object.__hash__
 
     def __new__(cls, *args, **kwargs):
-        """Takes what the real class took."""
+        """Accepts the arguments of the class that it replaces."""
         return super().__new__(cls)
 
     def __init__(self, *args, **kwargs):
         super().__init__()
 
     def __setstate__(self, state) -> None:
-        """Keeps attributes as items."""
+        """Stores attributes as items."""
         if type(state) is dict:
             self.update(state)
 
     def __call__(self, *args, **kwargs) -> "StandIn":
-        """Nothing is called."""
+        """Returns another stand-in; nothing is called."""
         return StandIn()
 
     def append(self, item) -> None:
-        """Drops an item of a list-like class."""
+        """Ignores an item of a list-like class."""
 
     def extend(self, items) -> None:
-        """Drops items of a list-like class."""
+        """Ignores items of a list-like class."""
 
 
 class OrderedDict(dict):
-    """A dict; the attributes that some carry (a module's versions) are dropped."""
+    """A dict that ignores pickled attributes, such as the versions in the state of a PyTorch module."""
 
     __slots__ = ()
 
     def __setstate__(self, state) -> None:
-        """Drops attributes."""
+        """Ignores attributes."""
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Builds plain containers, what `known` names, and stand-ins."""
+    """Builds plain containers, the objects that `known` names, and stand-ins."""
 
-    # (module, name) in the pickle -> what to call instead. None of it may be changeable by a pickle
-    # that sets attributes: builtins, and classes and instances without a __dict__.
+    # (module, name) in the pickle -> what to use in its place. A pickle can set attributes, so these must be
+    # builtins, or classes and instances without a __dict__.
     known: Mapping[tuple[str, str], object] = {}
     _plain: Mapping[tuple[str, str], object] = {
         ("collections", "OrderedDict"): OrderedDict,
@@ -72,18 +72,18 @@ class PlainUnpickler(pickle.Unpickler):
 
     @classmethod
     def read(cls, file: IO[bytes]):
-        """What a pickle holds.
+        """The object in a pickle.
 
         Args:
-          file: at its start; seekable.
+          file: seekable; read from its start.
 
         Raises:
-          UNREADABLE: it is damaged, or does what no honest pickle does.
+          UNREADABLE: the pickle is damaged, or does something that no honest pickle does.
         """
         size = file.seek(0, 2)
         file.seek(0)
         for opcode, argument, _ in pickletools.genops(file):
-            # The unpickler makes room for as many objects as the largest memo number says.
+            # The unpickler allocates a memo as large as the largest memo number.
             if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > size:
                 raise pickle.UnpicklingError(f"memo number {argument}")
         file.seek(0)

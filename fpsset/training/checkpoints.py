@@ -1,4 +1,4 @@
-"""Checkpoints of a run: state, data position and what is needed to use the model without the run."""
+"""Checkpoints of a run: its state, its position in the data and the card of its model."""
 
 import contextlib
 import dataclasses
@@ -17,28 +17,28 @@ from fpsset.runtime.files import as_path
 from fpsset.runtime.progress import StepProgress
 from fpsset.training.step import TrainState
 from fpsset.weights.cards import AggregatorCard
-from fpsset.weights.trained import FORMAT, SCORE, ignore_late_ends, score_of
+from fpsset.weights.trained import FORMAT, SCORE, score_of, silence_late_io_errors
 
-_ASIDE = "damaged_checkpoints"
+_DAMAGED = "damaged_checkpoints"
 
 
 class Checkpoints:
-    """The checkpoints under a workdir: the two newest and the best by validation are kept.
+    """The checkpoints of a workdir; keeps the two newest and the best by validation.
 
-    All processes of a run call the same methods at the same steps. Use as a context manager; leaving it
+    All processes of a run must call the same methods at the same steps. Use as a context manager; leaving it
     waits for the last save.
 
     Raises:
-      InputError: a checkpoint cannot be written, as on a full disk; those before it stay.
+      InputError: a checkpoint cannot be written, e.g. on a full disk; earlier ones stay.
     """
 
     def __init__(self, workdir: str | os.PathLike):
-        """Opens `workdir`/checkpoints, which is made if missing; what a killed save left is removed."""
-        ignore_late_ends()
+        """Opens `workdir`/checkpoints, creating it if missing; removes the leftovers of interrupted saves."""
+        silence_late_io_errors()
         self._folder = as_path(workdir, absolute=True) / "checkpoints"
         policies = ocp.checkpoint_managers
         best = policies.BestN(get_metric_fn=score_of, n=1, keep_checkpoints_without_metrics=False)
-        # Two, so that there is one to go back to where the newest turns out damaged.
+        # The second newest is there in case the newest turns out to be damaged.
         keep = policies.AnyPreservationPolicy([policies.LatestN(n=2), best])
         self._manager = ocp.CheckpointManager(
             self._folder,
@@ -48,7 +48,7 @@ class Checkpoints:
         )
 
     def __enter__(self) -> "Checkpoints":
-        logging.getLogger("absl").addFilter(_is_not_of_orbax)
+        logging.getLogger("absl").addFilter(_is_not_from_orbax)
         return self
 
     def __exit__(self, kind, error, trace) -> None:
@@ -59,20 +59,20 @@ class Checkpoints:
             if error is None:
                 raise
         finally:
-            logging.getLogger("absl").removeFilter(_is_not_of_orbax)
+            logging.getLogger("absl").removeFilter(_is_not_from_orbax)
 
     def latest_step(self) -> int | None:
-        """The step of the newest checkpoint, None where there is none."""
+        """The step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(
         self, state: TrainState, batches: grain.DatasetIterator, card: AggregatorCard, score: float | None
     ) -> None:
-        """Saves a step, unless it is there already.
+        """Saves a step unless it is already saved.
 
         Args:
           state: after the step.
-          batches: iterator that has handed out the step's batch.
+          batches: iterator that has yielded the step's batch.
           card: of the model.
           score: on held-out people; None for a save between validations.
         """
@@ -81,43 +81,46 @@ class Checkpoints:
             return
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            data=ocp.args.JsonSave({"batches": batches.get_state(), "sums": _sums(state)}),
+            data=ocp.args.JsonSave({"batches": batches.get_state(), "sums": _checksums(state)}),
             card=ocp.args.JsonSave({"format": FORMAT, **dataclasses.asdict(card)}),
         )
         with self._writing():
             self._manager.save(step, args=items, metrics=None if score is None else {SCORE: score})
 
     def restore(self, state: TrainState, batches: grain.DatasetIterator) -> TrainState:
-        """The newest checkpoint's state, and `batches` moved to its position; `state` where there is none.
+        """Restores the newest checkpoint and moves `batches` to its position.
 
-        A checkpoint that cannot be read, or holds other numbers than were saved, is named on stderr and
-        moved aside, and the one before it is taken. The kernel may have other padding than is wanted.
+        A checkpoint that is unreadable or fails its checksums is reported, moved to damaged_checkpoints/, and
+        the one before it is used. The saved kernel may be padded for another number of devices.
 
         Args:
-          state: a fresh state, for shapes, types and places.
+          state: a fresh state, which gives shapes, dtypes and shardings.
           batches: a fresh iterator over the same data.
 
+        Returns:
+          The restored state, or `state` if there is no checkpoint.
+
         Raises:
-          InputError: there are checkpoints, but none that can be read, or of an earlier version.
+          InputError: no checkpoint can be read, or the newest is of an earlier format.
         """
         damaged = []
         while (step := self.latest_step()) is not None:
             if any((self._folder / str(step) / "data").glob("process_*")):  # of format 1
                 raise InputError(
-                    f"{self._folder / str(step)}: an earlier version of fpsset wrote it; it can be used "
-                    "(--config.mode=eval), but its run cannot go on: give another --workdir"
+                    f"{self._folder / str(step)}: was written by an earlier version of fpsset; it can be "
+                    "evaluated (--config.mode=eval), but not resumed: give another --workdir"
                 )
             try:
                 restored, position = self._read(step, state)
-            except Exception as error:  # whatever damage makes Orbax raise
+            except Exception as error:  # Orbax raises many types for damaged files
                 damaged.append(step)
-                self._put_aside(step, first_line(error))
+                self._move_aside(step, first_line(error))
                 continue
             batches.set_state(position)
             return restored
         if damaged:
             raise InputError(
-                f"{self._folder}: no checkpoint can be read (steps {damaged}, now in {_ASIDE}/); "
+                f"{self._folder}: no checkpoint can be read (steps {damaged}, now in {_DAMAGED}/); "
                 "give another --workdir"
             )
         return state
@@ -126,30 +129,30 @@ class Checkpoints:
         wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         restored = self._manager.restore(
             step,
-            # Not strict: a kernel is padded with zeros, or loses columns of zeros.
+            # Not strict, so that the zero columns which pad the kernel can be added or dropped.
             args=ocp.args.Composite(
                 state=ocp.args.StandardRestore(wanted, strict=False), data=ocp.args.JsonRestore()
             ),
         )
-        if _sums(restored.state) != restored.data["sums"]:
-            raise ValueError("its numbers are not those that were saved")
+        if _checksums(restored.state) != restored.data["sums"]:
+            raise ValueError("its checksums differ from those saved")
         return restored.state, restored.data["batches"]
 
-    def _put_aside(self, step: int, problem: str) -> None:
+    def _move_aside(self, step: int, problem: str) -> None:
         StepProgress.say(
-            f"warning: {self._folder / str(step)}: cannot be read ({problem}); moved to {_ASIDE}/, "
-            "and the checkpoint before it is used"
+            f"warning: {self._folder / str(step)}: cannot be read ({problem}); moved to {_DAMAGED}/; "
+            "the checkpoint before it is used"
         )
         if jax.process_index() == 0:
-            aside = self._folder.parent / _ASIDE
+            aside = self._folder.parent / _DAMAGED
             aside.mkdir(exist_ok=True)
             (self._folder / str(step)).rename(aside / f"{step}-{time.time_ns()}")
-        ocp.multihost.sync_global_processes("fpsset:put_aside")
+        ocp.multihost.sync_global_processes("fpsset:move_aside")
         self._manager.reload()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Says in one line that a checkpoint could not be written; saves end in the background, later."""
+        """Turns any error in writing, be it from an earlier background save, into an InputError."""
         try:
             yield
         except Exception as error:
@@ -157,23 +160,23 @@ class Checkpoints:
             raise InputError(
                 f"{self._folder}: a checkpoint could not be written ({first_line(error)}); "
                 + (f"the last good one is of step {max(good)}" if good else "there is none before it")
-                + "; make room, and the same command goes on"
+                + "; free some space and run the same command to continue"
             ) from error
 
 
 @jax.jit
-def _words(state: TrainState) -> jax.Array:
+def _word_sums(state: TrainState) -> jax.Array:
     def words(leaf):
         return jnp.sum(jax.lax.bitcast_convert_type(leaf, jnp.uint32), dtype=jnp.uint32)
 
     return jnp.stack([words(leaf) for leaf in jax.tree.leaves(state)])
 
 
-def _sums(state: TrainState) -> list[int]:
-    """A sum of the 32-bit words of each array: the same on any devices, and with any padding by zeros."""
-    return jax.device_get(_words(state)).tolist()
+def _checksums(state: TrainState) -> list[int]:
+    """Checksum of each array: the sum of its 32-bit words, which devices and zero padding do not change."""
+    return jax.device_get(_word_sums(state)).tolist()
 
 
-def _is_not_of_orbax(record: logging.LogRecord) -> bool:
-    """What fails in its threads is raised here too, and said in one line."""
+def _is_not_from_orbax(record: logging.LogRecord) -> bool:
+    """False for Orbax's log records: its errors are raised as well, and reported in one line."""
     return "orbax" not in record.pathname

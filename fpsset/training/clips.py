@@ -1,4 +1,4 @@
-"""Clips of images to face sets: augmented and embedded by a frozen backbone, where they lie."""
+"""Turns clips of images into face sets: augments and embeds them on the device, with a frozen backbone."""
 
 import functools
 
@@ -31,20 +31,20 @@ def clips_to_sets(
     at_once: int = 64,
     mesh: Mesh | None = None,
 ) -> TrainingBatch:
-    """Augments and embeds the frames of a batch; padded slots are not computed, and are zero.
+    """Augments and embeds the frames of a batch; padded slots are skipped and stay zero.
 
-    Each device does the templates that it holds, by itself; what it draws depends on their places in the
-    whole batch.
+    Each device processes its own templates. Random draws depend on their positions in the whole batch, so
+    results do not depend on the number of devices.
 
     Args:
       variables: of the backbone.
       batch: B templates of N slots.
-      step: int32 scalar; the stream 'augment' is folded from the root at it.
+      step: int32 scalar, at which the random stream 'augment' is folded from `root`.
       root: key of the run.
       norm_scale: factor of the norms.
       card: of the backbone.
-      dtype: of its convolutions.
-      at_once: frames that are embedded together; what is not needed of the last such group is empty work.
+      dtype: of the backbone's convolutions.
+      at_once: frames embedded together.
       mesh: of the devices that hold the batch by rows; None for one device.
 
     Returns:
@@ -52,10 +52,10 @@ def clips_to_sets(
     """
     variables, key = lax.stop_gradient(variables), stream_key(root, "augment", step)
     embed_clips = functools.partial(_embed_clips, card=card, dtype=dtype, at_once=at_once)
-    first = jnp.arange(len(batch.labels))  # a device finds its own first place in its part
+    first = jnp.arange(len(batch.labels))  # each device's shard starts at its first position
     if mesh is not None and mesh.size > 1:
         specs = (P(), P(), P(AXIS), P(AXIS))
-        # Nothing is reduced over devices, which is what the check is about; loops differ in length.
+        # The loop's length differs by device, which the replication check rejects; nothing is reduced here.
         embed_clips = jax.shard_map(
             embed_clips, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False
         )
@@ -66,17 +66,17 @@ def clips_to_sets(
 def _embed_clips(
     variables: dict, key: jax.Array, places: jax.Array, batch: ImageBatch, card: BackboneCard, dtype, at_once
 ) -> FaceSet:
-    """The sets of templates whose places in the whole batch are given, rising by ones."""
+    """Embeds templates at consecutive `places` of the whole batch."""
     slots = batch.mask.size
     at_once = min(at_once, slots)
-    first = places[0] * batch.mask.shape[1]  # number of the first frame
+    first = places[0] * batch.mask.shape[1]  # number of the first slot in the whole batch
     template = jnp.arange(slots) // batch.mask.shape[1]
     clip = template * batch.mask.shape[1] + batch.clip.reshape(-1)
     images = jnp.asarray(batch.images).reshape(-1, *batch.images.shape[2:])
     order = jnp.argsort(~batch.mask.reshape(-1), stable=True)  # real frames first
 
     def embed_some(group: jax.Array, done: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        # The last group starts earlier where it would not fit; what it does again comes out the same.
+        # dynamic_slice clamps the start of the last group; frames embedded twice come out the same.
         frames = lax.dynamic_slice(order, (group * at_once,), (at_once,))
         faces = augment(key, images[clip[frames]], first + clip[frames], first + frames)
         found = embed(variables, card.normalize(255 * faces), dtype)
@@ -86,7 +86,7 @@ def _embed_clips(
     groups = -(-batch.mask.sum() // at_once)
     empty = jnp.zeros((slots, dim)), jnp.zeros(slots)
     embeddings, norms = lax.fori_loop(0, groups, embed_some, empty)
-    # The last group's frames may be padding: they were computed, and are wiped here.
+    # The last group may include padded slots; their results are zeroed here.
     mask = jnp.asarray(batch.mask)
     embeddings, norms = embeddings.reshape(*mask.shape, dim), norms.reshape(mask.shape)
     same = (batch.medium[:, :, None] == batch.medium[:, None, :]) & mask[:, None, :]

@@ -1,4 +1,4 @@
-"""What the loop trains on, whatever it is made from."""
+"""The training loop's input: batches, validation people and what identifies them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,21 +18,21 @@ from fpsset.parallel.mesh import data_mesh, process_rows
 
 @dataclasses.dataclass(frozen=True)
 class TrainingFaces:
-    """Batches to train on and people to validate with; `faces_of_images` makes them from images.
+    """Batches to train on and people to validate on.
 
     Attributes:
       mesh: of the devices that share every batch.
-      batches: endless and resumable, of the rows that this process has.
-      to_sets: (an item of `batches` on the mesh, steps done before it) -> TrainingBatch. Nothing in it is
-        trained.
-      sample: () -> faces of the people to train on, norms scaled; their subjects sort as the labels.
-      held_out: faces of people that no batch shows, with scaled norms.
-      people: C, whose positions are the labels.
+      batches: endless, resumable iterator over this process's rows of each batch.
+      to_sets: (item of `batches` on the mesh, steps done before it) -> TrainingBatch; has no trained
+        parameters.
+      sample: () -> faces of the training people, norms scaled; sorted subjects correspond to the labels.
+      held_out: faces of people who appear in no batch, norms scaled.
+      people: C, the number of training people; labels are 0 to C - 1.
       dim: D, the width of the embeddings.
       norm_scale: factor that the norms were multiplied by.
-      backbone: digest of the weights behind the embeddings; empty when not known.
-      fingerprint: short hash of all faces and what makes them embeddings.
-      summary: of the faces to train on, in words.
+      backbone: digest of the weights that made the embeddings; empty if unknown.
+      fingerprint: digest of all faces and of what embeds them.
+      summary: short description of the training faces, for the log.
     """
 
     mesh: Mesh
@@ -49,15 +49,16 @@ class TrainingFaces:
 
 
 def faces_of_table(config: ConfigDict, table: FeatureTable, mesh: Mesh) -> TrainingFaces:
-    """The faces of a feature file.
+    """Training input from a feature table.
 
     Args:
       config: checked configuration.
-      table: validation people included.
+      table: training and validation people.
       mesh: of the devices to train on.
 
     Raises:
-      InputError: fewer than four people, norms that cannot be scaled, or batches that do not split evenly.
+      InputError: fewer than four people, norms that cannot be scaled, or a batch size that is not a multiple
+        of the device count.
     """
     scale = norm_scale(table, config.data.norm_mean)
     seen, held_out = split_people(table.with_norm_scale(scale), config.data.holdout, config.seed)
@@ -85,15 +86,17 @@ def faces_of_table(config: ConfigDict, table: FeatureTable, mesh: Mesh) -> Train
 
 
 def norm_scale(table: FeatureTable, wanted: float) -> float:
-    """Factor that brings the mean norm of the faces to `wanted`; 1 when that is 0."""
+    """Factor that scales the faces' mean norm to `wanted`; 1 if `wanted` is 0."""
     mean = float(table.norms.mean(dtype=np.float64))
     if wanted and not mean:
-        raise InputError(f"{table.name}: all norms are zero; set config.data.norm_mean=0 to leave them")
+        raise InputError(
+            f"{table.name}: all norms are zero and cannot be scaled; give --config.data.norm_mean=0"
+        )
     return wanted / mean if wanted else 1.0
 
 
 def load_training_faces(config) -> TrainingFaces:
-    """What a run trains on, on all devices: features or images, as `config.data.source` says.
+    """Training input from features or images, as `config.data.source` says, on all devices.
 
     Args:
       config: checked configuration.

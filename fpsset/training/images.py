@@ -1,4 +1,4 @@
-"""Training from images: clips are augmented and embedded by a frozen backbone ahead of each step."""
+"""Training from images: a frozen backbone embeds augmented clips before each step."""
 
 import functools
 
@@ -17,7 +17,7 @@ from fpsset.images.embedding import embed
 from fpsset.images.image_pipeline import image_batches
 from fpsset.images.image_sources import ImageSource, read_crop
 from fpsset.models.iresnet import IMAGE_SIZE
-from fpsset.parallel.mesh import everywhere, process_rows, put_batch
+from fpsset.parallel.mesh import gather_to_host, process_rows, put_batch
 from fpsset.runtime.digests import short_digest
 from fpsset.runtime.progress import StepProgress
 from fpsset.training.clips import clips_to_sets
@@ -25,34 +25,34 @@ from fpsset.training.faces import TrainingFaces, norm_scale
 from fpsset.training.step import stream_key
 from fpsset.weights.cards import BackboneCard
 
-_SHOWN = 10  # unreadable images that are named
-_SAMPLE_SEED = 1 << 31  # of draws that are apart from those of training
+_SHOWN = 10  # unreadable images that are listed
+_SAMPLE_SEED = 1 << 31  # keeps the draws of the sample apart from those of training
 
 
 def faces_of_images(
     config: ConfigDict, source: ImageSource, card: BackboneCard, variables: dict, mesh: Mesh
 ) -> TrainingFaces:
-    """The faces of aligned crops.
+    """Training input from aligned crops.
 
-    Every image is decoded once beforehand, so that a damaged one is named now and left out rather than
-    met after hours. Held-out people's are embedded then, as they are. Norms are scaled by the mean over
-    these.
+    Every image is decoded once beforehand, so that damaged ones are reported and left out now rather than
+    found hours later. Held-out people's images are then embedded without augmentation, and the mean of their
+    norms sets the norm scale.
 
     Args:
       config: checked configuration.
-      source: validation people included.
+      source: crops of training and validation people.
       card: of the backbone.
       variables: of the backbone, on the device.
       mesh: of the devices to train on.
 
     Raises:
-      InputError: fewer than four people with images that can be read, norms that cannot be scaled, or
-        batches that do not split evenly.
+      InputError: fewer than four people with readable images, norms that cannot be scaled, or a batch size
+        that is not a multiple of the device count.
     """
     require_libraries(aligns=False)
     ours = process_rows(config.batch_size, mesh)
     require_people(source, 4)
-    rows = _readable(source, config)
+    rows = _readable_rows(source, config)
     out = held_out(source.subject[rows], config.data.holdout, config.seed)
     dtype = jnp.dtype(config.backbone.dtype)
     plain = _embed_rows(source, rows[out], card, variables, config)
@@ -77,10 +77,10 @@ def faces_of_images(
         return image_batches(source, seen, config.batch_size, seed, *sizes, rows)
 
     def sample() -> FeatureTable:
-        # Drawn apart from the batches to train on, in the same way.
+        # Drawn in the same way as the training batches, but independently of them.
         drawn = batches((config.seed + _SAMPLE_SEED) % 2**32, ours)
         embed_sample = functools.partial(embed_batch, root=stream_key(root, "sample"))
-        return _one_pass(drawn, embed_sample, people, config, mesh)
+        return _one_template_each(drawn, embed_sample, people, config, mesh)
 
     return TrainingFaces(
         mesh=mesh,
@@ -97,18 +97,18 @@ def faces_of_images(
     )
 
 
-def _one_pass(
+def _one_template_each(
     batches: grain.DatasetIterator, embed_batch, people: int, config: ConfigDict, mesh: Mesh
 ) -> FeatureTable:
-    """A template of every person, as training draws them."""
+    """One augmented template per person."""
     parts, count = [], -(-people // config.batch_size)
-    with StepProgress(count, 0, config.batch_size, "faces to start from", "templates") as progress:
+    with StepProgress(count, 0, config.batch_size, "faces for the initial model", "templates") as progress:
         for number in range(count):
             drawn = put_batch(next(batches), mesh)
             sets, labels = embed_batch(drawn, number)
             template = (number * config.batch_size + np.arange(len(labels)))[:, None]
             medium = drawn.medium + config.data.max_size * template
-            parts.append(everywhere((sets.embeddings, sets.norms, sets.mask, labels, medium), mesh))
+            parts.append(gather_to_host((sets.embeddings, sets.norms, sets.mask, labels, medium), mesh))
             progress.advance("")
     embeddings, norms, mask, labels, medium = map(np.concatenate, zip(*parts, strict=True))
     subject = np.broadcast_to(labels[:, None], mask.shape)
@@ -117,8 +117,8 @@ def _one_pass(
     )
 
 
-def _readable(source: ImageSource, config: ConfigDict) -> np.ndarray:
-    """Rows of the images that decode; the others are said."""
+def _readable_rows(source: ImageSource, config: ConfigDict) -> np.ndarray:
+    """Rows of the images that can be decoded; reports the others."""
 
     def check(row: int) -> dict:
         try:
@@ -139,16 +139,20 @@ def _readable(source: ImageSource, config: ConfigDict) -> np.ndarray:
     rows = np.setdiff1d(np.arange(len(source)), np.array(sorted(bad), np.int64))
     people = len(np.unique(source.subject[rows]))
     if bad:
-        StepProgress.say(f"warning: {len(bad)} of {len(source)} images of {source.name} are left out")
+        StepProgress.say(
+            f"warning: {len(bad)} of {len(source)} images of {source.name} cannot be read and are left out"
+        )
     if people < 4:
-        raise InputError(f"{source.name}: shows {people} people in images that can be read; training needs 4")
+        raise InputError(
+            f"{source.name}: shows {people} people in readable images; training needs at least 4"
+        )
     return rows
 
 
 def _embed_rows(
     source: ImageSource, rows: np.ndarray, card: BackboneCard, variables: dict, config: ConfigDict
 ) -> FeatureTable:
-    """The images as they are, embedded."""
+    """Embeds images without augmentation."""
     size, dtype = config.backbone.batch_size, jnp.dtype(config.backbone.dtype)
     faces = _threaded(rows, lambda row: read_crop(source, row, IMAGE_SIZE), config)
     embeddings, norms = [], []
@@ -172,7 +176,7 @@ def _embed_rows(
 
 
 def _threaded(rows, function, config: ConfigDict):
-    """An iterator over function(row), computed ahead by threads."""
+    """An iterator over function(row), computed ahead in threads."""
     options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=256)
     return iter(grain.MapDataset.source(rows).map(function).to_iter_dataset(options))
 

@@ -1,4 +1,4 @@
-"""The set model and the margin head that a configuration names."""
+"""Builds the set model and the margin head of a configuration."""
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -9,12 +9,12 @@ from fpsset.models.margin_heads import HEADS
 
 
 def make_set_model(fields: ConfigDict, kind: type[FaceCoresetNet] = FaceCoresetNet, **attributes):
-    """A module of `config.model`.
+    """The set model that `config.model` describes.
 
     Args:
-      fields: the configuration's part of that name.
-      kind: FaceCoresetNet, or a subclass.
-      **attributes: of the subclass.
+      fields: `config.model`.
+      kind: FaceCoresetNet or a subclass of it.
+      **attributes: further attributes of the subclass.
     """
     return kind(
         coreset_size=fields.coreset_size,
@@ -29,21 +29,21 @@ def make_set_model(fields: ConfigDict, kind: type[FaceCoresetNet] = FaceCoresetN
 
 
 def require_width(config: ConfigDict, dim: int) -> None:
-    """Raises InputError unless embeddings [..., dim] suit the model of a configuration."""
+    """Raises InputError unless the configured model can take embeddings of width `dim`."""
     if dim % 2 or dim % config.model.num_heads:
         raise InputError(
-            f"config.model.num_heads is {config.model.num_heads}, but embeddings of width {dim} must be even "
-            "and split over it evenly"
+            f"config.model.num_heads is {config.model.num_heads}; it must divide the width of the "
+            f"embeddings, {dim}, which must be even"
         )
 
 
 def make_head(config: ConfigDict, classes: int, columns: int):
-    """The margin head of `config.head`.
+    """The margin head that `config.head` describes.
 
     Args:
       config: checked configuration.
-      classes: C, people to tell apart.
-      columns: of the kernel, at least C; those beyond are padding.
+      classes: C, people in the training data.
+      columns: of the kernel, at least C; the rest are padding.
     """
     fields = {"num_classes": classes, "margin": config.head.margin, "scale": config.head.scale}
     fields |= {"columns": columns, "dtype": jnp.dtype(config.model.dtype)}

@@ -1,4 +1,4 @@
-"""The training state and one step of it: loss, gradients, update; and the keys of its random streams."""
+"""The training state, its random streams, and one training step: loss, gradients and update."""
 
 import zlib
 from collections.abc import Callable
@@ -20,12 +20,12 @@ Metrics = dict[str, jax.Array]
 
 @struct.dataclass
 class TrainState:
-    """All that a step changes. A pytree.
+    """Everything that a step changes; a pytree.
 
     Attributes:
       step: [] int32, steps done.
       params: {'aggregator': ..., 'head': ...}.
-      batch_stats: running statistics of the head; empty for heads without.
+      batch_stats: running statistics of the head; empty for heads that have none.
       opt_state: of the optimizer.
     """
 
@@ -36,7 +36,7 @@ class TrainState:
 
 
 def stream_key(root: jax.Array, name: str, step: jax.Array | int = 0) -> jax.Array:
-    """The key of a named random stream at a step: never carried, never used twice.
+    """The key of a named random stream at a step: a function of its arguments, so nothing is carried along.
 
     Args:
       root: key of the run.
@@ -72,13 +72,8 @@ def init_state(
 
 
 def geometric(start: float, end: float, steps: int) -> Callable[[jax.Array], jax.Array]:
-    """A schedule from `start` at step 0 to `end` at step `steps`, by equal factors; both positive."""
-
-    def schedule(step: jax.Array) -> jax.Array:
-        progress = jnp.clip(step.astype(jnp.float32) / steps, 0.0, 1.0)
-        return start * (end / start) ** progress
-
-    return schedule
+    """A schedule from `start` at step 0 to `end` at step `steps` by equal factors; both positive."""
+    return optax.exponential_decay(start, steps, end / start, end_value=end)
 
 
 def make_train_step(
@@ -91,22 +86,22 @@ def make_train_step(
     mesh: Mesh | AbstractMesh | None = None,
     head_trained: bool = True,
 ) -> Callable[[TrainState, TrainingBatch], tuple[TrainState, Metrics]]:
-    """Builds the jitted step. It donates the state given to it.
+    """Builds the jitted training step, which donates its input state.
 
     Args:
       model: the set model.
       head: a margin head over the training classes.
-      optimizer: of both their parameters.
+      optimizer: for the parameters of both.
       root: key of the run; the streams 'gumbel' and 'dropout' are folded from it at each step.
-      score_scale: schedule of the factor of the scores in the soft sampling.
-      temperature: schedule of the softmax's temperature there.
-      mesh: of devices that share batches and classes, of `parallel.mesh`; None for one device. The
-        numbers do not depend on it.
-      head_trained: whether the head gets gradients; those of the kernel are as much work as its logits.
+      score_scale: schedule of the factor of the scores in soft sampling.
+      temperature: schedule of the softmax temperature in soft sampling.
+      mesh: of the devices that share batches and classes, see `parallel.mesh`; None for one device. Results
+        do not depend on it.
+      head_trained: whether the head gets gradients; its kernel's cost as much as its logits.
 
     Returns:
-      (state, batch) -> (state after it, float32 scalars from before it: loss, accuracy of the logits
-      with their margins, grad_norm, gamma, mean norm of the sets).
+      (state, batch) -> (new state, metrics of the old one): float32 scalars loss, accuracy (of the logits
+      with margins), grad_norm, norm (mean over sets) and, if the model has it, gamma.
     """
 
     def loss_of(params, state: TrainState, batch: TrainingBatch):

@@ -1,29 +1,68 @@
-"""What a run writes to be watched by: metrics.jsonl, TensorBoard without TensorFlow, traces of steps."""
+"""A run's telemetry: metrics.jsonl, TensorBoard files (without TensorFlow) and profiler traces."""
 
 import json
 import math
 import pathlib
-from contextlib import AbstractContextManager, nullcontext
+import shutil
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from fpsset.errors import InputError
 from fpsset.face_set import RaggedSets
 from fpsset.inference.descriptors import Descriptors
+from fpsset.runtime import hosts
 from fpsset.runtime.files import replacing
 
-_SHOWN = 2000  # descriptors in the projector
+_PROJECTED = 2000  # descriptors in the projector
+
+
+class Telemetry:
+    """Everything that a run records about itself; only the first process writes. Use as a context manager."""
+
+    def __init__(self, config: ConfigDict, workdir: pathlib.Path, done: int):
+        """Opens what `config` asks for, to continue after step `done`.
+
+        Raises:
+          InputError: tensorboardX is missing.
+        """
+        first = hosts.is_first()
+        with ExitStack() as stack:
+            self._log = stack.enter_context(MetricsLog(workdir / "metrics.jsonl" if first else None, done))
+            folder = workdir / "tensorboard" if first and config.tensorboard else None
+            self._board = stack.enter_context(Board(folder, done))
+            self._trace = stack.enter_context(StepTrace(config.profile if first else "", workdir / "profile"))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> "Telemetry":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._stack.__exit__(*error)
+
+    def trace_step(self, step: int) -> AbstractContextManager:
+        """A context for one training step; see `StepTrace.step`."""
+        return self._trace.step(step)
+
+    def write(self, step: int, **values) -> None:
+        """Records numbers about a step."""
+        self._log.write(step, **values)
+        self._board.write(step, **values)
+
+    def show_validation(
+        self, step: int, subjects: np.ndarray, sets: RaggedSets, described: Descriptors
+    ) -> None:
+        """Shows the held-out people; see `Board.validation`."""
+        self._board.validation(step, subjects, sets, described)
 
 
 class MetricsLog:
-    """metrics.jsonl; lines of steps that a resumed run does again are dropped first.
-
-    Use as a context manager.
-    """
+    """Writer of metrics.jsonl. Use as a context manager."""
 
     def __init__(self, path: pathlib.Path | None, done: int):
-        """Opens `path` for appending after step `done`; without one nothing is written."""
+        """Drops lines after step `done`, which a resumed run repeats, and appends; None writes nothing."""
         self._file = None
         if path is None:
             return
@@ -41,28 +80,28 @@ class MetricsLog:
             self._file.close()
 
     def write(self, step: int, **values) -> None:
-        """A line of numbers about a step."""
+        """Appends a line with the step and the values."""
         if not self._file:
             return
         fields = {"step": step, **{name: float(value) for name, value in values.items()}}
         try:
             self._file.write(json.dumps(fields) + "\n")
             self._file.flush()
-        except OSError as error:  # of a full disk, which does not say where
+        except OSError as error:  # e.g. a full disk; the error does not name the file
             raise OSError(error.errno, error.strerror, self._file.name) from error
 
 
 class Board:
-    """Event files of a run, with scalars and histograms, and descriptors for the embedding projector.
+    """TensorBoard files of a run: scalars, histograms and descriptors in the embedding projector.
 
     Use as a context manager.
     """
 
     def __init__(self, folder: pathlib.Path | None, done: int):
-        """Opens `folder` after step `done`; what a resumed run does again hides what was there.
+        """Opens `folder` to continue after step `done`; events of later steps from before are hidden.
 
         Args:
-          folder: of the event files; None shows nothing.
+          folder: of the event files; None writes nothing.
           done: steps done before.
 
         Raises:
@@ -79,19 +118,19 @@ class Board:
             self._writer.close()
 
     def write(self, step: int, **values) -> None:
-        """Numbers about a step, under their names as `tag_of` makes them."""
+        """Writes scalars, tagged by `tag_of` of their names."""
         if self._writer:
             for name, value in values.items():
                 self._writer.add_scalar(tag_of(name), float(value), step)
 
     def validation(self, step: int, subjects: np.ndarray, sets: RaggedSets, described: Descriptors) -> None:
-        """What the model makes of the held-out people; the projector shows the latest.
+        """Writes histograms of norms and picks, and replaces the projector's descriptors.
 
         Args:
-          step: of training.
-          subjects: [T] int, whom each set shows.
-          sets: T sets, with scaled norms.
-          described: of the sets, with their coresets.
+          step: training steps done.
+          subjects: [T] int, the person of each set.
+          sets: T sets of held-out people, norms scaled.
+          described: descriptors and coresets of the sets.
         """
         if not self._writer:
             return
@@ -109,30 +148,42 @@ class Board:
         if len(spread):
             self._writer.add_scalar("picks/mean_spread", spread.mean(), step)
         self._writer.flush()
-        _write_projector(self._folder, subjects[:_SHOWN], np.diff(sets.starts)[:_SHOWN], described)
+        self._project(subjects, np.diff(sets.starts), described)
+
+    def _project(self, subjects: np.ndarray, sizes: np.ndarray, described: Descriptors) -> None:
+        # add_embedding appends: without this the projector would keep the descriptors of every validation.
+        (self._folder / "projector_config.pbtxt").unlink(missing_ok=True)
+        shutil.rmtree(self._folder / "00000", ignore_errors=True)
+        norms = [f"{norm:.3f}" for norm in described.norms]
+        self._writer.add_embedding(
+            described.vectors[:_PROJECTED],
+            list(zip(subjects, sizes, norms, strict=True))[:_PROJECTED],
+            tag="descriptors",
+            metadata_header=["subject", "faces", "norm"],
+        )
 
 
 def selection_spread(embeddings: np.ndarray, coreset: np.ndarray) -> np.ndarray:
-    """How far the picks of each set lie apart: the mean of (1 - cos) / 2 over their pairs.
+    """Mean distance (1 - cos) / 2 over the pairs of picks of each set.
 
     Args:
       embeddings: [M, D] unit rows.
-      coreset: [T, K] int rows of them, -1 beyond a set's size.
+      coreset: [T, K] int rows of `embeddings`, -1 beyond a set's size.
 
     Returns:
-      [T] in [0, 1]; NaN for sets of one pick.
+      [T] in [0, 1]; NaN for sets with a single pick.
     """
     valid = coreset >= 0
     total = (embeddings[np.maximum(coreset, 0)] * valid[..., None]).sum(axis=1, dtype=np.float64)
     count = valid.sum(axis=1)
     pairs = count * (count - 1)
-    # The squared length of the sum holds each pick once with itself and twice with each other one.
+    # The squared norm of the sum counts each pick once with itself and each pair twice.
     cosines = (total**2).sum(axis=1) - count
     return (1 - cosines / np.where(pairs, pairs, np.nan)) / 2
 
 
 def tag_of(name: str) -> str:
-    """A metric's name in the letters of TensorBoard's tags: 'tar@far=1e-3' as 'tar_at_far_1e-3'."""
+    """A metric's name in characters that TensorBoard allows: 'tar@far=1e-3' gives 'tar_at_far_1e-3'."""
     return name.replace("@", "_at_").replace("=", "_")
 
 
@@ -146,36 +197,20 @@ def _writer(folder: pathlib.Path, done: int):
     return SummaryWriter(str(folder), purge_step=done + 1 if done else None)
 
 
-def _write_projector(
-    folder: pathlib.Path, subjects: np.ndarray, sizes: np.ndarray, described: Descriptors
-) -> None:
-    """The files of TensorBoard's projector: vectors, what is known of each, and where both are."""
-    known = zip(subjects, sizes, described.norms, strict=False)
-    lines = ["subject\tfaces\tnorm", *(f"{subject}\t{size}\t{norm:.3f}" for subject, size, norm in known)]
-    fields = {"tensor_name": "descriptors", "tensor_path": "descriptors.tsv", "metadata_path": "sets.tsv"}
-    config = "".join(f'  {name}: "{value}"\n' for name, value in fields.items())
-    with replacing(folder / "descriptors.tsv") as beside:
-        np.savetxt(beside, described.vectors[: len(subjects)], "%.6g", "\t")
-    with replacing(folder / "sets.tsv") as beside:
-        beside.write_text("\n".join(lines) + "\n")
-    with replacing(folder / "projector_config.pbtxt") as beside:
-        beside.write_text(f"embeddings {{\n{config}}}\n")
-
-
 class StepTrace(AbstractContextManager):
-    """Traces the steps START to STOP of a run, as TensorBoard and Perfetto read it."""
+    """Profiles a range of steps, for TensorBoard and Perfetto."""
 
     def __init__(self, steps: str, folder: pathlib.Path):
-        """Of 'START:STOP', written under `folder`; an empty string traces nothing."""
+        """Traces the steps of 'START:STOP', both included, to `folder`; an empty string traces none."""
         self._first, self._last = map(int, (steps or "0:0").split(":"))
         self._folder, self._on = folder, False
 
     def step(self, step: int) -> AbstractContextManager:
-        """A context for one step: starts and stops the trace as asked, and names the step in it."""
+        """A context for one step, which starts or ends the trace where due and annotates the step in it."""
         if self._on and step > self._last:
             self._stop()
         if self._first and not self._on and step == self._first:
-            # Perfetto's own file too: its site opens that, and TensorBoard the other.
+            # Perfetto opens its own file, TensorBoard the other one.
             jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
             self._on = True
         return jax.profiler.StepTraceAnnotation("train", step_num=step) if self._on else nullcontext()
@@ -186,13 +221,13 @@ class StepTrace(AbstractContextManager):
         self._on = False
 
     def __exit__(self, *error) -> None:
-        """Writes a trace that is still running, as of an interrupted run."""
+        """Ends a trace that is still running, e.g. of an interrupted run."""
         if self._on:
             self._stop()
 
 
 def _step(line: str) -> float:
-    """The step of a line of metrics; infinite for one cut short."""
+    """The step of a line of metrics.jsonl; infinity for a truncated line."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Converted weights: variables as an Orbax checkpoint, with a card beside them that says what they are."""
+"""Converted weights on disk: variables as an Orbax checkpoint, and a card that describes them."""
 
 import dataclasses
 import json
@@ -18,15 +18,15 @@ _VARIABLES = "variables"
 
 @dataclasses.dataclass(frozen=True)
 class BackboneCard:
-    """What a backbone is and which images it wants.
+    """A backbone and the images it takes: aligned faces, normalised as (pixel - mean) / std.
 
     Attributes:
       architecture: e.g. 'ir_101', or the name of an ONNX file.
-      color_order: 'bgr' or 'rgb', of the channels it takes.
-      mean: subtracted from pixels of 0..255, and
-      std: what they are then divided by.
-      digest: names the embeddings it gives: of its weights, colour order and normalisation.
-      alignment: the template that faces are aligned to.
+      color_order: 'bgr' or 'rgb'.
+      mean: of pixels in 0..255.
+      std: of pixels in 0..255.
+      digest: of weights, colour order and normalisation; identifies the embeddings that it makes.
+      alignment: name of the template that faces are aligned to.
     """
 
     architecture: str
@@ -37,24 +37,24 @@ class BackboneCard:
     alignment: str = "arcface_112"
 
     def normalize(self, faces):
-        """RGB faces [..., 3] with values of 0..255, NumPy or JAX -> float32 as the backbone wants them."""
+        """Converts RGB faces [..., 3] in 0..255, NumPy or JAX, to the backbone's float32 input."""
         faces = faces[..., ::-1] if self.color_order == "bgr" else faces
         return (faces.astype(np.float32) - self.mean) / np.float32(self.std)
 
 
 @dataclasses.dataclass(frozen=True)
 class AggregatorCard:
-    """What an aggregator is and which embeddings it wants.
+    """An aggregator and the embeddings it takes.
 
     Attributes:
       coreset_size: K.
       num_heads: heads of both attentions.
       dim: D, the width of the embeddings.
-      norm_scale: factor that brings norms, as its backbone gives them, to those it was trained with.
-      backbone: digest of the backbone that gave the training embeddings; empty when not known.
-      train_fingerprint: of the training faces; empty when not known.
-      quality: whether it weighs faces by a learned quality.
-      by_media: whether a medium's faces weigh as one.
+      norm_scale: factor from the backbone's norms to those used in training.
+      backbone: digest of the backbone behind the training embeddings; empty if unknown.
+      train_fingerprint: of the training faces; empty if unknown.
+      quality: whether it weights faces by a learned quality.
+      by_media: whether a medium's faces together weigh as one.
     """
 
     coreset_size: int
@@ -69,17 +69,17 @@ class AggregatorCard:
 
 @dataclasses.dataclass(frozen=True)
 class WeightsCard:
-    """Where weights come from and what they are.
+    """Provenance and content of converted weights.
 
     Attributes:
-      family: who trained them and how: 'FaceCoresetNet', 'AdaFace', 'CVLface', 'InsightFace', 'IResNet'.
-      source: name of the file they come from.
-      sha256: of that file.
+      family: 'FaceCoresetNet', 'AdaFace', 'CVLface', 'InsightFace' or 'IResNet'.
+      source: name of the original file.
+      sha256: of the original file.
       licence: as far as known.
-      hyperparameters: found in the file.
-      ignored: what of the file was not used, in words.
-      backbone: where there is one.
-      aggregator: where there is one.
+      hyperparameters: found in the original file.
+      ignored: descriptions of the parts of the file that were not used.
+      backbone: None if the file has none.
+      aggregator: None if the file has none.
     """
 
     family: str
@@ -93,7 +93,7 @@ class WeightsCard:
 
 
 class Weights(dict):
-    """{'aggregator': ..., 'head': ..., 'backbone': ...}, those present: flax variables as NumPy arrays.
+    """Flax variables as NumPy arrays, by part: those present of 'aggregator', 'head' and 'backbone'.
 
     Attributes:
       card: WeightsCard.
@@ -108,7 +108,7 @@ class Weights(dict):
 def backbone_card(
     architecture: str, weights_digest: str, color_order: str, mean: float, std: float
 ) -> BackboneCard:
-    """The card of a backbone whose weights are named by `weights_digest`; see `BackboneCard`."""
+    """The card of a backbone with its digest, given the digest of its weights; see `BackboneCard`."""
     parts = f"{weights_digest} {color_order} {float(mean)} {float(std)}"
     return BackboneCard(architecture, color_order, mean, std, short_digest(parts))
 
@@ -119,22 +119,20 @@ def is_weights(path: pathlib.Path) -> bool:
 
 
 def save_weights(path: pathlib.Path, weights: Weights) -> None:
-    """Writes `path`/card.json and `path`/variables, beside and then renamed.
+    """Writes `path`/card.json and `path`/variables atomically.
 
     Args:
-      path: a folder; one of converted weights is replaced.
-      weights: what to write.
+      path: folder to write; replaced if it holds converted weights already.
+      weights: to save.
 
     Raises:
-      InputError: `path` exists and is something else.
+      InputError: `path` exists and holds anything else.
     """
     import orbax.checkpoint as ocp  # takes seconds to import
 
     path = pathlib.Path(path).absolute()
     if path.exists() and not (is_weights(path) and {p.name for p in path.iterdir()} == {CARD, _VARIABLES}):
-        raise InputError(
-            f"{path}: exists and holds something else than converted weights; give another folder"
-        )
+        raise InputError(f"{path}: exists and is not a folder of converted weights; give another folder")
     with replacing_folder(path) as beside:
         with ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save(beside / _VARIABLES, dict(weights))
@@ -143,7 +141,7 @@ def save_weights(path: pathlib.Path, weights: Weights) -> None:
 
 
 def _read_card(path: pathlib.Path) -> tuple[WeightsCard, dict[str, str]]:
-    """The card, and checksums of the files beside it."""
+    """The card in a folder of converted weights, and the checksums recorded in it."""
     path = path / CARD
     try:
         fields = json.loads(path.read_text())
@@ -160,14 +158,16 @@ def _read_card(path: pathlib.Path) -> tuple[WeightsCard, dict[str, str]]:
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: is no card of converted weights; convert the weights again") from error
+        raise InputError(
+            f"{path}: cannot be read as a card of converted weights; convert the weights again"
+        ) from error
 
 
 def read_weights(path: pathlib.Path) -> Weights:
-    """What `save_weights` wrote.
+    """Reads a folder that `save_weights` wrote.
 
     Raises:
-      InputError: the folder holds something else, or is damaged.
+      InputError: the folder is damaged or holds something else.
     """
     import orbax.checkpoint as ocp
 
@@ -177,7 +177,7 @@ def read_weights(path: pathlib.Path) -> Weights:
     for name in sorted(files.keys() | held.keys()):
         if files.get(name) != held.get(name):
             raise InputError(
-                f"{path / name}: is missing, damaged or not of these weights; convert them again"
+                f"{path / name}: is missing, damaged or not part of these weights; convert them again"
             )
     with ocp.PyTreeCheckpointer() as checkpointer:
         tree = checkpointer.metadata(path / _VARIABLES).item_metadata.tree
@@ -187,6 +187,6 @@ def read_weights(path: pathlib.Path) -> Weights:
 
 
 def _checksums(path: pathlib.Path) -> dict[str, str]:
-    """The SHA-256 of every file of the variables, by its path from the card."""
+    """SHA-256 of every file of the variables, by its path relative to `path`."""
     files = sorted(file for file in (path / _VARIABLES).rglob("*") if file.is_file())
     return checksums(path, files)

@@ -1,4 +1,4 @@
-"""Published checkpoints as variables of these modules: FaceCoresetNet, AdaFace, CVLface, InsightFace."""
+"""Reads published checkpoints of FaceCoresetNet, AdaFace, CVLface and InsightFace as Flax variables."""
 
 import contextlib
 import logging
@@ -24,10 +24,10 @@ from fpsset.weights.torch_backbone import adaface_config, backbone_variables, in
 
 _log = logging.getLogger(__name__)
 
-_NUM_HEADS = 8  # no file says so; the published model has no other
-# Hyperparameters worth keeping; the others are of the training run or of its machine.
+_NUM_HEADS = 8  # not recorded in checkpoints; the published model has 8
+# Hyperparameters to keep; the others describe the training run or its machine.
 _KEPT = frozenset(("arch", "head", "coreset_size", "m", "h", "s", "t_alpha", "max_template_size"))
-# Parts of a state dict that inference has no use for, and what to call them.
+# Parts of a state dict that inference does not use: pattern of the keys -> description for the card.
 _UNUSED = {
     r".*\.num_batches_tracked": "num_batches_tracked of batch norms",
     r"template_model\..*": "template_model.*, which repeats model.*",
@@ -43,14 +43,16 @@ _UNUSED = {
 
 class _Family(NamedTuple):
     name: str
-    mark: str  # a key that tells the family
+    mark: str  # a key that identifies the family
     prefix: str  # of the backbone's keys
     color_order: str | None
     licence: str
 
 
-_WEIGHTS = "the weights' training data are for non-commercial research as a rule: ask their authors"
-# The first whose mark is found.
+_WEIGHTS = (
+    "the training data are usually licensed for non-commercial research only: ask the authors of the weights"
+)
+# In order; the first whose mark is found applies.
 _FAMILIES = (
     _Family("FaceCoresetNet", "aggregate_model.gamma", "model.", "bgr", f"code: none stated; {_WEIGHTS}"),
     _Family("AdaFace", "model.input_layer.0.weight", "model.", "bgr", f"code: MIT; {_WEIGHTS}"),
@@ -62,22 +64,22 @@ _FAMILIES = (
 
 
 def load_official(path: str | os.PathLike, color_order: str | None = None) -> Weights:
-    """Reads a published checkpoint; no code in the file is run, and PyTorch is not needed.
+    """Reads a published checkpoint without running code from it and without PyTorch.
 
-    Recognised by their keys: FaceCoresetNet and AdaFace (Lightning), CVLface (`net.*`), InsightFace's
-    arcface_torch backbones, and AdaFace's network alone.
+    The format is detected from parameter names: FaceCoresetNet and AdaFace (Lightning), CVLface (`net.*`),
+    InsightFace's arcface_torch backbones, and AdaFace's network alone.
 
     Args:
       path: `.ckpt`, `.pth` or `.pt` in the zip format of `torch.save`, or `.safetensors`.
-      color_order: 'bgr' or 'rgb', for a file whose keys do not tell.
+      color_order: 'bgr' or 'rgb', for a file whose parameter names do not determine it.
 
     Returns:
-      Weights: {'aggregator', 'head', 'backbone'}, those present, each flax variables in float32, with
-      `.card`, which holds architecture, colour order, hyperparameters and what was ignored.
+      Weights: float32 Flax variables by part, those present of 'aggregator', 'head' and 'backbone'. Its
+      `.card` holds architecture, colour order, hyperparameters and what was ignored.
 
     Raises:
-      InputError: the file cannot be read, is of no known family, lacks a key, has one too many, or
-        holds an array of the wrong shape.
+      InputError: the file cannot be read, is of no known family, has missing or unexpected keys, or holds an
+        array of the wrong shape.
 
     Example:
       >>> import fpsset
@@ -130,16 +132,19 @@ def _recognise(state: StateFile, path: pathlib.Path) -> _Family:
             return family
     first = ", ".join(list(state)[:3]) or "none"
     raise InputError(
-        f"{path}: is of no family known here (keys: {first}, ...); "
-        "FaceCoresetNet, AdaFace, CVLface and InsightFace IResNets are"
+        f"{path}: is not of a known family (keys: {first}, ...); "
+        "give a checkpoint of FaceCoresetNet, AdaFace, CVLface or InsightFace's IResNets"
     )
 
 
 def _color_order(family: _Family, stated: str | None, path: pathlib.Path) -> str:
     if family.color_order and stated not in (None, family.color_order):
-        raise InputError(f"{path}: is of {family.name}, whose images are {family.color_order}, not {stated}")
+        raise InputError(
+            f"{path}: is of {family.name}, whose images are {family.color_order}, not {stated}; "
+            "omit the colour order"
+        )
     if not (family.color_order or stated):
-        raise InputError(f"{path}: its keys do not tell the colour order; state it, 'bgr' or 'rgb'")
+        raise InputError(f"{path}: its keys do not determine the colour order; state it, 'bgr' or 'rgb'")
     return family.color_order or stated
 
 
@@ -156,21 +161,21 @@ def _read_backbone(
 
 @contextlib.contextmanager
 def _key_errors(path: pathlib.Path, prefix: str = "") -> Iterator[None]:
-    """A missing key and an array of the wrong shape as one clear line."""
+    """Turns the KeyError of a missing key and the ValueError of a wrong shape into one-line InputErrors."""
     try:
         yield
     except KeyError as error:
         raise InputError(
-            f"{path}: lacks the key '{prefix}{error.args[0]}'; fetch it again, or save the whole model"
+            f"{path}: lacks the key '{prefix}{error.args[0]}'; download it again, or save the whole model"
         ) from error
     except ValueError as error:
         raise InputError(
-            f"{path}: '{prefix}{error.args[0]}' has a shape that does not fit the other keys"
+            f"{path}: '{prefix}{error.args[0]}' does not fit the shapes of the other keys; download it again"
         ) from error
 
 
 def _kept(state: StateFile) -> set[str]:
-    """Names of the hyperparameters to keep, those with plain values."""
+    """Names of the hyperparameters to keep: those of interest that have plain values."""
     return {
         key
         for key, value in state.hyperparameters.items()
@@ -179,22 +184,22 @@ def _kept(state: StateFile) -> set[str]:
 
 
 def _coreset_size(hyperparameters: dict, path: pathlib.Path) -> int:
-    """K, 3 where the file does not say."""
+    """K; 3 if the file does not record it."""
     size = hyperparameters.get("coreset_size", 3)
     if not str(size).isdecimal() or int(size) < 1:
-        raise InputError(f"{path}: its coreset_size is {size!r}; it must be a number of picks, at least 1")
+        raise InputError(f"{path}: its coreset_size is {size!r}; it must be a whole number, at least 1")
     return int(size)
 
 
 def _ignored(state: StateFile, family: _Family, path: pathlib.Path) -> tuple[str, ...]:
-    """What of the file was not used, in words; a key that should not be there is an error."""
+    """Describes the unused parts of the file; raises InputError for keys that its family should not have."""
     unused = [key for key in state if key not in state.used]
     known = {pattern: [key for key in unused if re.fullmatch(pattern, key)] for pattern in _UNUSED}
     words = [f"{name} ({len(known[pattern])})" for pattern, name in _UNUSED.items() if known[pattern]]
     left = [key for key in unused if not any(key in keys for keys in known.values())]
     for key in left:
         if key.startswith((family.prefix, "aggregate_model.", "head.")):
-            raise InputError(f"{path}: holds a key too many, '{key}'; is it of another architecture?")
+            raise InputError(f"{path}: has an unexpected key, '{key}'; it may be of another architecture")
     words += sorted({f"{key.partition('.')[0]}.*" for key in left})
     dropped = sorted(map(str, set(state.hyperparameters) - _kept(state)))
     if dropped:

@@ -1,4 +1,4 @@
-"""State dicts in files: key -> array, read one array at a time, from `torch.save` or safetensors."""
+"""State dicts in files of `torch.save` or safetensors, as mappings that read one array at a time."""
 
 import contextlib
 import pathlib
@@ -10,23 +10,23 @@ from fpsset.errors import InputError
 from fpsset.runtime.safe_pickle import StandIn
 from fpsset.weights.torch_file import Tensor, TorchFile
 
-# Where training codes put the state dict: Lightning and many others, InsightFace's trainer, others.
+# Keys under which training code stores the state dict, Lightning's first.
 _STATE_KEYS = ("state_dict", "state_dict_backbone", "model_state_dict", "model")
-# What data-parallel and compiled modules put before every key.
+# Prefixes that data-parallel and compiled modules add to every key.
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
 class StateFile(Mapping):
-    """Arrays by key, read when asked for.
+    """Arrays by key, read on access.
 
     Attributes:
       hyperparameters: found beside the state dict.
-      others: names of what else the file holds.
-      used: the keys that were read.
+      others: names of everything else in the file.
+      used: keys read so far.
     """
 
     def __init__(self, read: Callable[[str], np.ndarray], keys, hyperparameters: Mapping, others=()):
-        """`read` gives an array for each of `keys`."""
+        """`read` returns the array of any of `keys`."""
         self._read = read
         self._names = _unwrapped(list(keys))
         self.hyperparameters, self.others = dict(hyperparameters), tuple(others)
@@ -37,7 +37,7 @@ class StateFile(Mapping):
         self.used.add(key)
         return self._read(name)
 
-    def __contains__(self, key) -> bool:  # without reading
+    def __contains__(self, key) -> bool:  # without reading the array
         return key in self._names
 
     def __iter__(self) -> Iterator[str]:
@@ -48,7 +48,7 @@ class StateFile(Mapping):
 
 
 class Under(Mapping):
-    """The arrays of a state dict whose keys have a prefix, by what follows it."""
+    """View of the arrays whose keys start with a prefix, by the rest of the key."""
 
     def __init__(self, state: Mapping[str, np.ndarray], prefix: str):
         """See the class."""
@@ -82,8 +82,10 @@ def open_state(path: pathlib.Path) -> Iterator[StateFile]:
             def read(key: str) -> np.ndarray:
                 try:
                     return file.get_tensor(key)
-                except (AttributeError, KeyError, TypeError) as error:  # a dtype that NumPy has not
-                    raise InputError(f"{path}: '{key}' is of a dtype that cannot be read") from error
+                except (AttributeError, KeyError, TypeError) as error:  # a dtype that NumPy lacks
+                    raise InputError(
+                        f"{path}: '{key}' has a dtype that NumPy lacks; save it as float32"
+                    ) from error
 
             yield StateFile(read, file.keys(), file.metadata() or {})
         return
@@ -97,7 +99,7 @@ def open_state(path: pathlib.Path) -> Iterator[StateFile]:
             hyperparameters if isinstance(hyperparameters, dict) else {},
             [
                 *others,
-                *(f"{key} (no tensor)" for key, value in state.items() if not isinstance(value, Tensor)),
+                *(f"{key} (not a tensor)" for key, value in state.items() if not isinstance(value, Tensor)),
             ],
         )
 
@@ -110,11 +112,11 @@ def _open_safetensors(path: pathlib.Path):
     try:
         return safetensors.safe_open(path, framework="numpy")
     except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"{path}: is cut short or damaged ({error}); fetch it again") from error
+        raise InputError(f"{path}: is truncated or damaged ({error}); download it again") from error
 
 
 def _find_state(content, path: pathlib.Path) -> tuple[dict, list[str]]:
-    """The state dict in what a file holds, and the names of all else."""
+    """The state dict within the content of a file, and the names of everything else there."""
     if not isinstance(content, dict) or type(content).__mro__[1] is StandIn:
         raise InputError(
             f"{path}: holds a whole pickled {type(content).__name__}; save its state_dict() instead"
@@ -124,7 +126,9 @@ def _find_state(content, path: pathlib.Path) -> tuple[dict, list[str]]:
             return content[key], [str(other) for other in content if other not in (key, "hyper_parameters")]
     if _holds_tensors(content):
         return content, []
-    raise InputError(f"{path}: holds no state dict (it holds: {', '.join(map(str, content)) or 'nothing'})")
+    raise InputError(
+        f"{path}: holds no state dict, only {', '.join(map(str, content)) or 'nothing'}; save state_dict()"
+    )
 
 
 def _holds_tensors(value) -> bool:
@@ -132,7 +136,7 @@ def _holds_tensors(value) -> bool:
 
 
 def _unwrapped(keys: list[str]) -> dict[str, str]:
-    """Keys without wrappers' prefixes -> keys as the file has them."""
+    """Maps keys without wrappers' prefixes to the keys in the file."""
     names = dict(zip(keys, keys, strict=True))
     while wrapper := next((w for w in _WRAPPERS if names and all(k.startswith(w) for k in names)), None):
         names = {name.removeprefix(wrapper): key for name, key in names.items()}

@@ -1,7 +1,7 @@
-"""The aggregator and its head: official PyTorch state dicts as variables of these modules.
+"""Converts official PyTorch state dicts of the aggregator and its head to Flax variables.
 
-PyTorch keeps linear weights as [out, in] and a joint projection as [3D, D]; here kernels are
-[in, heads, channels]. Key biases are dropped: they cancel in the softmax.
+PyTorch stores linear weights as [out, in] and the joint projection as [3D, D]; Flax kernels are
+[in, heads, channels]. Key biases are dropped because they cancel in the softmax.
 """
 
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ def aggregator_params(state: Mapping[str, np.ndarray], num_heads: int = 8) -> di
     """Parameters of `FaceCoresetNet` from the `aggregate_model.*` keys of an official state dict.
 
     Args:
-      state: key -> array, as the checkpoint holds them.
+      state: key -> array, with the checkpoint's keys.
       num_heads: heads of both attentions.
 
     Returns:
       The tree under 'params', float32.
 
     Raises:
-      KeyError: a key is missing; it is the argument.
-      ValueError: an array has another shape than the others imply; the argument is its key.
+      KeyError: a key is missing; its argument is the key.
+      ValueError: the shape of an array does not fit the others; its argument is the key.
     """
     dim = np.size(state[_ENCODING + "weight"])
     if dim % num_heads:
@@ -49,11 +49,11 @@ def aggregator_params(state: Mapping[str, np.ndarray], num_heads: int = 8) -> di
 def head_variables(state: Mapping[str, np.ndarray]) -> dict:
     """Variables of `AdaFaceHead` from the `head.*` keys of an official state dict.
 
-    Without running statistics, those of the heads that have none.
+    Variables of `ArcFaceHead` or `CosFaceHead` if there are no running statistics.
 
     Raises:
-      KeyError: a key is missing; it is the argument.
-      ValueError: an array has another shape than it should; the argument is its key.
+      KeyError: a key is missing; its argument is the key.
+      ValueError: an array has the wrong shape; its argument is the key.
     """
     kernel = np.asarray(state["head.kernel"], np.float32)
     if kernel.ndim != 2:

@@ -1,7 +1,7 @@
-"""State dicts of PyTorch backbones as variables of `IResNet`.
+"""Converts state dicts of PyTorch backbones to variables of `IResNet`.
 
-PyTorch keeps convolution kernels as [out, in, height, width] and flattens activations channels first;
-here kernels are [height, width, in, out] and channels are flattened last.
+PyTorch stores convolution kernels as [out, in, height, width] and flattens activations channels-first;
+Flax kernels are [height, width, in, out] and activations are flattened channels-last.
 """
 
 import re
@@ -14,15 +14,15 @@ import numpy as np
 from fpsset.models.iresnet import IMAGE_SIZE, IResNet, IResNetConfig
 
 State = Mapping[str, np.ndarray]
-# What a module is, its path here, its key there.
+# (kind of a module, its path in Flax, its key in PyTorch)
 _Module = tuple[str, str, str]
 
 
 def adaface_config(state: State) -> IResNetConfig:
-    """The architecture behind keys such as `body.0.res_layer.1.weight`.
+    """The architecture implied by keys such as `body.0.res_layer.1.weight`.
 
     Raises:
-      KeyError: a key is missing; it is the argument.
+      KeyError: a key is missing; its argument is the key.
     """
     bottleneck = "body.0.res_layer.7.weight" in state
     last = "body.{}.res_layer." + ("7.weight" if bottleneck else "4.weight")
@@ -36,24 +36,24 @@ def adaface_config(state: State) -> IResNetConfig:
 
 
 def insightface_config(state: State) -> IResNetConfig:
-    """The architecture behind keys such as `layer1.0.conv1.weight`."""
+    """The architecture implied by keys such as `layer1.0.conv1.weight`."""
     stages = tuple(_count(state, rf"layer{stage}\.(\d+)\.") for stage in range(1, 5))
     return IResNetConfig(stages, "insightface")
 
 
 def backbone_variables(state: State, config: IResNetConfig) -> dict:
-    """Variables of `IResNet(config)` from a state dict in the layout that the config names.
+    """Variables of `IResNet(config)` from a state dict in the layout that `config` names.
 
     Args:
-      state: key -> array, without the prefix of the backbone.
-      config: as `adaface_config` or `insightface_config` gave it.
+      state: key -> array, without the backbone's prefix.
+      config: from `adaface_config` or `insightface_config`.
 
     Returns:
       {'params': ..., 'batch_stats': ...} in float32.
 
     Raises:
-      KeyError: a key is missing; it is the argument.
-      ValueError: an array does not fit; the argument is its key.
+      KeyError: a key is missing; its argument is the key.
+      ValueError: an array has the wrong shape; its argument is the key.
     """
     expected = _shapes(config)
     modules = _adaface_modules if config.layout == "adaface" else _insightface_modules
@@ -85,11 +85,11 @@ _LEAVES = {
         ("batch_stats", "var", "running_var"),
     ),
 }
-_LEAVES["plain norm"] = _LEAVES["norm"][2:]  # without scale and shift
+_LEAVES["plain norm"] = _LEAVES["norm"][2:]  # without scale and bias
 
 
 def _kernel(kind: str, weight: np.ndarray) -> np.ndarray | None:
-    """A weight as a kernel here; None when it cannot be one."""
+    """A PyTorch weight as a Flax kernel, or None if its shape is impossible."""
     if kind == "dense":
         if weight.ndim != 2 or weight.shape[1] % 49:
             return None
@@ -146,7 +146,7 @@ def _insightface_modules(config: IResNetConfig) -> Iterator[_Module]:
 
 
 def _count(state: State, pattern: str) -> int:
-    """One more than the largest number that the pattern finds among the keys."""
+    """One more than the largest number that `pattern` captures in the keys; 0 if none matches."""
     return max((int(match[1]) for key in state if (match := re.match(pattern, key))), default=-1) + 1
 
 

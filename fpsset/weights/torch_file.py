@@ -1,7 +1,7 @@
-"""Files of `torch.save`, read without PyTorch and without running anything they hold.
+"""Reads files of `torch.save` without PyTorch and without executing anything in them.
 
-Such a file is a zip of one pickle and the raw bytes of each storage. The pickle is read by an
-unpickler that knows tensors and plain containers; every other class is replaced by an inert stand-in.
+Such a file is a zip with one pickle and the raw bytes of each storage. The unpickler knows only tensors and
+plain containers; every other class becomes an inert stand-in.
 """
 
 import io
@@ -31,17 +31,17 @@ _DTYPES = {
     "BoolStorage": np.bool_,
     "ComplexFloatStorage": np.complex64,
     "ComplexDoubleStorage": np.complex128,
-    "UntypedStorage": np.uint8,  # of dtypes that have no name above; their tensors become stand-ins
+    "UntypedStorage": np.uint8,  # for dtypes that are not listed above; their tensors become stand-ins
 }
 _ZIP = b"PK\x03\x04"
-_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # how files before PyTorch 1.6 begin
-_MOST_REPEATED = 2**24  # entries of a tensor that repeats a smaller storage
-# What a damaged file can make the zip reader raise.
+_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # start of files before PyTorch 1.6
+_MOST_REPEATED = 2**24  # elements of a tensor that repeats a smaller storage
+# Exceptions that a damaged file can make the zip reader raise.
 _DAMAGED = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
 class Storage(NamedTuple):
-    """Raw bytes in the file: their name there, what they are and how many."""
+    """Raw bytes in the file: their name there, their dtype and the number of elements."""
 
     key: str
     dtype: np.dtype
@@ -49,7 +49,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A tensor as the pickle describes it; its values stay in the file until asked for."""
+    """A tensor as the pickle describes it; its values stay in the file until `TorchFile.array` reads them."""
 
     storage: Storage
     offset: int
@@ -61,12 +61,12 @@ class TorchFile:
     """An open file. Use as a context manager.
 
     Attributes:
-      content: what was saved: plain containers, numbers and strings, with `Tensor` for tensors and
-        `StandIn` for objects of other classes.
+      content: the saved object: plain containers, numbers and strings, with `Tensor` in place of tensors and
+        `StandIn` in place of objects of other classes.
     """
 
     def __init__(self, path: pathlib.Path):
-        """Opens a file that `torch.save` wrote, and reads its structure.
+        """Opens a file that `torch.save` wrote and reads its structure.
 
         Raises:
           InputError: the file is missing, damaged, or of another format.
@@ -91,23 +91,23 @@ class TorchFile:
         self._zip.close()
 
     def array(self, tensor: Tensor, name: str) -> np.ndarray:
-        """The values of a tensor, read-only; tensors that share a storage share its memory.
+        """The values of a tensor, read-only; tensors that share a storage share memory.
 
         Args:
           tensor: from `content`.
-          name: for messages.
+          name: for error messages.
 
         Raises:
-          InputError: its bytes are missing or damaged, or it reaches out of its storage.
+          InputError: its bytes are missing or damaged, or it extends beyond its storage.
         """
         flat = self._flat(tensor.storage)
         if 0 in tensor.shape:
             return np.zeros(tensor.shape, flat.dtype)
-        # The stride of an axis of length one says nothing, and may be anything.
+        # The stride of an axis of length one is meaningless and may be any number.
         strides = [stride if n > 1 else 0 for n, stride in zip(tensor.shape, tensor.strides, strict=True)]
         last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, strides, strict=True))
         if last >= len(flat):
-            raise InputError(f"{self._path}: '{name}' reaches out of its storage; fetch the file again")
+            raise InputError(f"{self._path}: '{name}' extends beyond its storage; download the file again")
         in_bytes = [stride * flat.itemsize for stride in strides]
         return np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, in_bytes, writeable=False)
 
@@ -115,14 +115,16 @@ class TorchFile:
         names = set(self._zip.namelist())
         roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
         if len(roots) != 1:
-            raise InputError(f"{self._path}: is a zip, but not one that torch.save writes")
+            raise InputError(
+                f"{self._path}: is a zip, but not one that torch.save writes; give a .ckpt, .pth or .pt file"
+            )
         (self._root,) = roots
         if f"{self._root}constants.pkl" in names:
             raise InputError(
                 f"{self._path}: is a TorchScript program; give a state dict saved with torch.save"
             )
         if f"{self._root}byteorder" in names and self._read("byteorder") != b"little":
-            raise InputError(f"{self._path}: holds big-endian numbers; save it on another machine")
+            raise InputError(f"{self._path}: holds big-endian numbers; save it on a little-endian machine")
         pickled = self._read("data.pkl")
         try:
             return _Unpickler.read(io.BytesIO(pickled))
@@ -145,15 +147,19 @@ class TorchFile:
             entry = self._zip.getinfo(self._root + name)
         except KeyError as error:
             raise self._damaged(f"no {name}") from error
-        if entry.compress_type != zipfile.ZIP_STORED:  # nor is a small file to become a huge one
-            raise InputError(f"{self._path}: {name} is compressed, which torch.save never does")
+        if (
+            entry.compress_type != zipfile.ZIP_STORED
+        ):  # also keeps a small file from expanding into a huge one
+            raise InputError(
+                f"{self._path}: {name} is compressed, which torch.save never does; download the file again"
+            )
         try:
             return self._zip.read(entry)
         except _DAMAGED as error:
             raise self._damaged(error) from error
 
     def _damaged(self, why: Exception | str) -> InputError:
-        return InputError(f"{self._path}: is cut short or damaged ({first_line(why)}); fetch it again")
+        return InputError(f"{self._path}: is truncated or damaged ({first_line(why)}); download it again")
 
 
 class _Dtype(NamedTuple):
@@ -167,9 +173,9 @@ class _RebuildTensor:
         tensor = Tensor(storage, offset, tuple(shape), tuple(strides))
         sizes = (offset, *tensor.shape, *tensor.strides)
         if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in sizes):
-            raise pickle.UnpicklingError("a tensor that is none")
+            raise pickle.UnpicklingError("not a tensor")
         if len(tensor.shape) != len(tensor.strides) or len(tensor.shape) > 32:
-            raise pickle.UnpicklingError("a tensor with other strides than axes")
+            raise pickle.UnpicklingError("a tensor whose strides do not match its axes")
         if math.prod(tensor.shape) > max(storage.size, _MOST_REPEATED):
             raise pickle.UnpicklingError("a tensor far larger than its storage")
         return tensor
@@ -183,7 +189,7 @@ class _RebuildParameter:
 
 
 class _Unpickler(PlainUnpickler):
-    """Builds plain containers, `Tensor`s and stand-ins, whatever the pickle names."""
+    """Builds only plain containers, `Tensor`s and stand-ins, whatever the pickle names."""
 
     known = MappingProxyType(
         {
@@ -210,7 +216,7 @@ class _Unpickler(PlainUnpickler):
 
 
 def _require_zip(path: pathlib.Path) -> None:
-    """Raises InputError unless the file begins as a zip does."""
+    """Raises InputError unless the file starts like a zip."""
     try:
         with path.open("rb") as file:
             start = file.read(len(_LEGACY))

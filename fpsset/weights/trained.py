@@ -1,4 +1,4 @@
-"""The model of a run's checkpoint, without the run."""
+"""Reads the model in a run's checkpoint, without the rest of the run."""
 
 import contextlib
 import functools
@@ -14,17 +14,17 @@ from fpsset.errors import InputError, first_line
 from fpsset.runtime.files import as_path
 from fpsset.weights.cards import AggregatorCard
 
-FORMAT = 2  # of checkpoints; 1 had the data position in a file of each process
+FORMAT = 2  # of checkpoints; format 1 kept the data position in one file per process
 SCORE = "score"  # the metric that the best checkpoint is chosen by
 
 
 def score_of(metrics: dict[str, float]) -> float:
-    """The score of a checkpoint on held-out people; the best one has the highest."""
+    """A checkpoint's score on held-out people; the best checkpoint has the highest."""
     return metrics[SCORE]
 
 
 @functools.cache
-def ignore_late_ends() -> None:
+def silence_late_io_errors() -> None:
     """Suppresses tracebacks from asynchronous I/O that outlives a failed operation."""
     before = sys.unraisablehook
 
@@ -37,7 +37,7 @@ def ignore_late_ends() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax warns of the items that are left unread and of reading only: both are meant."""
+    """Silences Orbax's warnings about unread items and read-only access, both of which are intended."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -49,18 +49,18 @@ def _quiet() -> Iterator[None]:
 
 @_quiet()
 def read_params(path: str | os.PathLike) -> tuple[dict, AggregatorCard, str]:
-    """The aggregator's parameters of a checkpoint.
+    """Reads the aggregator's parameters from a checkpoint.
 
     Args:
-      path: a workdir (its best checkpoint), a `checkpoints` folder, or one checkpoint in it.
+      path: a workdir or its `checkpoints` folder, for the best checkpoint, or one checkpoint.
 
     Returns:
-      (tree under 'params', the model's card, the checkpoint's path from the workdir's name on).
+      (tree under 'params', the model's card, the checkpoint's path starting at the workdir's name).
 
     Raises:
-      InputError: there is no checkpoint, or it is damaged or not one of this package.
+      InputError: there is no checkpoint, it is damaged, or fpsset did not write it.
     """
-    ignore_late_ends()
+    silence_late_io_errors()
     path = as_path(path, absolute=True)
     step = None
     if path.name.isdigit() and (path / "state").is_dir():
@@ -69,7 +69,7 @@ def read_params(path: str | os.PathLike) -> tuple[dict, AggregatorCard, str]:
         path = path / "checkpoints"
     if not path.is_dir():
         raise InputError(
-            f"{path}: no such folder; give a workdir that holds checkpoints/, or train one first"
+            f"{path}: no such folder; give a workdir that holds checkpoints/, or train a model first"
         )
     handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
     handlers.add("state", ocp.args.PyTreeRestore, ocp.PyTreeCheckpointHandler())
@@ -81,23 +81,23 @@ def read_params(path: str | os.PathLike) -> tuple[dict, AggregatorCard, str]:
         if step is None:
             step = manager.latest_step()
         if step is None:
-            raise InputError(f"{path}: holds no checkpoint; train one first, or give another workdir")
+            raise InputError(f"{path}: holds no checkpoint; train a model first, or give another workdir")
         if not all((path / str(step) / item).is_dir() for item in ("card", "state")):
-            raise InputError(f"{path / str(step)}: is not a checkpoint of fpsset")
+            raise InputError(f"{path / str(step)}: is not a checkpoint of fpsset; give another one")
         try:
             fields = dict(manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card)
             params = _restore_aggregator(manager, step)
-        except Exception as error:  # whatever damage makes Orbax raise
+        except Exception as error:  # Orbax raises many types for damaged files
             raise InputError(
                 f"{path / str(step)}: is damaged ({first_line(error)}); give another checkpoint in {path}"
             ) from error
         if fields.pop("format", None) not in (1, FORMAT):
-            raise InputError(f"{path / str(step)}: was written by another version of fpsset")
+            raise InputError(f"{path / str(step)}: was written by a later version of fpsset; upgrade to it")
     return params, AggregatorCard(**fields), "/".join((*path.parts[-2:], str(step)))
 
 
 def _restore_aggregator(manager: ocp.CheckpointManager, step: int) -> dict:
-    """Reads the aggregator's arrays alone, onto this process's first device."""
+    """Reads only the aggregator's arrays, onto this process's first device."""
     metadata = manager.item_metadata(step).state
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted = {"params": {"aggregator": metadata["params"]["aggregator"]}}

@@ -133,7 +133,7 @@ def test_bad_input(folder, tmp_path, capsys):
     assert "holds no set 9" in refused(capsys, *select, folder / "f.npz", "--set", 9)
     assert "no column 'template'" in refused(capsys, *select, folder / "f.npz", "--by", "template")
     assert "give --weights" in refused(capsys, *select, images)
-    assert "give --color-order bgr" in refused(capsys, *select, images, "--weights", folder / "r.onnx")
+    assert "give --color-order, e.g. bgr" in refused(capsys, *select, images, "--weights", folder / "r.onnx")
     assert "ends in .html" in refused(
         capsys, *select, folder / "f.npz", "--set", 1, "--sheet", tmp_path / "s.pdf"
     )
@@ -143,7 +143,7 @@ def test_bad_input(folder, tmp_path, capsys):
 def test_bad_input_to_aggregate(folder, tmp_path, capsys):
     out = tmp_path / "d.npz"
     assert "no such file" in refused(capsys, "aggregate", "plain", tmp_path / "no.npz", out)
-    assert "is FEATURES" in refused(capsys, "aggregate", "plain", folder / "f.npz", folder / "f.npz")
+    assert "is also FEATURES" in refused(capsys, "aggregate", "plain", folder / "f.npz", folder / "f.npz")
     assert "written as .npz" in refused(capsys, "aggregate", "plain", folder / "f.npz", tmp_path / "d.csv")
     assert "Missing argument" in refused(capsys, "aggregate", "plain")
     write_features(tmp_path / "wide.npz", make_synthetic(2, seed=1, dim=16)[0])

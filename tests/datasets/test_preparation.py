@@ -68,7 +68,7 @@ def test_an_interrupted_preparation_leaves_nothing_and_another_source_is_refused
     process = start(*arguments)  # removes what the killed process left
     kill_while_writing(process, folder.parent, signal.SIGTERM)
     _, err = finish(process, 130)
-    assert "Traceback" not in err and err.endswith("the same command goes on\n")
+    assert "Traceback" not in err and err.endswith("run the same command to continue\n")
     assert not list(folder.parent.iterdir())
 
     out, err = finish(start(*arguments))

@@ -47,7 +47,7 @@ def test_a_stop_that_python_drops_is_asked_for_again(number, handler, sigint, ca
     finally:
         gc.callbacks.remove(collecting)
     assert met == ["start"]
-    assert capfd.readouterr().err == "fpsset: stopped; the same command goes on\n"
+    assert capfd.readouterr().err == "fpsset: stopped; run the same command to continue\n"
     assert sys.unraisablehook is hook
 
 

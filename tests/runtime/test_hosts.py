@@ -186,5 +186,5 @@ def test_an_incomplete_environment(change, message):
 def test_a_process_alone_agrees_with_itself():
     agreement, done = hosts.Agreement(data_mesh()), []
     assert [agreement(asks) for asks in (False, True)] == [False, True]
-    hosts.first_alone(lambda: done.append(1))
+    hosts.on_first_process(lambda: done.append(1))
     assert done == [1] and hosts.is_first()

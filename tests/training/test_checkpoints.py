@@ -175,9 +175,7 @@ def test_a_full_disk_is_said_and_what_was_saved_stays(tmp_path, capfd):
     with Checkpoints(tmp_path) as checkpoints:
         next(batches)
         checkpoints.save(large(1), batches, CARD, 0.1)
-    message = (
-        r"a checkpoint could not be written \(File too large\); the last good one is of step 1; make room"
-    )
+    message = r"a checkpoint could not be written \(File too large\); the last good one is of step 1; free"
     try:
         with pytest.raises(InputError, match=message):
             with Checkpoints(tmp_path) as checkpoints:

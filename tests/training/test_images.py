@@ -150,5 +150,7 @@ def test_too_few_people_are_said(variables):
         faces_of_images(config_for(), make_source(3, 1), CARD, variables, MESH)
     source = make_source(4, 1)
     source.encoded[0] = b""
-    with pytest.raises(InputError, match="test: shows 3 people in images that can be read; training needs 4"):
+    with pytest.raises(
+        InputError, match="test: shows 3 people in readable images; training needs at least 4"
+    ):
         faces_of_images(config_for(), source, CARD, variables, MESH)

@@ -71,8 +71,9 @@ def test_the_projector_shows_the_latest_descriptors(tmp_path, sets, described):
     with Board(tmp_path, 0) as board:
         board.validation(5, np.array([30, 31, 32]), sets, described)
         board.validation(6, np.array([30, 31, 32]), sets, described._replace(vectors=-described.vectors))
-    np.testing.assert_array_equal(np.loadtxt(tmp_path / "descriptors.tsv"), -np.eye(4)[:3])
-    rows = [line.split("\t") for line in (tmp_path / "sets.tsv").read_text().splitlines()]
+    (vectors,), (metadata,) = tmp_path.rglob("tensors.tsv"), tmp_path.rglob("metadata.tsv")
+    np.testing.assert_array_equal(np.loadtxt(vectors), -np.eye(4)[:3])
+    rows = [line.split("\t") for line in metadata.read_text().splitlines()]
     assert rows == [
         ["subject", "faces", "norm"],
         ["30", "4", "9.000"],
@@ -80,7 +81,9 @@ def test_the_projector_shows_the_latest_descriptors(tmp_path, sets, described):
         ["32", "1", "7.000"],
     ]
     config = (tmp_path / "projector_config.pbtxt").read_text()
-    assert 'tensor_path: "descriptors.tsv"' in config and 'metadata_path: "sets.tsv"' in config
+    for path in (vectors, metadata):
+        assert config.count(f'_path: "{path.relative_to(tmp_path)}"') == 1
+    assert config.count("embeddings {") == 1
 
 
 def test_a_resumed_run_hides_what_it_does_again(tmp_path):

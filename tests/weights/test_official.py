@@ -117,7 +117,7 @@ def test_safetensors(tmp_path, backbone):
     weights = fpsset.load_official(path)
     chex.assert_trees_all_equal(weights["backbone"], backbone)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(InputError, match="cut short or damaged"):
+    with pytest.raises(InputError, match="truncated or damaged"):
         fpsset.load_official(path)
 
 
@@ -130,23 +130,23 @@ def broken(state: dict) -> dict[str, tuple[dict, str]]:
         "missing of the aggregator": (no_norm, r"lacks the key 'aggregate_model.*norm2.bias'"),
         "extra": (
             state | {"model.body.0.gate": np.zeros(3, np.float32)},
-            "a key too many, 'model.body.0.gate'",
+            "an unexpected key, 'model.body.0.gate'",
         ),
-        "shape": (shape, "'model.input_layer.0.weight' has a shape"),
+        "shape": (shape, "'model.input_layer.0.weight' does not fit the shapes"),
         "dense": (
             state | {"model.output_layer.3.weight": np.zeros((512, 100), np.float32)},
-            "'model.output_layer.3.weight' has a shape",
+            "'model.output_layer.3.weight' does not fit the shapes",
         ),
         "aggregator": (
             state | {"aggregate_model.pos_trans_norm.bias": np.zeros(31, np.float32)},
-            "'aggregate_model.pos_trans_norm.bias' has a shape",
+            "'aggregate_model.pos_trans_norm.bias' does not fit the shapes",
         ),
         "heads": (
             state | {"aggregate_model.pos_trans_norm.weight": np.zeros(31, np.float32)},
-            "'aggregate_model.pos_trans_norm.weight' has a shape",
+            "'aggregate_model.pos_trans_norm.weight' does not fit the shapes",
         ),
-        "head": (state | {"head.kernel": np.zeros(5, np.float32)}, "'head.kernel' has a shape"),
-        "family": ({"encoder.weight": np.zeros(3, np.float32)}, "of no family known"),
+        "head": (state | {"head.kernel": np.zeros(5, np.float32)}, "'head.kernel' does not fit the shapes"),
+        "family": ({"encoder.weight": np.zeros(3, np.float32)}, "not of a known family"),
     }
 
 
@@ -195,10 +195,10 @@ def test_convert_refuses(tmp_path, official, backbone, capsys):
     (tmp_path / "used/mine.stablehlo").write_text("x")
     bare = write(tmp_path / "bare.pt", state_dict(backbone, TINY))
     cases = {
-        ("convert", source, tmp_path / "full"): "holds something else than converted weights",
-        ("convert", source, tmp_path / "used"): "holds something else",
-        ("convert", source, tmp_path): "holds IN",
-        ("export", source, source): "is WEIGHTS",
+        ("convert", source, tmp_path / "full"): "is not a folder of converted weights",
+        ("convert", source, tmp_path / "used"): "is not a folder of converted weights",
+        ("convert", source, tmp_path): "contains IN",
+        ("export", source, source): "is also WEIGHTS",
         ("convert", tmp_path / "none.ckpt", tmp_path / "out"): "cannot be read",
         ("convert", bare, tmp_path / "out"): "colour order",
         ("convert", source): "Missing argument",
@@ -239,17 +239,17 @@ def test_damaged_cards(tmp_path, official):
     save_weights(path, weights)
     card = json.loads((path / "card.json").read_text())
     for text, problem in [
-        ("{", "no card"),
-        ("[]", "no card"),
+        ("{", "cannot be read as a card"),
+        ("[]", "cannot be read as a card"),
         (json.dumps(card | {"format": 99}), "another version"),
-        (json.dumps({k: v for k, v in card.items() if k != "sha256"}), "no card"),
+        (json.dumps({k: v for k, v in card.items() if k != "sha256"}), "cannot be read as a card"),
     ]:
         (path / "card.json").write_text(text)
         with pytest.raises(InputError, match=problem):
             fpsset.load(path)
     (path / "card.json").write_text(json.dumps(card))
     (path / "variables/stray").touch()
-    with pytest.raises(InputError, match="variables/stray: is missing, damaged or not of these weights"):
+    with pytest.raises(InputError, match="variables/stray: is missing, damaged or not part of these"):
         fpsset.load(path)
     (path / "variables/stray").unlink()
     fpsset.load(path)

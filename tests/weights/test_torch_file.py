@@ -120,7 +120,7 @@ def hostile(marker) -> dict[str, bytes]:
         "numpy load": pickle.dumps(Reduce(np.load, str(marker))),
         "call of a stand-in": b"(cos\nsystem\n(V" + command.encode() + b"\ntR(VX\ntR.",
         "new object of a function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)\x81.",
-        "tensor that is none": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR.",
+        "not a tensor": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR.",
         "change of a function": b"ctorch._utils\n_rebuild_tensor_v2\nN}V__doc__\nVx\ns\x86b.",
         "change of a type": b"ccollections\nOrderedDict\nN}Vget\nVx\ns\x86b.",
         "unknown storage": b"\x80\x02U\x01xQ.",
@@ -145,7 +145,7 @@ def test_a_tensor_cannot_reach_out_of_its_storage(tmp_path):
     storage = np.arange(4, dtype=np.float32)
     for view in (View(storage, 1, (4,), (1,)), View(storage, 0, (2, 2), (3, 1)), View(storage, 4, (), ())):
         save(tmp_path / "a.pt", {"x": view})
-        with TorchFile(tmp_path / "a.pt") as file, pytest.raises(InputError, match="'x' reaches out"):
+        with TorchFile(tmp_path / "a.pt") as file, pytest.raises(InputError, match="'x' extends beyond"):
             file.array(file.content["x"], "x")
     for view in (
         View(storage, -1, (1,), (1,)),
