@@ -48,7 +48,8 @@ def tree_digest(tree: Any) -> str:
     """
     parts: list[str | np.ndarray] = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        values = np.asarray(leaf, np.float32)
+        # Scalars count as [1]: the digests in galleries and thresholds.json were made so.
+        values = np.atleast_1d(np.asarray(leaf, np.float32))
         parts += [f"{jax.tree_util.keystr(path)} {values.shape}", values]
     return short_digest(*parts)
 
