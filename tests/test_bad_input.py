@@ -1,6 +1,6 @@
-"""What bad data and bad configs give: one line and exit code 2, and nothing is made.
+"""Bad data and configs give one line and exit code 2, and create nothing.
 
-A process for each, forked from one that has imported what they need; each test looks at one.
+Each case is a process, forked from one that has imported the package; each test looks at one case.
 """
 
 import json

@@ -1,26 +1,20 @@
-"""The command line as real processes: results, resuming after kills, and what bad input gives."""
+"""fpsset.main as real processes: results, resuming after kills, and bad input."""
 
 import json
-import os
-import pathlib
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 import fpsset
 from fpsset.data.synthetic import make_synthetic
 from fpsset.training.telemetry import tag_of
-from tests.compiling import FLAGS
+from tests.runs import finish, saved_state, start, steps_logged
 from tests.training.test_telemetry import scalars
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 300
 SMALL = [
     "--config.data.people=60",
@@ -36,50 +30,11 @@ SMALL = [
 ]
 
 
-def start(*arguments, config="quickstart.py") -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-W",
-        "error::UserWarning",
-        "-m",
-        "fpsset.main",
-        f"--config={ROOT}/configs/{config}",
-    ]
-    return subprocess.Popen(
-        [*command, *map(str, arguments)],
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
-    )
-
-
-def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == code, err
-    return out, err
-
-
-def steps_logged(workdir) -> list[int]:
-    path = workdir / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return [json.loads(line)["step"] for line in lines if line.endswith("}")]
-
-
 def wait_for_step(process, workdir, step) -> None:
     deadline = time.monotonic() + 120
     while max(steps_logged(workdir), default=0) < step:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.01)
-
-
-def final_state(workdir):
-    path = workdir.absolute() / f"checkpoints/{STEPS}/state"
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(path).item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return checkpointer.restore(path, restore_args=as_numpy)
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +44,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(folder):
-    """A run from start to end, and what it printed."""
+    """(workdir, stdout, stderr) of an uninterrupted run."""
     workdir = folder / "straight"
-    out, err = finish(start("--workdir", workdir, *SMALL))
+    out, err = finish(start("quickstart.py", "--workdir", workdir, *SMALL))
     return workdir, out, err
 
 
-def test_a_run_leaves_results_and_says_how_it_went(straight):
+def test_a_run_writes_results_and_reports_progress(straight):
     workdir, out, err = straight
     results = json.loads((workdir / "results.json").read_text())
     assert list(results) == ["verification", "quality", "paired"]
@@ -119,14 +74,14 @@ def test_a_run_leaves_results_and_says_how_it_went(straight):
     assert {"step", "loss", "accuracy", "grad_norm", "gamma", "norm", "templates_per_second"} == set(first)
 
 
-def test_programs_are_kept_and_steps_traced(straight, folder):
-    """The same run again: it finds its programs, and leaves a trace of two steps."""
+def test_programs_are_cached_and_steps_traced(straight, folder):
+    """A second identical run finds its compiled programs; both leave a trace of two steps."""
     kept = folder / "programs"
     options = [*SMALL, "--config.steps=4", f"--config.compilation_cache={kept}", "--config.profile=2:3"]
     options.append("--config.tensorboard=True")
-    finish(start("--workdir", folder / "first", *options))
+    finish(start("quickstart.py", "--workdir", folder / "first", *options))
     programs = {path.name for path in kept.iterdir() if not path.name.endswith("-atime")}
-    finish(start("--workdir", folder / "second", *options))
+    finish(start("quickstart.py", "--workdir", folder / "second", *options))
     assert programs == {path.name for path in kept.iterdir() if not path.name.endswith("-atime")} != set()
     assert list((folder / "first/profile").rglob("*.xplane.pb"))
     assert list((folder / "first/profile").rglob("perfetto_trace.json.gz"))
@@ -154,44 +109,44 @@ def test_it_loads(straight):
 def test_resumed_after_sigkill_ends_bit_equal(folder, straight):
     workdir = folder / "killed"
     for step in (70, 160):
-        process = start("--workdir", workdir, *SMALL)
+        process = start("quickstart.py", "--workdir", workdir, *SMALL)
         wait_for_step(process, workdir, step)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     assert not (workdir / "results.json").exists()
-    _, err = finish(start("--workdir", workdir, *SMALL))
+    _, err = finish(start("quickstart.py", "--workdir", workdir, *SMALL))
     assert "from step" in err
-    jax.tree.map(np.testing.assert_array_equal, final_state(workdir), final_state(straight[0]))
+    jax.tree.map(np.testing.assert_array_equal, saved_state(workdir, STEPS), saved_state(straight[0], STEPS))
     assert (workdir / "results.json").read_text() == (straight[0] / "results.json").read_text()
     assert steps_logged(workdir) == steps_logged(straight[0])
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(folder, straight):
+def test_sigterm_saves_and_the_same_command_continues(folder, straight):
     workdir = folder / "stopped"
-    process = start("--workdir", workdir, *SMALL)
+    process = start("quickstart.py", "--workdir", workdir, *SMALL)
     wait_for_step(process, workdir, 60)
     process.send_signal(signal.SIGTERM)
     _, err = finish(process, 130)
     stopped = int(err.split("stopped at step ")[1].split()[0])
     assert (workdir / f"checkpoints/{stopped}").is_dir()
-    _, err = finish(start("--workdir", workdir, *SMALL))
+    _, err = finish(start("quickstart.py", "--workdir", workdir, *SMALL))
     assert f"from step {stopped}" in err
-    jax.tree.map(np.testing.assert_array_equal, final_state(workdir), final_state(straight[0]))
+    jax.tree.map(np.testing.assert_array_equal, saved_state(workdir, STEPS), saved_state(straight[0], STEPS))
 
 
 def test_the_same_command_again_and_eval_only_evaluate(straight):
     workdir, out, _ = straight
     before, elsewhere = (workdir / "metrics.jsonl").read_text(), workdir.parent / "elsewhere"
     processes = [
-        start("--workdir", workdir, *SMALL),
+        start("quickstart.py", "--workdir", workdir, *SMALL),
         start(
+            "quickstart.py:eval",
             "--workdir",
             workdir.parent / "elsewhere",
             f"--config.weights={workdir}",
             *SMALL,
             "--config.model.num_heads=8",  # the checkpoint knows
-            config="quickstart.py:eval",
         ),
     ]
     for process in processes:
@@ -204,15 +159,17 @@ def test_the_same_command_again_and_eval_only_evaluate(straight):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(folder):
     workdir = folder / "diverged"
-    _, err = finish(start("--workdir", workdir, *SMALL, "--config.optimizer.learning_rate=1e30"), 1)
+    _, err = finish(
+        start("quickstart.py", "--workdir", workdir, *SMALL, "--config.optimizer.learning_rate=1e30"), 1
+    )
     assert len([line for line in err.splitlines() if line.startswith("fpsset: step ")]) == 1
     assert "Traceback" not in err and not (workdir / "results.json").exists()
     # Nothing was saved, so the fix may be tried in the same workdir.
-    finish(start("--workdir", workdir, *SMALL, "--config.steps=10"))
+    finish(start("quickstart.py", "--workdir", workdir, *SMALL, "--config.steps=10"))
     assert (workdir / "results.json").exists()
 
 
-# What a workdir with a model refuses: processes started at once, each test looks at one.
+# What a workdir with a model refuses: all processes start at once, and each test looks at one.
 BAD_WORKDIR = {
     "other_config": (
         ["--config.model.coreset_size=5"],
@@ -230,14 +187,14 @@ def refusals(folder, straight):
     for name, (words, _) in BAD_WORKDIR.items():
         mode = words[0] if words[0].startswith(":") else ""
         words = [word.format(folder=folder) for word in words[bool(mode) :]]
-        processes[name] = start(f"--workdir={straight[0]}", *SMALL, *words, config="quickstart.py" + mode)
+        processes[name] = start("quickstart.py" + mode, f"--workdir={straight[0]}", *SMALL, *words)
     return {
         name: (*process.communicate(timeout=240), process.returncode) for name, process in processes.items()
     }
 
 
 @pytest.mark.parametrize("name", BAD_WORKDIR)
-def test_a_workdir_is_kept_from_bad_input(refusals, straight, name):
+def test_bad_input_leaves_a_workdir_alone(refusals, straight, name):
     out, err, code = refusals[name]
     assert code == 2, err
     assert out == "" and err.startswith("fpsset: ") and err.count("\n") == 1
@@ -246,16 +203,16 @@ def test_a_workdir_is_kept_from_bad_input(refusals, straight, name):
 
 
 def test_the_official_checkpoint_on_the_official_layout(tmp_path, shared):
-    """A published checkpoint on IJB's own files, under the convention of published figures."""
+    """A published checkpoint on IJB's own files, with the TAR convention of published figures."""
     workdir = tmp_path / "run"
     out, err = finish(
         start(
+            "ijbc.py:eval",
             f"--workdir={workdir}",
             f"--config.weights={shared}/parity/aggregator.ckpt",
             f"--config.data.eval={shared}/parity/ijb_mini/IJBC",
             "--config.evaluation.convention=nearest",
             "--config.evaluation.seed=3",
-            config="ijbc.py:eval",
         )
     )
     assert "Closed and open set, IJBC-features.pickle" in out and "the official set has 469375" in err

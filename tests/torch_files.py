@@ -1,4 +1,4 @@
-"""Files as `torch.save` writes them, made without PyTorch, and state dicts in the published layouts."""
+"""Writes files in the format of `torch.save` without PyTorch, and state dicts in published layouts."""
 
 import contextlib
 import pickle
@@ -24,7 +24,7 @@ _STORAGES = {
 
 
 class View:
-    """A tensor: a view of a storage."""
+    """A tensor as a view of a storage."""
 
     def __init__(self, storage: np.ndarray, offset: int, shape: tuple, strides: tuple):
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
@@ -63,7 +63,7 @@ class _Pickler(pickle.Pickler):
 
 @contextlib.contextmanager
 def fake_modules(**names):
-    """Modules that exist while a pickle is written: {'torch._utils': {'name': object}}."""
+    """Fake modules that exist while a pickle is written: {'torch._utils': {'name': object}}."""
     made = {}
     for module, members in names.items():
         made[module] = types.ModuleType(module)
@@ -80,14 +80,14 @@ def fake_modules(**names):
 
 def torch_modules() -> dict:
     def rebuild(*_):
-        """Only its name is written."""
+        """Never called; only its name is written."""
 
     storages = {name: type(name, (), {}) for name in _STORAGES.values()}
     return {"torch": storages, "torch._utils": {"_rebuild_tensor_v2": rebuild}}
 
 
 def save(path, content, pickled: bytes | None = None, **modules) -> None:
-    """What torch.save(content, path) writes; arrays and `View`s become tensors."""
+    """Writes what torch.save(content, path) would; arrays and `View`s become tensors."""
     storages: list[np.ndarray] = []
     with zipfile.ZipFile(path, "w") as file:
         if pickled is None:
@@ -102,7 +102,7 @@ def save(path, content, pickled: bytes | None = None, **modules) -> None:
 
 
 def random_variables(config: IResNetConfig, seed: int = 0) -> dict:
-    """Variables of a backbone whose statistics and slopes are no defaults."""
+    """Variables of a backbone with statistics and slopes other than the defaults."""
     shapes = jax.eval_shape(IResNet(config).init, jax.random.key(0), np.zeros((1, 112, 112, 3), np.float32))
     rng = np.random.default_rng(seed)
 
@@ -116,7 +116,7 @@ def random_variables(config: IResNetConfig, seed: int = 0) -> dict:
 
 
 def state_dict(variables: dict, config: IResNetConfig, prefix: str = "") -> dict[str, np.ndarray]:
-    """The published layout's state dict of a backbone."""
+    """State dict of a backbone in its published layout."""
     modules = _adaface_modules if config.layout == "adaface" else _insightface_modules
     state = {}
     for kind, path, name in modules(config):
@@ -140,7 +140,7 @@ def state_dict(variables: dict, config: IResNetConfig, prefix: str = "") -> dict
 
 
 def aggregator_state(dim: int, classes: int = 5, seed: int = 0) -> dict[str, np.ndarray]:
-    """The published layout's state dict of an aggregator and its head."""
+    """State dict of an aggregator and its head in the published layout."""
     rng = np.random.default_rng(seed)
 
     def draw(*shape):

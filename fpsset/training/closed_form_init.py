@@ -1,8 +1,8 @@
-"""Where training starts: at a pooling that already works, made of the training faces in closed form.
+"""Closed-form initialisation: training starts from a good pooling, computed from the training faces.
 
-A random start has to learn from scratch what one line of pooling knows, and with few people it learns who
-they are first. This one begins as the best pooling that the architecture can express: each pick sees the
-faces that are like it, good ones more than poor ones, and good picks count more than poor ones.
+From random weights a model must first learn what one line of pooling does, and with few people it memorises
+them before that. Here it starts as the best pooling that the architecture can express: each pick attends to
+faces similar to it, to good ones more than to poor ones, and good picks count more than poor ones.
 """
 
 import dataclasses
@@ -22,19 +22,19 @@ from fpsset.parallel.mesh import local_copy
 from fpsset.training.faces import TrainingFaces
 from fpsset.training.step import TrainState
 
-_ROWS = 1 << 18  # faces that tell enough
+_ROWS = 1 << 18  # faces that suffice for the estimates
 
 
 @dataclasses.dataclass(frozen=True)
 class ClosedForm:
-    """The pooling to start from; chosen by TAR on held-out people, and flat around these values.
+    """Settings of the initial pooling, chosen by TAR on held-out people, which is flat around these values.
 
     Attributes:
-      sharpness: what log weights differ by where the expected cosine to the person differs by 1, and
-      likeness: where the cosine to a pick does.
-      seen: what the attention counts beside the pick itself, inside the last normalisation and behind it.
-      ridge: of the regression of quality, in faces of the mean squared norm.
-      shrinkage: share of a sphere in the scatter that values are whitened by; 1: no whitening.
+      sharpness: difference in log weight per unit of the expected cosine to the person.
+      likeness: difference in log weight per unit of the cosine to a pick.
+      seen: weight of the attention relative to the pick itself, inside the last normalisation and after it.
+      ridge: penalty of the quality regression, in faces of the mean squared norm.
+      shrinkage: share of the identity in the scatter that whitens the values; 1: no whitening.
     """
 
     sharpness: float = 10.0
@@ -47,17 +47,17 @@ class ClosedForm:
 def closed_form_init(
     state: TrainState, model: FaceCoresetNet, faces: TrainingFaces, config: ConfigDict, settings: ClosedForm
 ) -> TrainState:
-    """A fresh state, with what is to start from faces made of them; each array stays where it lies.
+    """Replaces the parameters of a fresh state that are computed from faces; arrays keep their shardings.
 
     Args:
-      state: of `init_state`.
+      state: from `init_state`.
       model: its set model.
-      faces: to train on.
-      config: checked configuration; `config.model.init` and `config.head.init` say what starts from faces.
+      faces: training input.
+      config: checked configuration; `config.model.init` and `config.head.init` select the parameters.
       settings: of the pooling.
 
     Raises:
-      InputError: of `neighbourhood`.
+      InputError: see `neighbourhood`.
     """
     if config.model.init == config.head.init == "random":
         return state
@@ -74,7 +74,7 @@ def closed_form_init(
 
 
 def _placed(values: dict, like: dict) -> dict:
-    """Arrays of the host, in the places of others."""
+    """Puts host arrays on devices, with the shardings of the arrays in `like`."""
 
     def place(value, array):
         return jax.make_array_from_callback(array.shape, array.sharding, lambda index: value[index])
@@ -83,28 +83,28 @@ def _placed(values: dict, like: dict) -> dict:
 
 
 def closed_form_params(params: dict, table: FeatureTable, settings: ClosedForm) -> dict:
-    """Parameters of a `FaceCoresetNet` to start training from.
+    """Initial parameters of a `FaceCoresetNet`.
 
-    Self-attention adds nothing yet, the norm encoding is zero, and the projections of the set attention are
-    identities, so that its logits are likeness to the pick plus quality and its values the faces.
+    Self-attention and the norm encoding contribute nothing, and the projections of the set attention are
+    identities: its logits are likeness to the pick plus quality, and its values are the faces.
 
     Args:
-      params: fresh ones, for names and shapes; gamma and what is not named here stay.
-      table: faces to train on, norms as the model sees them.
+      params: fresh parameters; gamma and everything not mentioned above are kept.
+      table: training faces, norms scaled.
       settings: of the pooling.
 
     Returns:
       The same tree, float32 on the host.
 
     Raises:
-      InputError: of `neighbourhood`.
+      InputError: see `neighbourhood`.
     """
     near = neighbourhood(_some_people(table))
     params = jax.tree.map(np.array, params)
     attention, width = params["set_attention"], table.dim
     heads, depth = attention["query_bias"].shape
     identity = np.eye(width, dtype=np.float32).reshape(width, heads, depth)
-    # LayerNorm makes the pick sqrt(width) long, the logits divide by sqrt(depth), and a head has its share.
+    # LayerNorm gives picks length sqrt(width), logits are divided by sqrt(depth), and each head has a share.
     likeness = settings.likeness * heads**0.5 / float(np.mean(table.norms))
     attention["query"], attention["key"], attention["value"] = likeness * identity, identity, identity
     attention["out"] = settings.seen * whitening_of(near, settings.shrinkage).reshape(heads, depth, width)
@@ -116,18 +116,18 @@ def closed_form_params(params: dict, table: FeatureTable, settings: ClosedForm) 
 
 
 class Neighbourhood(NamedTuple):
-    """Faces whose person has other media, beside the mean of those."""
+    """Faces whose person has other media, and the mean direction of those media."""
 
     faces: FeatureTable  # m rows
-    center: np.ndarray  # [m, D] float32 unit, of the person's other media, weighted by the cubed norm
+    center: np.ndarray  # [m, D] float32 unit; faces of the other media, weighted by the cubed norm
     cosine: np.ndarray  # [m] float32, of each face to it
 
 
 def neighbourhood(table: FeatureTable) -> Neighbourhood:
-    """Each face beside what its person's other media look like.
+    """Pairs each face with the mean of its person's other media.
 
     Args:
-      table: faces, norms as the model sees them; rows of one seed count as one medium.
+      table: faces, norms scaled; rows with the same seed count as one medium.
 
     Raises:
       InputError: no person has two media.
@@ -138,7 +138,7 @@ def neighbourhood(table: FeatureTable) -> Neighbourhood:
     known = (media[person] > 1) & (table.norms > 0)
     if not known.any():
         raise InputError(
-            f"{table.name}: no person has two media, so that there is nothing to start from; "
+            f"{table.name}: no person has two media, which the closed-form initialisation needs; "
             "give --config.model.init=random"
         )
     weighted = table.embeddings * table.norms[:, None] ** 3
@@ -151,10 +151,10 @@ def neighbourhood(table: FeatureTable) -> Neighbourhood:
 
 
 def quality_of(near: Neighbourhood, settings: ClosedForm) -> tuple[np.ndarray, np.float32]:
-    """The quality that tells best how near a face is to its person, by ridge regression of the cosine.
+    """The quality that best predicts the cosine of a face to its person, by ridge regression.
 
     Returns:
-      (direction [D] float32, power), as of `fpsset.ops.quality.face_quality`.
+      (direction [D] float32, power), see `fpsset.ops.quality.face_quality`.
     """
     faces, dim = near.faces, near.faces.dim
     logs = np.log(faces.norms.astype(np.float64))
@@ -164,7 +164,7 @@ def quality_of(near: Neighbourhood, settings: ClosedForm) -> tuple[np.ndarray, n
         np.ones((len(logs), 1)),
     ]
     x = np.concatenate(columns, axis=1).astype(np.float32)
-    # Norms that are all alike say nothing: their power is then zero.
+    # If all norms are equal they are uninformative, and the power is zero.
     penalty = np.array([settings.ridge * np.mean(np.square(faces.norms))] * dim + [1e-6 * len(logs), 0.0])
     solved = np.linalg.solve((x.T @ x) + np.diag(penalty), x.T @ near.cosine)
     solved = (settings.sharpness * solved).astype(np.float32)
@@ -172,26 +172,28 @@ def quality_of(near: Neighbourhood, settings: ClosedForm) -> tuple[np.ndarray, n
 
 
 def whitening_of(near: Neighbourhood, shrinkage: float) -> np.ndarray:
-    """[D, D] float32 symmetric: turns down directions in which faces of one person differ.
+    """[D, D] float32 symmetric: attenuates directions in which faces of the same person differ.
 
-    S^(-1/2) of their scatter S across the person's direction, mostly shrunk to a sphere, and of scale 1.
+    S^(-1/2), where S is the scatter of faces around their person's direction, shrunk towards the identity.
     """
     across = near.faces.embeddings - near.cosine[:, None] * near.center
     scatter = (across.T @ across).astype(np.float64) / len(across)
-    scatter /= max(np.trace(scatter) / len(scatter), 1e-12)  # zero where a person's faces are all alike
+    scatter /= max(
+        np.trace(scatter) / len(scatter), 1e-12
+    )  # the trace is zero if each person's faces are all equal
     values, vectors = np.linalg.eigh((1 - shrinkage) * scatter + shrinkage * np.eye(len(scatter)))
     return ((vectors / np.sqrt(values)) @ vectors.T).astype(np.float32)
 
 
 def class_centers(model: FaceCoresetNet, params: dict, table: FeatureTable) -> np.ndarray:
-    """The descriptor of all faces of each person: [D, C] float32 unit columns, people by rising subject."""
+    """The descriptor of each person's faces: [D, C] float32 unit columns, in ascending order of subjects."""
     _, sets = group_rows(table.embeddings, table.norms, table.subject, table.media)
     model = model.clone(dtype=jnp.float32)
     return np.ascontiguousarray(describe_one(model, {"params": params}, sets).vectors.T)
 
 
 def _some_people(table: FeatureTable) -> FeatureTable:
-    """As many people as have about _ROWS faces, all of theirs."""
+    """All faces of as many people as have about _ROWS faces together."""
     if len(table) <= _ROWS:
         return table
     people = np.unique(table.subject)

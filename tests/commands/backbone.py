@@ -1,4 +1,4 @@
-"""A tiny recogniser for tests of commands."""
+"""A tiny backbone for tests of commands."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Command lines of tests, as processes and within this one."""
+"""Runs command lines, as processes or in this one."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from fpsset.commands import cli
 
 
 def process(*arguments, code: int = 0, **environment) -> subprocess.CompletedProcess:
-    """Runs `fpsset` as a user does; what it refuses is one line."""
+    """Runs `fpsset` in a process; checks its exit code, and that an error is one line."""
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-m", "fpsset.commands.cli", *map(str, arguments)],
         capture_output=True,
@@ -23,7 +23,7 @@ def process(*arguments, code: int = 0, **environment) -> subprocess.CompletedPro
 
 
 def refused(capsys, *arguments) -> str:
-    """What is said of a command line that is wrong; in this process, which is faster."""
+    """The error message of an invalid command line, run in this process, which is faster."""
     capsys.readouterr()
     assert cli.main(list(map(str, arguments))) == 2
     out, err = capsys.readouterr()

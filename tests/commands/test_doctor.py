@@ -1,4 +1,4 @@
-"""fpsset doctor as a process: what it finds, how it prints, and what bad input gives."""
+"""fpsset doctor as a process: findings, layout and bad input."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def tmp(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def processes(tmp):
-    """All at once: each is mostly imports."""
+    """Runs all at once, since each spends most of its time on imports."""
     sight = [f"--weights={tmp}/net.onnx", f"--images={tmp}/people", "--color-order=bgr", "--mean=127.5"]
     asked = {
         "json": [

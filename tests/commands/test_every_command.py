@@ -1,4 +1,4 @@
-"""What all subcommands share: help at 80 columns, one line for bad input, and that they run as processes."""
+"""Common to all subcommands: help in 80 columns, one-line errors, and running as processes."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.torch_files import aggregator_state, save
 
 @pytest.mark.parametrize("name", fpsset.commands)
 def test_help(name, capsys):
-    """Fits a terminal of 80 columns, and says what each argument is."""
+    """Help fits 80 columns and describes each argument."""
     command = fpsset.commands[name]
     text = command.get_help(command.make_context(name, [], resilient_parsing=True))
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -27,7 +27,7 @@ def test_bad_input_of_a_process(tmp_path):
 
 
 def test_processes(tmp_path):
-    """Those that no other test runs as one."""
+    """Commands that no other test runs as a process."""
     save(tmp_path / "a.ckpt", {"state_dict": aggregator_state(32), "hyper_parameters": {"coreset_size": 3}})
     assert "aggregator: 3 picks, 32 wide" in process("convert", tmp_path / "a.ckpt", tmp_path / "w").stdout
     assert "MB for cpu" in process("export", tmp_path / "w", tmp_path / "a.hlo", "--platforms", "cpu").stdout

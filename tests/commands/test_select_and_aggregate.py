@@ -1,4 +1,4 @@
-"""fpsset select and aggregate as processes: text at 80 columns, JSON, sheets, and what bad input gives."""
+"""fpsset select and aggregate as processes: text in 80 columns, JSON, sheets and bad input."""
 
 import html.parser
 import json
@@ -24,7 +24,7 @@ ONNX = ("--color-order", "bgr", "--mean", "127.5", "--std", "127.5")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Features of four people, a model as wide, images of two people and a backbone for them."""
+    """Features of four people, a model for them, images of two people and a backbone."""
     root = tmp_path_factory.mktemp("select")
     write_features(root / "f.npz", make_synthetic(4, seed=1, dim=32)[0])
     save(root / "a.ckpt", {"state_dict": aggregator_state(32), "hyper_parameters": {"coreset_size": 3}})
@@ -61,7 +61,7 @@ def fpsset_features(folder):
 
 
 def test_features_in_text_and_json(folder):
-    """The picks of the API, in 80 columns without colour though colour is asked for."""
+    """The API's picks, in 80 columns, without colour although the environment forces it."""
     table = fpsset_features(folder)
     rows = np.flatnonzero(table.subject == 2)
     model = fpsset.load(folder / "a.ckpt")
@@ -152,7 +152,7 @@ def test_bad_input_to_aggregate(folder, tmp_path, capsys):
 
 
 def test_real_clips_are_not_repeated_without_a_word(shared):
-    """Where two frames of one clip are picked while another medium is not, the page says why."""
+    """If two frames of a clip are picked and another medium is not, the page explains it."""
     weights = shared / "models/mobilefacenet_512.onnx"
     said = json.loads(
         process(
@@ -175,7 +175,7 @@ def test_colors_and_places_of_awkward_sets():
 
 
 def test_a_map_by_umap(monkeypatch, folder, capsys):
-    """What umap-learn is asked for, and what is said where it is missing."""
+    """The settings given to umap-learn, and the message if it is missing."""
     asked = {}
 
     class Umap:

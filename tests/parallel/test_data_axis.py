@@ -1,4 +1,4 @@
-"""One training step over many devices: the numbers of one device, less memory, and the messages expected."""
+"""One training step over many devices: the results of one device, less memory, expected communication."""
 
 import functools
 import re
@@ -38,7 +38,7 @@ def make_batches(count: int) -> list[TrainingBatch]:
 
 
 class Trainer:
-    """A training step for some devices, by shapes alone until it is run."""
+    """A training step over some devices; only shapes until it is run."""
 
     def __init__(self, mesh, classes: int = CLASSES):
         self.mesh = mesh
@@ -56,7 +56,7 @@ class Trainer:
         return self.step.lower(self.shapes, meshes.batch_shapes(make_batches(1)[0], self.mesh)).compile()
 
     def train(self, batches: list[TrainingBatch]):
-        """The losses, and the state after them; one program takes all steps."""
+        """The losses and the final state; all steps use one compiled program."""
         state, losses = meshes.sharded_init(self.init, self.mesh), []
         for batch in batches:
             state, metrics = self.program(state, put_batch(batch, self.mesh))
@@ -94,7 +94,7 @@ def collectives(program: str) -> list[tuple[str, list[int]]]:
 
 
 def test_the_step_sends_what_is_expected_and_no_more(one, eight):
-    """Rows out and their gradients back, three numbers a row, the set model's gradient, a few scalars."""
+    """Rows, their gradients, three numbers per row, the set model's gradient and a few scalars."""
     assert collectives(one.program.as_text()) == []
     found = collectives(eight.program.as_text())
     sizes = {kind: sorted(n for k, s in found if k == kind for n in s) for kind, _ in found}
@@ -122,7 +122,7 @@ def test_twenty_steps_equal_those_of_one_device(one, eight, batches):
 
 
 def test_a_device_holds_its_share_of_200_000_classes():
-    """In the state, while that is made, and in a step: a few times its share, never the whole (8 of them)."""
+    """In the state, its creation and a step: a few times a device's share, never the whole kernel of 8."""
     trainer = on(8, 200_000)
     places = jax.tree.map(lambda shape: shape.sharding, trainer.shapes)
     step, init = trainer.program, jax.jit(trainer.init, out_shardings=places).lower().compile()
@@ -135,7 +135,7 @@ def test_a_device_holds_its_share_of_200_000_classes():
 
 @pytest.mark.parametrize("name", HEADS)
 def test_the_split_softmax_is_the_softmax_of_the_logits(name, batches):
-    """Values and gradients against optax on whole logits, with a padded class and without."""
+    """Values and gradients against optax on whole logits, with and without a padded class."""
     rng = np.random.default_rng(0)
     descriptor = rng.standard_normal((BATCH, DIM)).astype(np.float32)
     descriptor /= np.linalg.norm(descriptor, axis=-1, keepdims=True)
@@ -172,7 +172,7 @@ def test_batches_that_do_not_split_are_refused():
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_the_step_exports_for_64_devices(platform):
-    """Through a mesh of devices that are not here."""
+    """Exported through an abstract mesh of devices that do not exist."""
     trainer = Trainer(meshes.abstract_mesh(64), 1000)
     batch = jax.tree.map(lambda array: np.repeat(array, 8, axis=0), make_batches(1)[0])
     batch = meshes.batch_shapes(batch, trainer.mesh)

@@ -1,4 +1,4 @@
-"""One run over 4, then 2, then 8 devices is the run on one: the data go on without repeat or gap."""
+"""A run over 4, then 2, then 8 devices equals the run on one: data continue without repetition or gap."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A set split over devices, against the same set on one."""
+"""A set sharded over devices, against the same set on one."""
 
 import jax
 import numpy as np
@@ -40,7 +40,7 @@ def test_ties_go_to_the_lowest_index_whatever_device_it_is_on(aggregator):
 
 
 def test_a_ragged_last_part_and_what_padding_holds(aggregator):
-    """37 slots on 8 devices of 5; what is beyond a set may be anything."""
+    """37 slots on 8 devices of 5; padding may hold anything."""
     embeddings, norms = make_set(3, 37, dim=DIM)
     mask = np.arange(37) < 30
     clean = FaceSet(embeddings[None], norms[None], mask[None])

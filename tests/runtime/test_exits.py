@@ -1,4 +1,4 @@
-"""How a command ends when it is asked to stop."""
+"""How a command ends when it is interrupted."""
 
 import gc
 import signal
@@ -12,7 +12,7 @@ from fpsset.runtime.exits import exit_code
 
 @pytest.fixture
 def sigint():
-    """Sets what SIGINT does: shells have jobs in the background ignore it."""
+    """Sets the handler of SIGINT, which shells make background jobs ignore."""
     before = signal.getsignal(signal.SIGINT)
     yield lambda handler: signal.signal(signal.SIGINT, handler)
     signal.signal(signal.SIGINT, before)
@@ -27,7 +27,7 @@ def sigint():
     ],
 )
 def test_a_stop_that_python_drops_is_asked_for_again(number, handler, sigint, capfd):
-    """In a callback of the garbage collector, as JAX has one, an exception goes nowhere."""
+    """Python swallows exceptions in garbage-collector callbacks, of which JAX has one."""
     sigint(handler)
     hook, met = sys.unraisablehook, []
 
@@ -52,7 +52,7 @@ def test_a_stop_that_python_drops_is_asked_for_again(number, handler, sigint, ca
 
 
 def test_a_hook_that_is_set_inside_stays():
-    """As that against late ends of checkpoints, which has work to do when the command is over."""
+    """Like the hook that silences late I/O errors, which is still needed after the command."""
     before, seen, passed_on = sys.unraisablehook, [], []
     sys.unraisablehook = lambda error: passed_on.append(error.exc_type)
 

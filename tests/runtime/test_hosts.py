@@ -1,6 +1,5 @@
-"""Real processes that train together: one is killed, one told to stop, and the end is the same to the bit."""
+"""Multi-process runs: after a kill and a stop of one process, resuming ends in the same bits."""
 
-import json
 import os
 import pathlib
 import re
@@ -12,17 +11,16 @@ import time
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from fpsset.errors import InputError
 from fpsset.parallel.mesh import data_mesh
 from fpsset.runtime import hosts
 from tests.compiling import FLAGS
+from tests.runs import ROOT, saved_state, steps_logged
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 80
-PATIENCE = ("timeout", "call_terminate_timeout")  # a busy machine may take a process's time away for long
+PATIENCE = ("timeout", "call_terminate_timeout")  # a busy machine may stall a process for long
 SMALL = [
     f"--config={ROOT}/configs/quickstart.py",
     *("--config.data.people=60", "--config.data.eval_people=20", "--config.data.dim=32"),
@@ -34,7 +32,7 @@ SMALL = [
 
 @pytest.fixture
 def launch():
-    """Starts runs of two processes; kills what a test that failed leaves."""
+    """Starts runs of two processes; kills those that a failed test leaves."""
     started = []
 
     def start(workdir: pathlib.Path) -> subprocess.Popen:
@@ -82,11 +80,6 @@ def finish(process: subprocess.Popen, workdir: pathlib.Path, code: int) -> tuple
     return out, err
 
 
-def steps_logged(workdir: pathlib.Path) -> list[int]:
-    path = workdir / "metrics.jsonl"
-    return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.is_file() else []
-
-
 def signal_one(process: subprocess.Popen, workdir: pathlib.Path, step: int, number: int) -> None:
     """Sends a signal to the second process once a step is logged."""
     deadline = time.monotonic() + 240
@@ -96,15 +89,7 @@ def signal_one(process: subprocess.Popen, workdir: pathlib.Path, step: int, numb
     os.kill(int(re.search(r"process 1: pid (\d+)", error_of(workdir))[1]), number)
 
 
-def final_state(workdir: pathlib.Path):
-    path = workdir / f"checkpoints/{STEPS}/state"
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(path).item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return checkpointer.restore(path, restore_args=as_numpy)
-
-
-def test_killed_and_stopped_processes_go_on_to_the_same_end(tmp_path, launch):
+def test_killed_and_stopped_processes_resume_to_the_same_state(tmp_path, launch):
     straight, disturbed = tmp_path / "straight", tmp_path / "disturbed"
     out, err = finish(launch(straight), straight, 0)
     assert (
@@ -124,13 +109,13 @@ def test_killed_and_stopped_processes_go_on_to_the_same_end(tmp_path, launch):
     _, err = finish(launch(disturbed), disturbed, 0)
     assert f"from step {stopped}" in err
 
-    jax.tree.map(np.testing.assert_array_equal, final_state(disturbed), final_state(straight))
+    jax.tree.map(np.testing.assert_array_equal, saved_state(disturbed, STEPS), saved_state(straight, STEPS))
     assert (disturbed / "results.json").read_text() == (straight / "results.json").read_text()
     assert steps_logged(disturbed) == steps_logged(straight)
 
 
 @pytest.mark.parametrize("arguments", [[], ["0", "true"], ["two", "true"], ["2"]])
-def test_the_launcher_says_how_it_is_used(arguments):
+def test_the_launcher_prints_its_usage(arguments):
     done = subprocess.run(
         [ROOT / "launch/local_processes.sh", *arguments], capture_output=True, text=True, check=False
     )
@@ -176,7 +161,10 @@ def test_the_environment_says_which_processes_belong_together(environment, argum
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"JAX_PROCESS_ID": ""}, "JAX_PROCESS_ID is not set"), ({"JAX_PROCESS_ID": "x"}, "must be numbers")],
+    [
+        ({"JAX_PROCESS_ID": ""}, "JAX_PROCESS_ID is not set"),
+        ({"JAX_PROCESS_ID": "x"}, "must be whole numbers"),
+    ],
 )
 def test_an_incomplete_environment(change, message):
     with pytest.raises(InputError, match=message):

@@ -1,4 +1,4 @@
-"""Progress off a terminal: lines with rate and time left."""
+"""Progress without a terminal: lines with the rate and the time left."""
 
 import functools
 import re

@@ -1,4 +1,4 @@
-"""Checkpoints: the best and the latest are kept, and read without the run."""
+"""Checkpoints: which are kept, resuming, damage, and reading a model without its run."""
 
 import resource
 
@@ -110,7 +110,7 @@ def damage(kind: str, folder):
         )
 
 
-# Of reads and writes that were under way when another failed.
+# From asynchronous I/O that was under way when another operation failed.
 late_ends = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -147,7 +147,9 @@ def test_one_of_an_earlier_version_is_used_but_not_resumed(tmp_path):
     save(tmp_path, [0.1])
     (tmp_path / "checkpoints/1/data/metadata").rename(tmp_path / "checkpoints/1/data/process_0-of-1.json")
     with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(InputError, match=r"checkpoints/1: an earlier version .* give another --workdir"):
+        with pytest.raises(
+            InputError, match=r"checkpoints/1: was written by an earlier version .* give another --workdir"
+        ):
             checkpoints.restore(make_state(0), make_batches())
     assert kept(tmp_path) == [1] and read_params(tmp_path)[1] == CARD
 
@@ -165,7 +167,7 @@ def test_all_damaged(tmp_path):
 
 @late_ends
 def test_a_full_disk_is_said_and_what_was_saved_stays(tmp_path, capfd):
-    """Simulated by a limit on the size of files, which writing then meets as it meets the disk's."""
+    """Simulated by a limit on file sizes, which fails writes as a full disk does."""
 
     def large(step):
         kernel = jax.random.normal(jax.random.key(step), (200, 100))
@@ -192,7 +194,7 @@ def test_a_full_disk_is_said_and_what_was_saved_stays(tmp_path, capfd):
 
 
 def test_another_number_of_devices_takes_a_checkpoint(tmp_path):
-    """A kernel of 5 columns, padded to what the devices share: 4, then 2, then 8 of them."""
+    """A kernel of 5 columns, padded for 4, then 2, then 8 devices."""
 
     def state_on(devices, width):
         kernel = np.zeros((3, padded_classes(5, mesh := data_mesh(jax.devices()[:devices]))), np.float32)

@@ -1,4 +1,4 @@
-"""The pooling that training starts from, by what it is said to be."""
+"""The closed-form initialisation is the pooling that it is documented to be."""
 
 import dataclasses
 
@@ -68,7 +68,7 @@ def test_the_model_it_makes_is_the_pooling_it_says(table, fresh):
 
 
 def test_quality_tells_more_than_the_norm(table):
-    """Poor synthetic faces share a direction of error, which no norm shows."""
+    """Poor synthetic faces share a direction of error, which their norms do not show."""
     direction, power = quality_of(neighbourhood(table), ClosedForm())
     others, truth = make_synthetic(60, 1, DIM)
     found = face_quality(others.embeddings * others.norms[:, None], others.norms, direction, power)
@@ -83,7 +83,7 @@ def test_norms_that_are_all_alike_have_no_power(table):
 
 
 def test_a_face_meets_the_media_that_are_not_its_own():
-    """By hand: the cubed norm weighs, and frames of one seed are one medium."""
+    """By hand: faces weigh by the cubed norm, and frames of the same seed are one medium."""
     x, y, z = np.eye(3, dtype=np.float32)
     table = FeatureTable(
         embeddings=np.stack([x, y, y, z]),
@@ -101,7 +101,7 @@ def test_a_face_meets_the_media_that_are_not_its_own():
 
 
 def test_whitening_turns_down_what_differs_within_people():
-    """Two faces of each person, apart along one axis only: by hand, 1 / sqrt(0.5 + 0.5 D) there."""
+    """Each person's two faces differ along one axis only; by hand, its factor is 1 / sqrt(0.5 + 0.5 D)."""
     rng = np.random.default_rng(0)
     person = np.pad(rng.standard_normal((50, 3)), ((0, 0), (0, 1)))
     person /= np.linalg.norm(person, axis=1, keepdims=True)

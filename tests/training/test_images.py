@@ -1,4 +1,4 @@
-"""Training from images: what a batch of clips becomes, and which images it is made of."""
+"""Training from images: how clips become face sets, and which images are used."""
 
 import jax
 import numpy as np

@@ -1,8 +1,8 @@
-"""Runs, exports and digests that version 0.1 wrote stay usable: `tests/fixtures/run_of_0_1` holds one run.
+"""Runs and exports of version 0.1 stay usable.
 
-It is of configs/quickstart.py with 40 people of 16 channels and 4 steps; the rest of its checkpoint's folder,
-which Orbax does not need, was left out. `descriptors.npz` holds faces, and what 0.1 computed from them;
-`losses` are those of steps 5 and 6, to which 0.1 continued the run.
+`tests/fixtures/run_of_0_1` is a run of configs/quickstart.py over 4 steps, with 40 people of 16 dimensions
+(`config_of_the_run`), without the files of its checkpoint that Orbax does not need. `descriptors.npz` holds
+synthetic faces, what 0.1 computed from them, and the losses of steps 5 and 6, to which 0.1 continued the run.
 """
 
 import json
@@ -54,7 +54,7 @@ def test_its_checkpoint_gives_the_same_descriptors_and_digest(known):
 
 
 def test_its_export_runs(known):
-    """An exported model ignores media, so the current model must do so too."""
+    """Exported models ignore media, so they are not passed to the current model either."""
     one = known["subject"] == 0
     embeddings, norms = known["embeddings"][one], known["norms"][one]
     out = jax.export.deserialize((RUN / "aggregator.stablehlo").read_bytes()).call(
@@ -79,7 +79,7 @@ def test_it_resumes(workdir, known, capsys):
 
 @pytest.mark.parametrize(("backbone", "source"), [("", "features"), ("weights", "images")])
 def test_its_config_is_read_under_current_names(workdir, backbone, source):
-    """0.1 wrote model.start and head.start, and 'files' for features as for images."""
+    """0.1 wrote model.start and head.start, and 'files' for both features and images."""
     path = workdir / "config.json"
     fields = json.loads(path.read_text())
     assert fields["model.start"] == "faces" and fields["head.start"] == "centers"

@@ -1,4 +1,4 @@
-"""The optimizer's groups, the schedules and one training step."""
+"""The optimizer's parameter groups, the schedules and one training step."""
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ def test_rates_drop_at_milestones():
 
 
 def test_gradients_are_clipped_by_their_global_norm():
-    """Adam's first moment is a tenth of the clipped gradient, whose length is 1."""
+    """Adam's first moment is a tenth of the clipped gradient, whose norm is 1."""
     optimizer = make_optimizer(base_config().optimizer)
     params, gradient = tree(0.0), tree(100.0)
     _, state = optimizer.update(gradient, optimizer.init(params), params)

@@ -1,4 +1,4 @@
-"""What a run shows in TensorBoard, read back from its files."""
+"""TensorBoard files, read back."""
 
 import itertools
 import struct

@@ -1,26 +1,21 @@
-"""Training from images as real processes: interrupted and resumed, through features, and on bad input."""
+"""Training from images as real processes: resuming, features of clips, and bad input."""
 
-import os
 import pathlib
 import re
 import runpy
 import signal
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from fpsset.config import check_config, check_extraction_config
 from fpsset.models.iresnet import IResNetConfig
-from tests.compiling import FLAGS
 from tests.images.images import write_people
+from tests.runs import ROOT, finish, saved_state, start
 from tests.torch_files import random_variables, save, state_dict
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 TINY = IResNetConfig((1, 1, 1, 1))
 STEPS = 12
 FEW = [
@@ -33,32 +28,6 @@ FEW = [
     "--config.evaluation.metric=tar@far=1e-1",
     "--config.evaluation.resamples=0",
 ]
-
-
-def start(config: str, *arguments) -> subprocess.Popen:
-    command = [sys.executable, "-m", "fpsset.main", f"--config={ROOT}/configs/{config}"]
-    return subprocess.Popen(
-        [*command, *map(str, arguments)],
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
-    )
-
-
-def finish(process: subprocess.Popen, code: int = 0) -> str:
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == code, err
-    return err
-
-
-def final_state(workdir: pathlib.Path):
-    path = workdir.absolute() / f"checkpoints/{STEPS}/state"
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(path).item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return checkpointer.restore(path, restore_args=as_numpy)
 
 
 @pytest.fixture(scope="module")
@@ -94,31 +63,34 @@ def test_an_interrupted_run_resumes_to_the_same_bits(folder):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    stopped = int(re.search(r"stopped at step (\d+)", finish(process, 130))[1])
-    err = finish(straight)
+    stopped = int(re.search(r"stopped at step (\d+)", finish(process, 130)[1])[1])
+    _, err = finish(straight)
     assert "unreadable:" in err and "broken.png: not a whole image" in err
     assert "1 of 25 images of" in err and "training on 12 images of 6 people, validating on 12 of 6" in err
     assert (folder / "straight/results.json").is_file()
     assert 3 <= stopped < STEPS
-    assert f"from step {stopped}" in finish(start("features.py", *from_images(folder, "stopped")))
+    assert f"from step {stopped}" in finish(start("features.py", *from_images(folder, "stopped")))[1]
     jax.tree.map(
-        np.testing.assert_array_equal, final_state(folder / "stopped"), final_state(folder / "straight")
+        np.testing.assert_array_equal,
+        saved_state(folder / "stopped", STEPS),
+        saved_state(folder / "straight", STEPS),
     )
 
 
 def test_features_of_clips_train_by_the_same_command(folder):
     arguments = [f"--config.data.train={folder}/clips.npz", f"--config.data.eval={folder}/clips.npz"]
-    err = finish(start("features.py", f"--workdir={folder}/features", *arguments, *FEW))
+    _, err = finish(start("features.py", f"--workdir={folder}/features", *arguments, *FEW))
     assert "training on 36 faces of 6 people" in err and (folder / "features/results.json").is_file()
 
 
 @pytest.mark.parametrize("mode", ["images", "features", "eval"])
 def test_the_published_recipe(mode):
-    """Its figures, as FaceCoresetNet's paper and supplement give them."""
+    """Hyperparameters as FaceCoresetNet's paper and supplement give them."""
     config = runpy.run_path(f"{ROOT}/configs/webface4m.py")["get_config"](mode)
     check_config(config)
     assert config.mode == ("eval" if mode == "eval" else "train")
     assert (config.model.coreset_size, config.model.num_heads, config.model.dropout_rate) == (3, 8, 0.1)
+    assert config.model.gamma == 0.01
     head = {"name": "adaface", "margin": 0.8, "scale": 48.0, "h": 0.333, "init": "random", "trained": True}
     assert config.head.to_dict() == head and (config.model.quality, config.model.init) == (False, "random")
     optimizer = config.optimizer
@@ -149,7 +121,7 @@ def test_bad_input(folder):
     }
     processes = {case: start("features.py", *from_images(folder, "bad"), f"--{case}") for case in cases}
     for case, process in processes.items():
-        err = finish(process, 2)
+        _, err = finish(process, 2)
         assert cases[case] in err and "Traceback" not in err, err
         assert sum(line.startswith("fpsset:") for line in err.splitlines()) == 1
     assert not (folder / "bad").exists()

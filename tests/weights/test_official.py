@@ -1,4 +1,4 @@
-"""Published checkpoints: recognised, complete, and equal to what they were made of."""
+"""Published checkpoints are recognised, read completely, and equal what they were made from."""
 
 import importlib.util
 import json
@@ -30,7 +30,7 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def official(backbone):
-    """A FaceCoresetNet checkpoint as Lightning lays it out."""
+    """A FaceCoresetNet checkpoint in Lightning's layout."""
     inner = state_dict(backbone, TINY)
     state = {f"model.{key}": value for key, value in inner.items()}
     state |= {f"template_model.module.{key}": value for key, value in inner.items()}

@@ -1,4 +1,4 @@
-"""Files of torch.save: tensors of all kinds, hostile pickles, damage."""
+"""Files of torch.save: all kinds of tensors, malicious pickles and damage."""
 
 import io
 import os
@@ -39,7 +39,7 @@ def test_dtypes(tmp_path, dtype):
     offset=st.integers(0, 9),
 )
 def test_views(tmp_path_factory, shape, steps, offset):
-    """Any strides and offset, as NumPy sees them."""
+    """Any strides and offset, compared with NumPy."""
     storage = np.arange(80, dtype=np.float32)
     path = tmp_path_factory.mktemp("views") / "a.pt"
     strides = tuple(steps[: len(shape)])
@@ -89,7 +89,7 @@ def test_other_classes_become_stand_ins(tmp_path):
 
 
 class Reduce:
-    """Pickles as a call."""
+    """An object that is pickled as a call."""
 
     def __init__(self, function, *arguments, state=None):
         self._reduced = (function, arguments, state)
@@ -99,7 +99,7 @@ class Reduce:
 
 
 def hostile(marker) -> dict[str, bytes]:
-    """Pickles that would run code, by how they go about it."""
+    """Pickles that would run code, by technique."""
     command = f"touch {marker}"
     inner = pickle.dumps(Reduce(os.system, command))
     nested = (
@@ -164,7 +164,7 @@ def test_an_axis_of_one_may_have_any_stride(tmp_path):
 
 
 def test_truncated_files(tmp_path):
-    """Wherever the file is cut, one line says so."""
+    """A file truncated anywhere gives a one-line error."""
     save(tmp_path / "whole.pt", {"x": np.ones((16, 16), np.float32)})
     whole = (tmp_path / "whole.pt").read_bytes()
     for length in [0, 3, 4, 40, *range(100, len(whole), 97), len(whole) - 1]:
@@ -208,7 +208,7 @@ def test_what_is_no_state_dict(tmp_path, entries, problem):
 
 
 def test_compressed_entries_are_refused(tmp_path):
-    """A few bytes could become gigabytes."""
+    """A few compressed bytes could expand into gigabytes."""
     with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a/data.pkl", pickle.dumps({}))
     with pytest.raises(InputError, match="compressed"):
