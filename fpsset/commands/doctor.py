@@ -61,9 +61,8 @@ def doctor(places, weights, images, color_order, mean, std, as_json, **sizes) ->
     features, weights and runs. With --weights and --images the colour order of a backbone is checked.
     """
     _check(places, weights, images, sizes)
-    order = (
-        _color_order(weights, images, color_order, mean, std) if weights else None
-    )  # first, as it may raise
+    # First, as this may raise.
+    order = _color_order(weights, images, color_order, mean, std) if weights else None
     report = {
         "versions": _versions(),
         "devices": _devices(),

@@ -160,7 +160,7 @@ def _opening_line(faces: TrainingFaces, done: int) -> str:
 
 
 class _Validation:
-    """TAR on held-out people, at the lowest FAR from the configured one up that their pairs can measure.
+    """TAR on held-out people at the configured FAR, or at the next higher one that their pairs can measure.
 
     Each person's media are divided into two templates, whatever templates the data has.
 

@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = ["--dim=32", "--people=50", "--batch-size=4", "--set-size=6", "--faces=24"]
 BAD = {
     "no_folder": (["--data={tmp}/nowhere"], "nowhere: no such folder"),
-    "weights_alone": (["--weights={tmp}/net.onnx"], "--weights and --images go together"),
+    "weights_alone": (["--weights={tmp}/net.onnx"], "--weights and --images must be given together"),
     "heads": (["--dim=31"], "--dim is 31; it must be even"),
     "size": (["--people=0"], "--people is 0; it must be at least 1"),
     "no_weights": (
@@ -121,7 +121,7 @@ def test_a_page_fits_a_terminal_of_80_columns_without_colour(processes, tmp):
         "versions",
         "extras",
         "devices",
-        "memory, by the compiler's account",
+        "memory, as the compiler estimates it",
         "data",
         "colour order",
     ):
