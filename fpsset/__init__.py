@@ -10,6 +10,7 @@ from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.models.margin_heads import AdaFaceHead, ArcFaceHead, CosFaceHead
 from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling
 from fpsset.streaming.aggregator import StreamingAggregator
+from fpsset.training.closed_form import fit
 from fpsset.weights.official import load_official
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ __all__ = [
     "StreamingAggregator",
     "embed",
     "farthest_point_sampling",
+    "fit",
     "load",
     "load_official",
     "pad_sets",

@@ -13,6 +13,7 @@ from fpsset.images.listing import MEDIA_PATTERN
 from fpsset.models.margin_heads import HEADS
 from fpsset.ops.metric import DEFAULT_GAMMA
 
+MODELS = ("posterior", "face_coreset_net")
 DATASETS = ("face_features", "webface4m_subset", "ijbb", "ijbc")
 _MODE = "that of its config file: do not override config.mode"
 
@@ -35,6 +36,9 @@ def base_config() -> ConfigDict:
     config.compilation_cache = ""  # folder in which compiled programs are kept for later runs
 
     config.model = ConfigDict()
+    # 'posterior', fitted in closed form in seconds, or 'face_coreset_net', which the steps below train. All
+    # fields but coreset_size and gamma are of the latter.
+    config.model.name = "posterior"
     config.model.coreset_size = 3
     config.model.num_heads = 1
     config.model.dropout_rate = 0.1
@@ -110,6 +114,7 @@ def published_config() -> ConfigDict:
     config = base_config()
     config.steps = 4000
     config.batch_size = 40  # the paper's 20 on each of two GPUs
+    config.model.name = "face_coreset_net"
     config.model.num_heads = 8
     config.model.gamma = 0.01  # the paper's start
     config.model.quality = False
@@ -237,6 +242,7 @@ def check_config(config: ConfigDict) -> None:
     need(config.seed >= 0, "seed", "at least 0")
     for field in ("steps", "batch_size", "log_every", "eval_every"):
         need(config[field] >= 1, field, "at least 1")
+    need(config.model.name in MODELS, "model.name", f"one of {', '.join(MODELS)}")
     need(config.model.coreset_size >= 1, "model.coreset_size", "at least 1")
     need(config.model.num_heads >= 1, "model.num_heads", "at least 1")
     need(0 <= config.model.dropout_rate < 1, "model.dropout_rate", "in [0, 1)")
@@ -268,11 +274,6 @@ def check_config(config: ConfigDict) -> None:
         raise InputError(
             f"config.backbone.weights is given, but config.data.source is {config.data.source!r}; give "
             "--config.data.source=images to train on images, or omit --config.backbone.weights"
-        )
-    if config.mode == "train" and config.data.source == "images" and not config.backbone.weights:
-        raise InputError(
-            "config.backbone.weights is empty; images need a backbone: --config.backbone.weights=WEIGHTS "
-            "(made by fpsset convert), or train on features with --config.data.source=features"
         )
     for field in ("max_size", "max_clip", "threads"):
         need(config.data[field] >= 1, f"data.{field}", "at least 1")

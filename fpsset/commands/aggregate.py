@@ -16,7 +16,7 @@ from fpsset.errors import InputError
 @by_option
 @json_option
 def aggregate(
-    model: str, features: pathlib.Path, target: pathlib.Path, by: str | None, as_json: bool
+    model: str, fit: str | None, features: pathlib.Path, target: pathlib.Path, by: str | None, as_json: bool
 ) -> None:
     """Turn each set of embeddings into one descriptor.
 
@@ -39,7 +39,7 @@ def aggregate(
         raise InputError(f"{target}: is also FEATURES; give another OUT")
     table = read_features(features)
     ids = set_ids(table, by)
-    loaded = load_model(model)
+    loaded = load_model(model, fit)
     require_backbone(table, loaded.dim, loaded.backbone)
     found = loaded.aggregate(table.embeddings, table.norms, ids, media=table.media)
     loaded.save_gallery(target, found.ids, found.descriptors, found.norms)

@@ -9,6 +9,7 @@ from fpsset.commands.calibrate import calibrate
 from fpsset.commands.convert import convert
 from fpsset.commands.doctor import doctor
 from fpsset.commands.export import export
+from fpsset.commands.fit import fit
 from fpsset.commands.report import report
 from fpsset.commands.select import select
 from fpsset.commands.simulate_ijb import simulate_ijb
@@ -28,7 +29,7 @@ def fpsset(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for subcommand in (aggregate, select, calibrate, verify, report, convert, export, simulate_ijb, doctor):
+for subcommand in (fit, aggregate, select, calibrate, verify, report, convert, export, simulate_ijb, doctor):
     fpsset.add_command(subcommand)
 
 

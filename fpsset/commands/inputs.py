@@ -8,10 +8,11 @@ from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable
 from fpsset.errors import InputError
-from fpsset.inference.aggregator import Aggregator, PlainAggregator
+from fpsset.inference.aggregator import PlainAggregator, SetAggregator
 from fpsset.runtime.progress import StepProgress
 
 PLAIN = "plain"
+FITTED = ("posterior", "whitened")
 _LISTED = 8  # sets listed in an error message
 
 
@@ -31,18 +32,32 @@ class Faces(NamedTuple):
     title: str
 
 
-def load_model(name: str) -> Aggregator:
-    """A trained model by its path, or the plain one by the name 'plain'.
+def load_model(name: str, fit: str | None = None) -> SetAggregator:
+    """A model by its path or name.
+
+    Args:
+      name: a workdir, saved or converted weights, or a published checkpoint; 'plain', which needs nothing;
+        'posterior' or 'whitened', fitted here.
+      fit: feature file that the latter two are fitted to.
 
     Raises:
-      InputError: there is no such model.
+      InputError: there is no such model, or it needs another `fit`.
     """
+    if fit and name not in FITTED:
+        raise InputError(f"--fit is for the models {' and '.join(FITTED)}; leave it out for {name}")
     if name == PLAIN:
         return PlainAggregator()
+    if name in FITTED:
+        if not fit:
+            raise InputError(f"{name}: is fitted to labelled faces first; give them by --fit FEATURES")
+        from fpsset.training.closed_form import fit as fit_to
+
+        return fit_to(fit, name)
     path = pathlib.Path(name)
     if not path.exists():
+        names = ", ".join(map(repr, (PLAIN, *FITTED)))
         raise InputError(
-            f"{name}: no such model; give a workdir, converted weights, a checkpoint, or '{PLAIN}'"
+            f"{name}: no such model; give a workdir, saved or converted weights, a checkpoint, or {names}"
         )
     from fpsset.inference.loading import load
 

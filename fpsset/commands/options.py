@@ -20,8 +20,13 @@ _BACKBONE = (
 
 
 def model_argument(command: Callable) -> Callable:
-    """Adds MODEL: a workdir, converted weights, a published checkpoint, or 'plain'."""
-    return click.argument("model", metavar="MODEL")(command)
+    """Adds MODEL, and --fit for models that are fitted on the spot; see `inputs.load_model`."""
+    option = click.option(
+        "--fit",
+        metavar="FEATURES",
+        help="Labelled faces that MODEL 'posterior' or 'whitened' is fitted to first.",
+    )
+    return click.argument("model", metavar="MODEL")(option(command))
 
 
 def backbone_options(command: Callable) -> Callable:

@@ -59,6 +59,7 @@ def train_and_evaluate(config, workdir: str | None) -> None:
     from fpsset.inference.loading import load
     from fpsset.reports.report import Provenance, write_report
     from fpsset.training.faces import load_training_faces
+    from fpsset.training.fitting import WHITENED, fit_model, fit_rival, saved_rival
     from fpsset.training.loop import train
     from fpsset.training.workdir import flat_config
 
@@ -77,10 +78,13 @@ def train_and_evaluate(config, workdir: str | None) -> None:
     if config.mode == "train":
         faces = load_training_faces(config)
         require_backbone(protocol, faces.dim, faces.backbone)
-        train(config, workdir, faces)
+        (fit_model if config.model.name == "posterior" else train)(config, workdir, faces)
+        fit_rival(config, workdir, faces)
     aggregator = load(config.weights or config.checkpoints or workdir)
-    for field in ("coreset_size", "num_heads", "quality"):  # report the model that was evaluated
-        config.model[field] = getattr(aggregator.module, field)
+    rival = saved_rival(workdir)
+    config.model.name = aggregator.card.model  # report the model that was evaluated
+    for field in ("coreset_size", "num_heads", "quality"):
+        config.model[field] = getattr(aggregator.card, field)
     found = evaluate(
         aggregator,
         protocol,
@@ -91,6 +95,7 @@ def train_and_evaluate(config, workdir: str | None) -> None:
         config.evaluation.pooling,
         config.evaluation.seed,
         config.evaluation.packed,
+        {WHITENED: rival} if rival is not None and rival.dim == protocol.dim else {},
     )
     title = f"{pathlib.Path(protocol.name).name}; fpsset is {aggregator.name}"
     if hosts.is_first():

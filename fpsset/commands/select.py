@@ -37,6 +37,7 @@ _LEAVE_OUT_AT_MOST = 1000  # faces; for more, leaving each one out in turn takes
 @json_option
 def select(
     model: str,
+    fit: str | None,
     source: pathlib.Path,
     which: str | None,
     by: str | None,
@@ -68,7 +69,7 @@ def select(
     if sheet is not None and sheet.suffix != ".html":
         raise InputError(f"{sheet}: a sheet is a web page; give --sheet a name that ends in .html")
     faces = read_faces(source, which, by, backbone)
-    aggregator = load_model(model)
+    aggregator = load_model(model, fit)
     table = faces.table
     require_backbone(table, aggregator.dim, aggregator.backbone)
     leaves_out = len(table) <= _LEAVE_OUT_AT_MOST

@@ -1,5 +1,8 @@
 """Evaluates a model and the plain poolings on a protocol: 1:1, and 1:N if it has galleries."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from fpsset.evaluation.identification import identification_metrics, match_curve, search_galleries
@@ -12,7 +15,7 @@ from fpsset.evaluation.scoring import PairScorer, pair_scores
 from fpsset.evaluation.strata import Strata
 from fpsset.evaluation.verification import FARS, Pairs, operating_points, roc, verification_metrics
 from fpsset.evaluation.verification_draws import VerificationDraws
-from fpsset.inference.aggregator import Aggregator
+from fpsset.inference.aggregator import SetAggregator
 from fpsset.inference.descriptors import Descriptors, describe, describe_one
 from fpsset.models.pooling import baselines
 from fpsset.ops.metric import DEFAULT_GAMMA
@@ -23,7 +26,7 @@ _STRATA_FAR = 1e-3  # or the lowest above it that the pairs allow
 
 
 def evaluate(
-    aggregator: Aggregator,
+    aggregator: SetAggregator,
     protocol: Protocol,
     fps_gamma: float = DEFAULT_GAMMA,
     resamples: int = 200,
@@ -32,6 +35,7 @@ def evaluate(
     pooling: str = "",
     seed: int = 0,
     packed: bool = False,
+    rivals: Mapping[str, SetAggregator] = MappingProxyType({}),
 ) -> Evaluation:
     """Evaluates the baselines and the model, the method 'fpsset', on the same draws of the subjects.
 
@@ -45,6 +49,7 @@ def evaluate(
       pooling: of one more method, which is named after it; see `pool_by`. Empty for none.
       seed: of the draws.
       packed: let small sets share rows of a batch; see `batching.batches`.
+      rivals: further models by their methods' names, for embeddings of the same backbone.
 
     Raises:
       InputError: embeddings of another backbone than the model's.
@@ -54,6 +59,12 @@ def evaluate(
     models = {**baselines(aggregator.module.coreset_size, fps_gamma), _OURS: aggregator.module}
     options = {"faces_per_batch": faces_per_batch, "packed": packed}
     described = describe(models, {_OURS: aggregator.variables}, sets, show=True, **options)
+    others = {
+        name: describe_one(rival.module, rival.variables, rival.scaled(protocol.sets), **options)
+        for name, rival in rivals.items()
+    }
+    ours = described.pop(_OURS)
+    described = {**described, **others, _OURS: ours}
     if pooling:
         model, pooled = pool_by(pooling, protocol.sets, protocol.score, protocol.flipped, protocol.name)
         described = {pooling: describe_one(model, {}, pooled, **options), **described}

@@ -2,9 +2,11 @@
 
 import functools
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from fpsset.errors import InputError
@@ -14,11 +16,12 @@ from fpsset.inference.explanation import Explanation, explain
 from fpsset.inference.galleries import Gallery, read_gallery, write_gallery
 from fpsset.inference.out_of_core import Blocks, BlocksAggregated, aggregate_blocks
 from fpsset.models.face_coreset_net import FaceCoresetNet
-from fpsset.models.pooling import PlainCoreset
+from fpsset.models.pooling import PlainCoreset, WhitenedMedia
+from fpsset.models.posterior import PosteriorPooling
 from fpsset.models.set_model import SetModel
 from fpsset.ops.metric import DEFAULT_GAMMA
 from fpsset.runtime.digests import tree_digest
-from fpsset.weights.cards import AggregatorCard
+from fpsset.weights.cards import AggregatorCard, Weights, WeightsCard, save_weights
 
 # Minimum number of slots for splitting a set over several devices. By the rates in docs/scale.md a device
 # takes 7.5 ns per face (K = 3 reads of 2 kB at 819 GB/s), and the dozen messages of a split take 120 us:
@@ -57,6 +60,7 @@ class SetAggregator:
 
     module: SetModel
     variables: dict
+    card: AggregatorCard
     dim: int = 0
     norm_scale: float = 1.0
     by_media: bool = False
@@ -210,6 +214,19 @@ class SetAggregator:
         """The sets with their norms multiplied by `norm_scale`, as the model expects them."""
         return sets._replace(norms=sets.norms * np.float32(self.norm_scale))
 
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the model as a folder that `fpsset.load` reads.
+
+        Args:
+          path: the folder; replaced if it holds a saved model.
+
+        Raises:
+          InputError: `path` exists and holds anything else.
+        """
+        variables = jax.tree.map(np.asarray, self.variables)
+        card = WeightsCard("fpsset", self.name, "", "", {}, (), None, self.card)
+        save_weights(pathlib.Path(path), Weights({"aggregator": variables}, card))
+
     def save_gallery(self, path: str | os.PathLike, ids: np.ndarray, descriptors, norms) -> None:
         """Saves descriptors computed by this model as a gallery.
 
@@ -248,12 +265,28 @@ def _numbered(media, rows: int) -> np.ndarray | None:
     return np.unique(media, return_inverse=True)[1]
 
 
+def _module_of(card: AggregatorCard, params: dict) -> SetModel:
+    """The linen module that a card describes."""
+    match card.model:
+        case "face_coreset_net":
+            return FaceCoresetNet(
+                card.coreset_size, card.num_heads, quality=card.quality, by_media=card.by_media
+            )
+        case "posterior":
+            return PosteriorPooling(card.coreset_size, ignores_norms=card.ignores_norms)
+        case "whitened":
+            return WhitenedMedia(card.coreset_size, ignores_norms=card.ignores_norms)
+        case "plain":
+            return PlainCoreset(card.coreset_size, float(params["gamma"]))
+    raise InputError(f"the model is {card.model!r}, which this version of fpsset does not know; upgrade it")
+
+
 class Aggregator(SetAggregator):
-    """A trained FaceCoresetNet; use `fpsset.load` to create one from a checkpoint.
+    """A fitted or trained model; `fpsset.fit` and `fpsset.load` make one.
 
     Example:
       >>> import jax, numpy as np, fpsset
-      >>> from fpsset.weights.cards import AggregatorCard
+      >>> from fpsset.weights.cards import AggregatorCard, Weights, WeightsCard, save_weights
       >>> net = fpsset.FaceCoresetNet(num_heads=1)
       >>> sets = fpsset.pad_sets([np.eye(8, dtype="f")[:4]], [np.ones(4)])
       >>> params = net.init(jax.random.key(0), sets)["params"]
@@ -265,17 +298,15 @@ class Aggregator(SetAggregator):
     """
 
     def __init__(self, params: dict, card: AggregatorCard, name: str = "model"):
-        """Creates an aggregator from the parameters of a `FaceCoresetNet`.
+        """Creates an aggregator from the parameters of its model.
 
         Args:
           params: the tree under 'params'.
           card: the architecture, and the embeddings that the model takes.
           name: where the model comes from, for messages.
         """
-        self.module = FaceCoresetNet(
-            card.coreset_size, card.num_heads, quality=card.quality, by_media=card.by_media
-        )
-        self.variables = {"params": params}
+        self.module = _module_of(card, params)
+        self.variables, self.card = {"params": params}, card
         self.dim, self.norm_scale, self.by_media = card.dim, card.norm_scale, card.by_media
         self.backbone, self.train_fingerprint, self.name = card.backbone, card.train_fingerprint, name
 
@@ -302,4 +333,5 @@ class PlainAggregator(SetAggregator):
         """
         self.module = PlainCoreset(coreset_size, gamma)
         self.variables = {"params": {"gamma": np.float32(gamma)}}
+        self.card = AggregatorCard(coreset_size, 1, dim=0, norm_scale=1.0, model="plain")
         self.name = f"plain: nothing learned, gamma {gamma:g}, norm-weighted mean"

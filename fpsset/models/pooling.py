@@ -13,9 +13,12 @@ from fpsset.models.selector import Coreset, CoresetSelector
 from fpsset.models.set_model import SetModel
 from fpsset.ops.attention import AttentionSums
 from fpsset.ops.masking import count_valid, normalize, zero_padding
-from fpsset.ops.media import media_shares
+from fpsset.ops.media import media_shares, media_softmax
 from fpsset.ops.metric import DEFAULT_GAMMA
+from fpsset.ops.quality import log_norms
 from fpsset.ops.sampling import farthest_point_sampling
+
+_HIGHEST = jax.lax.Precision.HIGHEST
 
 Coefficients = Callable[[FaceSet], jax.Array]
 
@@ -144,10 +147,96 @@ class PlainCoreset(SetModel):
         return self(face_set), jnp.broadcast_to(shares[..., None, None, :], shape)
 
 
+class WhitenedMedia(SetModel):
+    """Whitened means of media: the strongest plain pooling.
+
+    Faces are weighted by n^p within each medium, media count alike, and the sum is multiplied by S^(-1/2),
+    S the scatter of training faces around their person. Where media are not known the set is one medium.
+    `fpsset.training.closed_form.fit_whitened` fits p and S.
+
+    Attributes:
+      coreset_size: K, faces picked.
+      gamma_init: exponent of the norm in the picks' metric.
+      ignores_norms: weigh all faces of a medium alike.
+    """
+
+    picks_ask: ClassVar[bool] = False
+    coreset_size: int = 3
+    gamma_init: float = DEFAULT_GAMMA
+    ignores_norms: bool = False
+
+    def setup(self):  # noqa: D102
+        self.selector = CoresetSelector(self.coreset_size, self.gamma_init)
+        nn.share_scope(self, self.selector)
+
+    @nn.compact
+    def parameters(self, dim: int) -> tuple[jax.Array, jax.Array]:
+        """(Power p, [D, D] whitening); fresh ones give the plain mean."""
+        power = self.param("power", nn.initializers.zeros, ())
+        return power, self.param("whitening", lambda key, shape: jnp.eye(*shape), (dim, dim))
+
+    def __call__(self, face_set: FaceSet, *, train: bool = False) -> SetDescriptor:
+        """Same interface as FaceCoresetNet; `train` changes nothing."""
+        del train
+        face_set = face_set.checked()
+        coreset = self.selector(face_set)
+        return self.conclude(coreset, self.look(self.queries(coreset), face_set))
+
+    def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
+        """See `SetModel`."""
+        return self.selector(face_set.checked(), axis_name)
+
+    def queries(self, coreset: Coreset) -> jax.Array:
+        """See `SetModel`; R = 1, and the values do not matter."""
+        return coreset.features[..., :1, :]
+
+    def look(self, queries: jax.Array, face_set: FaceSet, axis_name: str | None = None) -> AttentionSums:
+        """See `SetModel`."""
+        logs, real = self._log_weights(face_set)
+        if face_set.media is None:
+            largest = jnp.max(jnp.where(real, logs, -1e30), axis=-1, keepdims=True)
+            weights = jnp.where(real, jnp.exp(logs - largest), 0.0)
+            largest = largest[..., 0]
+        else:
+            weights = media_softmax(logs, face_set.media, real, axis_name)
+            largest = jnp.zeros_like(weights[..., 0])
+        total = jnp.sum(weights, axis=-1)
+        values = _weighted_sum(weights, face_set)[..., None, :]
+        return AttentionSums(largest[..., None], total[..., None], total[..., None], values)
+
+    def conclude(self, coreset: Coreset, sums: AttentionSums) -> SetDescriptor:
+        """See `SetModel`."""
+        _, whitening = self.parameters(coreset.features.shape[-1])
+        mean = sums.values[..., 0, :] / jnp.where(sums.total > 0, sums.total, 1.0)
+        return SetDescriptor(*normalize(jnp.matmul(mean, whitening, precision=_HIGHEST)), *coreset)
+
+    def with_attention(self, face_set: FaceSet) -> tuple[SetDescriptor, jax.Array]:
+        """See `SetModel`; H = 1."""
+        face_set = face_set.checked()
+        logs, real = self._log_weights(face_set)
+        media = jnp.zeros(real.shape, jnp.int32) if face_set.media is None else face_set.media
+        weights = media_softmax(logs, media, real)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        weights = weights / jnp.where(total > 0, total, 1.0)
+        shape = (*weights.shape[:-1], 1, self.coreset_size, weights.shape[-1])
+        return self(face_set), jnp.broadcast_to(weights[..., None, None, :], shape)
+
+    def _log_weights(self, face_set: FaceSet) -> tuple[jax.Array, jax.Array]:
+        """([*B, N] p log n plus the logarithm of how often a slot counts, [*B, N] bool which slots count)."""
+        power, _ = self.parameters(face_set.embeddings.shape[-1])
+        real = face_set.mask
+        norms = zero_padding(jnp.broadcast_to(face_set.norms, real.shape), real)
+        logs = power * log_norms(jnp.ones_like(norms) if self.ignores_norms else norms)
+        if face_set.multiplicity is None:
+            return logs, real
+        count = zero_padding(jnp.broadcast_to(face_set.multiplicity, real.shape), real)
+        return logs + jnp.log(jnp.where(count > 0, count, 1.0)), real & (count > 0)
+
+
 def _weighted_sum(weights: jax.Array, face_set: FaceSet) -> jax.Array:
     """sum_i w_i u_i in full float32 precision: weights [*B, N] -> [*B, D] float32."""
     embeddings = zero_padding(face_set.embeddings, face_set.mask).astype(jnp.float32)
-    return jnp.einsum("...n,...nd->...d", weights, embeddings, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum("...n,...nd->...d", weights, embeddings, precision=_HIGHEST)
 
 
 def baselines(size: int = 3, gamma: float = DEFAULT_GAMMA) -> dict[str, Pooling]:

@@ -52,10 +52,13 @@ class PosteriorPooling(SetModel):
     Attributes:
       coreset_size: K, faces picked.
       gamma_init: exponent of the norm in the metric.
+      ignores_norms: judge quality by the direction of embeddings alone, for backbones whose norms say
+        nothing.
     """
 
     coreset_size: int = 3
     gamma_init: float = 2.0
+    ignores_norms: bool = False
 
     def setup(self):  # noqa: D102
         self.selector = CoresetSelector(self.coreset_size, self.gamma_init)
@@ -155,6 +158,7 @@ class PosteriorPooling(SetModel):
         mask = face_set.mask
         faces = zero_padding(face_set.embeddings, mask).astype(jnp.float32)
         norms = zero_padding(face_set.norms, mask).astype(jnp.float32)
+        norms = jnp.ones_like(norms) if self.ignores_norms else norms
         count = mask.astype(jnp.float32)
         if face_set.multiplicity is not None:
             count = zero_padding(face_set.multiplicity, mask).astype(jnp.float32)

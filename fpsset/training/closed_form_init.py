@@ -6,7 +6,6 @@ faces similar to it, to good ones more than to poor ones, and good picks count m
 """
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +13,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable
-from fpsset.errors import InputError
 from fpsset.face_set import group_rows
 from fpsset.inference.descriptors import describe_one
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.parallel.mesh import local_copy
+from fpsset.training.closed_form import quality_of
 from fpsset.training.faces import TrainingFaces
+from fpsset.training.neighbourhood import inverse_root, neighbourhood, scatter, some_people
 from fpsset.training.step import TrainState
-
-_ROWS = 1 << 18  # faces that suffice for the estimates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +97,9 @@ def closed_form_params(params: dict, table: FeatureTable, settings: ClosedForm) 
     Raises:
       InputError: see `neighbourhood`.
     """
-    near = neighbourhood(_some_people(table))
+    near = neighbourhood(some_people(table))
+    across = near.faces.embeddings - near.cosine[:, None] * near.center
+    whitening = inverse_root(scatter(across), settings.shrinkage).astype(np.float32)
     params = jax.tree.map(np.array, params)
     attention, width = params["set_attention"], table.dim
     heads, depth = attention["query_bias"].shape
@@ -107,82 +107,14 @@ def closed_form_params(params: dict, table: FeatureTable, settings: ClosedForm) 
     # LayerNorm gives picks length sqrt(width), logits are divided by sqrt(depth), and each head has a share.
     likeness = settings.likeness * heads**0.5 / float(np.mean(table.norms))
     attention["query"], attention["key"], attention["value"] = likeness * identity, identity, identity
-    attention["out"] = settings.seen * whitening_of(near, settings.shrinkage).reshape(heads, depth, width)
+    attention["out"] = settings.seen * whitening.reshape(heads, depth, width)
     params["self_attention"]["out"] = np.zeros_like(params["self_attention"]["out"])
     params["output_norm"]["scale"] = np.full(width, settings.seen, np.float32)
     params["norm_encoding_scale"] = np.zeros(width, np.float32)
-    params["quality_direction"], params["quality_power"] = quality_of(near, settings)
+    direction, power, _ = quality_of(near, settings.ridge)
+    params["quality_direction"] = settings.sharpness * direction
+    params["quality_power"] = settings.sharpness * power
     return params
-
-
-class Neighbourhood(NamedTuple):
-    """Faces whose person has other media, and the mean direction of those media."""
-
-    faces: FeatureTable  # m rows
-    center: np.ndarray  # [m, D] float32 unit; faces of the other media, weighted by the cubed norm
-    cosine: np.ndarray  # [m] float32, of each face to it
-
-
-def neighbourhood(table: FeatureTable) -> Neighbourhood:
-    """Pairs each face with the mean of its person's other media.
-
-    Args:
-      table: faces, norms scaled; rows with the same seed count as one medium.
-
-    Raises:
-      InputError: no person has two media.
-    """
-    person = np.unique(table.subject, return_inverse=True)[1]
-    medium = np.unique(np.stack([person, table.sources]), axis=1, return_inverse=True)[1].reshape(-1)
-    media = np.bincount(person[np.unique(medium, return_index=True)[1]])
-    known = (media[person] > 1) & (table.norms > 0)
-    if not known.any():
-        raise InputError(
-            f"{table.name}: no person has two media, which the closed-form initialisation needs; "
-            "give --config.model.init=random"
-        )
-    weighted = table.embeddings * table.norms[:, None] ** 3
-    others = (_sums(weighted, person)[person] - _sums(weighted, medium)[medium])[known]
-    faces, center = (
-        table.take(known),
-        others / np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1e-12),
-    )
-    return Neighbourhood(faces, center, np.einsum("md,md->m", faces.embeddings, center))
-
-
-def quality_of(near: Neighbourhood, settings: ClosedForm) -> tuple[np.ndarray, np.float32]:
-    """The quality that best predicts the cosine of a face to its person, by ridge regression.
-
-    Returns:
-      (direction [D] float32, power), see `fpsset.ops.quality.face_quality`.
-    """
-    faces, dim = near.faces, near.faces.dim
-    logs = np.log(faces.norms.astype(np.float64))
-    columns = [
-        faces.embeddings * faces.norms[:, None],
-        (logs - logs.mean())[:, None],
-        np.ones((len(logs), 1)),
-    ]
-    x = np.concatenate(columns, axis=1).astype(np.float32)
-    # If all norms are equal they are uninformative, and the power is zero.
-    penalty = np.array([settings.ridge * np.mean(np.square(faces.norms))] * dim + [1e-6 * len(logs), 0.0])
-    solved = np.linalg.solve((x.T @ x) + np.diag(penalty), x.T @ near.cosine)
-    solved = (settings.sharpness * solved).astype(np.float32)
-    return solved[:dim], solved[dim]
-
-
-def whitening_of(near: Neighbourhood, shrinkage: float) -> np.ndarray:
-    """[D, D] float32 symmetric: attenuates directions in which faces of the same person differ.
-
-    S^(-1/2), where S is the scatter of faces around their person's direction, shrunk towards the identity.
-    """
-    across = near.faces.embeddings - near.cosine[:, None] * near.center
-    scatter = (across.T @ across).astype(np.float64) / len(across)
-    scatter /= max(
-        np.trace(scatter) / len(scatter), 1e-12
-    )  # the trace is zero if each person's faces are all equal
-    values, vectors = np.linalg.eigh((1 - shrinkage) * scatter + shrinkage * np.eye(len(scatter)))
-    return ((vectors / np.sqrt(values)) @ vectors.T).astype(np.float32)
 
 
 def class_centers(model: FaceCoresetNet, params: dict, table: FeatureTable) -> np.ndarray:
@@ -190,19 +122,3 @@ def class_centers(model: FaceCoresetNet, params: dict, table: FeatureTable) -> n
     _, sets = group_rows(table.embeddings, table.norms, table.subject, table.media)
     model = model.clone(dtype=jnp.float32)
     return np.ascontiguousarray(describe_one(model, {"params": params}, sets).vectors.T)
-
-
-def _some_people(table: FeatureTable) -> FeatureTable:
-    """All faces of as many people as have about _ROWS faces together."""
-    if len(table) <= _ROWS:
-        return table
-    people = np.unique(table.subject)
-    kept = np.random.default_rng(0).permutation(people)[: max(2, len(people) * _ROWS // len(table))]
-    return table.take(np.isin(table.subject, kept))
-
-
-def _sums(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Sum of the rows of each group: [M, D], [M] int -> [G, D]."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    return np.add.reduceat(rows[order], starts, axis=0)

@@ -26,6 +26,7 @@ class TrainingFaces:
       to_sets: (item of `batches` on the mesh, steps done before it) -> TrainingBatch; has no trained
         parameters.
       sample: () -> faces of the training people, norms scaled; sorted subjects correspond to the labels.
+      everyone: () -> faces to fit a model in closed form to: with features of held-out people too.
       held_out: faces of people who appear in no batch, norms scaled.
       people: C, the number of training people; labels are 0 to C - 1.
       dim: D, the width of the embeddings.
@@ -39,6 +40,7 @@ class TrainingFaces:
     batches: grain.DatasetIterator
     to_sets: Callable[[Any, int], TrainingBatch]
     sample: Callable[[], FeatureTable]
+    everyone: Callable[[], FeatureTable]
     held_out: FeatureTable
     people: int
     dim: int
@@ -75,6 +77,7 @@ def faces_of_table(config: ConfigDict, table: FeatureTable, mesh: Mesh) -> Train
         ),
         to_sets=lambda batch, _: batch,
         sample=lambda: seen,
+        everyone=lambda: table.with_norm_scale(scale),
         held_out=held_out,
         people=people,
         dim=table.dim,

@@ -87,6 +87,7 @@ def faces_of_images(
         batches=batches(config.seed, ours),
         to_sets=functools.partial(embed_batch, root=root),
         sample=sample,
+        everyone=sample,
         held_out=plain.with_norm_scale(scale),
         people=people,
         dim=plain.dim,

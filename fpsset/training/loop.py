@@ -1,6 +1,5 @@
 """The training loop."""
 
-import dataclasses
 import math
 import pathlib
 import time
@@ -9,19 +8,11 @@ from contextlib import ExitStack
 from functools import partial
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from fpsset.data.feature_table import FeatureTable, templates
 from fpsset.data.pipeline import TrainingBatch
-from fpsset.errors import InputError, TrainingError
-from fpsset.evaluation.evaluator import validation_tar
-from fpsset.evaluation.metric_names import far_of, tar_name
-from fpsset.evaluation.verification import all_pairs, reachable_far
-from fpsset.face_set import RaggedSets
-from fpsset.inference.descriptors import Descriptors, describe_one
+from fpsset.errors import TrainingError
 from fpsset.parallel.mesh import local_copy, padded_classes, put_batch, sharded_init
 from fpsset.runtime import hosts
 from fpsset.runtime.files import as_path
@@ -34,6 +25,7 @@ from fpsset.training.modules import make_head, make_set_model, require_width
 from fpsset.training.optimizer import make_optimizer
 from fpsset.training.step import Metrics, TrainState, geometric, init_state, make_train_step
 from fpsset.training.telemetry import Telemetry
+from fpsset.training.validation import Validation
 from fpsset.training.workdir import claim_workdir
 from fpsset.weights.cards import AggregatorCard
 
@@ -66,7 +58,7 @@ def train(
         require_width(config, faces.dim)
         model = make_set_model(config.model)
     state, train_step = _state_and_step(config, model, faces)
-    validation = _Validation(model, faces.held_out, config)
+    validation = Validation(model, faces.held_out, config)
     card = _card(config, faces)
     store = as_path(config.checkpoints or workdir)
     hosts.on_first_process(lambda: claim_workdir(store, config, faces.fingerprint))
@@ -157,44 +149,6 @@ def _card(config: ConfigDict, faces: TrainingFaces) -> AggregatorCard:
 def _opening_line(faces: TrainingFaces, done: int) -> str:
     others = f"{len(faces.held_out)} of {len(set(faces.held_out.subject.tolist()))} others"
     return f"training on {faces.summary}, validating on {others}" + (f", from step {done}" if done else "")
-
-
-class _Validation:
-    """TAR on held-out people at the configured FAR, or at the next higher one that their pairs can measure.
-
-    Each person's media are divided into two templates, whatever templates the data has.
-
-    Attributes:
-      metric: name of the score.
-    """
-
-    def __init__(self, model: nn.Module, held_out: FeatureTable, config: ConfigDict):
-        """Pairs the templates of the held-out people.
-
-        Raises:
-          InputError: there are too few pairs.
-        """
-        _, self._subjects, self._sets = templates(dataclasses.replace(held_out, template=None))
-        self._pairs = all_pairs(self._subjects)
-        fix = "raise config.data.holdout, or provide more people"
-        if not self._pairs.same.any():
-            raise InputError(f"{held_out.name}: no held-out person has two media to compare; {fix}")
-        try:
-            self._far = reachable_far(self._pairs, far_of(config.evaluation.metric))
-        except InputError as error:
-            raise InputError(f"{held_out.name}: of the held-out people {error}; {fix}") from error
-        self.metric = f"validation_{tar_name(self._far)}"
-        self._model = model.clone(dtype=jnp.float32)  # as at inference
-        self._batching = {
-            "faces_per_batch": config.evaluation.faces_per_batch,
-            "packed": config.evaluation.packed,
-        }
-
-    def score(self, params: dict, show: Callable[[np.ndarray, RaggedSets, Descriptors], None]) -> float:
-        """TAR of the aggregator's parameters; calls `show` with subjects, sets and descriptors."""
-        described = describe_one(self._model, {"params": params}, self._sets, **self._batching)
-        show(self._subjects, self._sets, described)
-        return validation_tar(described, self._pairs, self._far)
 
 
 class _Throughput:

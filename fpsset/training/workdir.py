@@ -17,7 +17,7 @@ _MAY_CHANGE = frozenset(
     evaluation.pooling evaluation.resamples evaluation.seed""".split()
 )
 # Fields added after the first config.json was written, with the behaviour before them.
-_ADDED = {"model.by_media": False}
+_ADDED = {"model.by_media": False, "model.name": "face_coreset_net"}
 # Fields of 0.1 that have new names.
 _RENAMED = {"model.start": "model.init", "head.start": "head.init"}
 

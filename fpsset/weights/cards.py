@@ -55,6 +55,8 @@ class AggregatorCard:
       train_fingerprint: of the training faces; empty if unknown.
       quality: whether it weights faces by a learned quality.
       by_media: whether a medium's faces together weigh as one.
+      model: 'face_coreset_net', 'posterior', 'whitened' or 'plain'.
+      ignores_norms: whether norms weigh all faces alike, because the backbone's say nothing.
     """
 
     coreset_size: int
@@ -65,6 +67,8 @@ class AggregatorCard:
     train_fingerprint: str = ""
     quality: bool = False
     by_media: bool = False
+    model: str = "face_coreset_net"
+    ignores_norms: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,33 @@
+"""fpsset fit: fits a model in closed form."""
+
+import pathlib
+
+import click
+
+from fpsset.commands.inputs import FITTED
+from fpsset.errors import InputError
+
+
+@click.command()
+@click.argument("features", metavar="FEATURES", type=click.Path(path_type=pathlib.Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=pathlib.Path))
+@click.option("--model", type=click.Choice(FITTED), default=FITTED[0], show_default=True)
+@click.option("--picks", type=click.IntRange(min=1), default=3, show_default=True, help="Faces per coreset.")
+def fit(features: pathlib.Path, target: pathlib.Path, model: str, picks: int) -> None:
+    """Fit a model to labelled faces, in seconds and without training.
+
+    FEATURES is an .npz or .parquet file from the backbone that the model will be used with: several hundred
+    people or more, each in several stills or videos. OUT is a folder for the model, which every command takes
+    as MODEL. 'posterior' is the recommended model; 'whitened' is the strongest plain pooling.
+
+    \b
+      fpsset fit train.npz models/mine
+      fpsset aggregate models/mine features.npz descriptors.npz
+    """
+    from fpsset.training.closed_form import fit as fit_to
+
+    if target.resolve() in (features.resolve(), *features.resolve().parents):
+        raise InputError(f"{target}: contains FEATURES; give another OUT")
+    found = fit_to(features, model, picks)
+    found.save(target)
+    click.echo(f"{target}: {found.name}; {found.module.coreset_size} picks, embeddings {found.dim} wide")

@@ -1,0 +1,97 @@
+"""Runs of models in closed form: fit on training people, score on held-out ones, fit on all, save."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from fpsset.inference.aggregator import Aggregator
+from fpsset.models.posterior import PosteriorPooling
+from fpsset.runtime import hosts
+from fpsset.runtime.files import as_path
+from fpsset.runtime.progress import StepProgress
+from fpsset.training.checkpoints import Checkpoints
+from fpsset.training.closed_form import Fitted, fit_posterior, fit_whitened
+from fpsset.training.faces import TrainingFaces
+from fpsset.training.step import TrainState
+from fpsset.training.telemetry import Telemetry
+from fpsset.training.validation import Validation
+from fpsset.training.workdir import claim_workdir
+from fpsset.weights.cards import AggregatorCard, is_weights
+
+WHITENED = "whitened"  # the folder of a workdir that holds this rival of the model
+
+
+def fit_model(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> None:
+    """Fits `config.model` in closed form and saves it as the checkpoint of step 0, unless it is there.
+
+    The score is that of a fit without the held-out people; the model saved is fitted to all.
+
+    Args:
+      config: checked configuration, `config.model.name` 'posterior'.
+      workdir: gets metrics.jsonl and, unless `config.checkpoints` names another place, checkpoints/ and
+        config.json.
+      faces: people to fit to, and others to validate on.
+
+    Raises:
+      InputError: unusable data, or a workdir that belongs to another configuration.
+    """
+    store = as_path(config.checkpoints or workdir)
+    hosts.on_first_process(lambda: claim_workdir(store, config, faces.fingerprint))
+    with Checkpoints(store) as checkpoints, Telemetry(config, workdir, -1) as telemetry:
+        if checkpoints.latest_step() is not None:
+            return
+        StepProgress.say(f"fitting to {faces.summary}, validating on others")
+        options = {"gamma": config.model.gamma, "norm_scale": 1.0}  # the faces' norms are scaled already
+        found = fit_posterior(faces.sample(), **options)
+        model = PosteriorPooling(config.model.coreset_size, ignores_norms=found.ignores_norms)
+        validation = Validation(model, faces.held_out, config)
+        score = validation.score(found.params, lambda *shown: telemetry.show_validation(0, *shown))
+        telemetry.write(0, **{validation.metric: score})
+        StepProgress.say(f"{validation.metric} {score:.4f} on held-out people")
+        found = fit_posterior(faces.everyone(), **options)
+        if found.warning:
+            StepProgress.say(f"warning: {found.warning}")
+        params = jax.device_put(found.params, NamedSharding(faces.mesh, P()))
+        state = TrainState(jnp.zeros((), jnp.int32), {"aggregator": params}, {}, {})
+        checkpoints.save(state, faces.batches, _card("posterior", found, config, faces), score)
+
+
+def fit_rival(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> None:
+    """Fits the strongest plain pooling to the same people, for the evaluation's method 'whitened'.
+
+    It is saved in the workdir, for `fpsset.load`, unless one for these faces is there. With images it is fitted
+    only along with a model in closed form, since it takes a pass over all of them.
+    """
+    folder = workdir / WHITENED
+    if config.data.source == "images" and config.model.name != "posterior":
+        return
+    kept = saved_rival(workdir)
+    if not hosts.is_first() or (kept is not None and kept.train_fingerprint == faces.fingerprint):
+        return
+    found = fit_whitened(faces.everyone())
+    Aggregator(found.params, _card(WHITENED, found, config, faces), str(folder)).save(folder)
+
+
+def saved_rival(workdir: pathlib.Path) -> Aggregator | None:
+    """The rival in a workdir, or None."""
+    from fpsset.inference.loading import load
+
+    return load(workdir / WHITENED) if is_weights(workdir / WHITENED) else None
+
+
+def _card(model: str, found: Fitted, config: ConfigDict, faces: TrainingFaces) -> AggregatorCard:
+    return AggregatorCard(
+        coreset_size=config.model.coreset_size,
+        num_heads=1,
+        dim=faces.dim,
+        norm_scale=faces.norm_scale * found.norm_scale,
+        backbone=faces.backbone,
+        train_fingerprint=faces.fingerprint,
+        by_media=True,
+        model=model,
+        ignores_norms=found.ignores_norms,
+    )
