@@ -87,6 +87,8 @@ def test_features_of_clips_train_by_the_same_command(folder):
 def test_the_published_recipe(mode):
     """Hyperparameters as FaceCoresetNet's paper and supplement give them."""
     config = runpy.run_path(f"{ROOT}/configs/webface4m.py")["get_config"](mode)
+    if mode == "images":
+        config.backbone.weights = "WEIGHTS"  # the user names them
     check_config(config)
     assert config.mode == ("eval" if mode == "eval" else "train")
     assert (config.model.coreset_size, config.model.num_heads, config.model.dropout_rate) == (3, 8, 0.1)
