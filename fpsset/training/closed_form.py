@@ -284,8 +284,8 @@ def _copy_cosine(table: FeatureTable, quantile: float, people: int = 1000) -> fl
 def _warning(signal: float) -> str:
     return (
         "norms do not tell the quality of these faces: their rank correlation with the cosine to the "
-        f"person's other media is {signal:+.2f}, less than {LEAST_NORM_SIGNAL:g}. All norms weigh alike; if the "
-        "backbone normalises its output, extract embeddings from before that"
+        f"person's other media is {signal:+.2f}, less than {LEAST_NORM_SIGNAL:g}. All norms weigh alike; if "
+        "the backbone normalises its output, extract embeddings from before that"
     )
 
 
