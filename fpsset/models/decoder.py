@@ -112,7 +112,8 @@ class CoresetDecoder(nn.Module):
         self.query_norm = nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False)
         self.set_attention = Projections(self.num_heads, self.dtype)
         self.output_norm = nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False)
-        self.drop = nn.Dropout(self.dropout_rate)
+        # Under the names that flax gave them in 0.1: runs begun there go on with the same draws.
+        self.Dropout_0, self.Dropout_1 = (nn.Dropout(self.dropout_rate) for _ in range(2))
 
     def __call__(self, coreset: Coreset, face_set: FaceSet, train: bool = False) -> SetDescriptor:
         """The descriptor of each set, from its coreset and all its faces."""
@@ -124,7 +125,7 @@ class CoresetDecoder(nn.Module):
         core, dim = coreset.features, coreset.features.shape[-1]
         query = core + self.encode(safe_length(core), dim)
         mixed = self_attention(query, coreset.mask, self.self_attention(dim), self._dropout(train))
-        query = self.query_norm(query + self.drop(mixed, deterministic=not train))
+        query = self.query_norm(query + self.Dropout_0(mixed, deterministic=not train))
         return absorb(query, self.set_attention(dim))
 
     def look(self, queries: jax.Array, face_set: FaceSet, train: bool = False) -> AttentionSums:
@@ -136,7 +137,7 @@ class CoresetDecoder(nn.Module):
         """The descriptor from the sums over all faces."""
         indices, valid, core = coreset
         seen = attention_output(sums, self.set_attention(core.shape[-1]))
-        refined = self.output_norm(core + self.drop(seen, deterministic=not train))
+        refined = self.output_norm(core + self.Dropout_1(seen, deterministic=not train))
         quality = self.quality_of(core, safe_length(core)) if self.quality else jnp.zeros(valid.shape)
         shares = quality_shares(quality, valid)
         mean = jnp.sum(shares[..., None] * zero_padding(core + refined, valid), axis=-2)
