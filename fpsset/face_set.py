@@ -41,7 +41,7 @@ class FaceSet:
       multiplicity: optional [*B, N] float32 >= 0, how many equal faces a slot stands for in the attention of
         FaceCoresetNet and in the plain model's mean; 1 each when None.
       media: optional [*B, N] int32 in [0, N), equal for the faces of a medium; None where media are not
-        known. Padded slots may hold anything. `PosteriorPooling` reads it.
+        known. Padded slots may hold anything. `PosteriorPooling` and `WhitenedMedia` read it.
 
     Example:
       >>> import numpy as np, fpsset

@@ -20,6 +20,7 @@ SMALL = [
     "--config.data.people=60",
     "--config.data.eval_people=40",
     "--config.data.dim=32",
+    "--config.model.name=face_coreset_net",
     "--config.model.num_heads=4",
     "--config.batch_size=8",
     f"--config.steps={STEPS}",
@@ -55,7 +56,7 @@ def test_a_run_writes_results_and_reports_progress(straight):
     results = json.loads((workdir / "results.json").read_text())
     assert list(results) == ["verification", "quality", "paired"]
     methods = results["verification"]
-    assert list(methods) == ["mean", "norm_weighted", "media_mean", "fps", "fpsset"]
+    assert list(methods) == ["mean", "norm_weighted", "media_mean", "fps", "whitened", "fpsset"]
     for metrics in methods.values():
         assert metrics["templates"] == 80 and metrics["genuine_pairs"] == 40
         assert metrics["impostor_pairs"] == 80 * 79 // 2 - 40

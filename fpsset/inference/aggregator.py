@@ -76,7 +76,8 @@ class SetAggregator:
     def digest(self) -> str:
         """Identifies the model: descriptors can be compared only if their models' digests are equal."""
         parts = [self.variables, self.module.coreset_size, self.norm_scale]
-        return tree_digest([*parts, 1.0] if self.by_media else parts)
+        parts += [1.0] * self.by_media + [2.0] * self.module.ignores_norms
+        return tree_digest(parts)
 
     def aggregate(
         self,

@@ -115,6 +115,7 @@ def explain(
     """
     count, slots = len(norms), bucket_size(len(norms))
     scaled = np.asarray(norms, np.float32) * np.float32(norm_scale)
+    scaled = np.ones_like(scaled) if model.ignores_norms else scaled
     padded = np.pad(embeddings, ((0, slots - count), (0, 0))), np.pad(scaled, (0, slots - count))
     whole = np.arange(slots) < count
     leave_one_out_masks = whole & ~np.eye(slots, dtype=bool)[: count if leave_one_out and count > 1 else 0]

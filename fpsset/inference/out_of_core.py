@@ -51,6 +51,8 @@ def aggregate_blocks(
       InputError: see `SetAggregator.aggregate_blocks`.
     """
     norm_scale = np.float32(norm_scale)
+    if module.ignores_norms:
+        blocks = functools.partial(_with_norms_of_one, blocks)
     faces, first, face = _largest_norm(blocks)
     size, (center, length) = module.coreset_size, _checked(*face, dim, norm_scale, "blocks")
     dim = center.shape[1]
@@ -141,6 +143,11 @@ def _start(blocks: Blocks) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             "blocks: an iterator can be read once only; pass a list or a function that returns a new iterator"
         )
     return again
+
+
+def _with_norms_of_one(blocks: Blocks) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The blocks with norms of 1, except for malformed ones."""
+    return ((faces, np.where(np.asarray(norms) >= 0, 1, norms)) for faces, norms in _start(blocks))
 
 
 def _largest_norm(blocks: Blocks) -> tuple[int, int, tuple[np.ndarray, np.ndarray]]:

@@ -157,7 +157,7 @@ class WhitenedMedia(SetModel):
     Attributes:
       coreset_size: K, faces picked.
       gamma_init: exponent of the norm in the picks' metric.
-      ignores_norms: weigh all faces of a medium alike.
+      ignores_norms: weigh all faces of a medium alike, and pick as if all norms were 1.
     """
 
     picks_ask: ClassVar[bool] = False
@@ -178,13 +178,13 @@ class WhitenedMedia(SetModel):
     def __call__(self, face_set: FaceSet, *, train: bool = False) -> SetDescriptor:
         """Same interface as FaceCoresetNet; `train` changes nothing."""
         del train
-        face_set = face_set.checked()
+        face_set = self.seen(face_set.checked())
         coreset = self.selector(face_set)
         return self.conclude(coreset, self.look(self.queries(coreset), face_set))
 
     def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
         """See `SetModel`."""
-        return self.selector(face_set.checked(), axis_name)
+        return self.selector(self.seen(face_set.checked()), axis_name)
 
     def queries(self, coreset: Coreset) -> jax.Array:
         """See `SetModel`; R = 1, and the values do not matter."""
@@ -212,7 +212,7 @@ class WhitenedMedia(SetModel):
 
     def with_attention(self, face_set: FaceSet) -> tuple[SetDescriptor, jax.Array]:
         """See `SetModel`; H = 1."""
-        face_set = face_set.checked()
+        face_set = self.seen(face_set.checked())
         logs, real = self._log_weights(face_set)
         media = jnp.zeros(real.shape, jnp.int32) if face_set.media is None else face_set.media
         weights = media_softmax(logs, media, real)
@@ -225,8 +225,8 @@ class WhitenedMedia(SetModel):
         """([*B, N] p log n plus the logarithm of how often a slot counts, [*B, N] bool which slots count)."""
         power, _ = self.parameters(face_set.embeddings.shape[-1])
         real = face_set.mask
-        norms = zero_padding(jnp.broadcast_to(face_set.norms, real.shape), real)
-        logs = power * log_norms(jnp.ones_like(norms) if self.ignores_norms else norms)
+        norms = zero_padding(jnp.broadcast_to(self.seen(face_set).norms, real.shape), real)
+        logs = power * log_norms(norms)
         if face_set.multiplicity is None:
             return logs, real
         count = zero_padding(jnp.broadcast_to(face_set.multiplicity, real.shape), real)

@@ -52,8 +52,8 @@ class PosteriorPooling(SetModel):
     Attributes:
       coreset_size: K, faces picked.
       gamma_init: exponent of the norm in the metric.
-      ignores_norms: judge quality by the direction of embeddings alone, for backbones whose norms say
-        nothing.
+      ignores_norms: judge quality by the direction of embeddings alone, and pick as if all norms were 1, for
+        backbones whose norms say nothing.
     """
 
     coreset_size: int = 3
@@ -90,13 +90,13 @@ class PosteriorPooling(SetModel):
           ValueError: K < 1, or a mask that is not bool.
         """
         del train
-        face_set = face_set.checked()
+        face_set = self.seen(face_set.checked())
         coreset = self.selector(face_set)
         return self.conclude(coreset, self.look(self.queries(coreset), face_set))
 
     def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
         """See `SetModel`."""
-        return self.selector(face_set.checked(), axis_name)
+        return self.selector(self.seen(face_set.checked()), axis_name)
 
     def queries(self, coreset: Coreset) -> jax.Array:
         """See `SetModel`; the picks' directions, zero for picks that are not valid."""
@@ -138,7 +138,7 @@ class PosteriorPooling(SetModel):
 
     def with_attention(self, face_set: FaceSet) -> tuple[SetDescriptor, jax.Array]:
         """See `SetModel`; H = 1, and every pick attends by the faces' weights in the mean."""
-        face_set = face_set.checked()
+        face_set = self.seen(face_set.checked())
         coreset = self.selector(face_set)
         queries = self.queries(coreset)
         sums = self.look(queries, face_set)
@@ -157,8 +157,7 @@ class PosteriorPooling(SetModel):
         """
         mask = face_set.mask
         faces = zero_padding(face_set.embeddings, mask).astype(jnp.float32)
-        norms = zero_padding(face_set.norms, mask).astype(jnp.float32)
-        norms = jnp.ones_like(norms) if self.ignores_norms else norms
+        norms = zero_padding(self.seen(face_set).norms, mask).astype(jnp.float32)
         count = mask.astype(jnp.float32)
         if face_set.multiplicity is not None:
             count = zero_padding(face_set.multiplicity, mask).astype(jnp.float32)

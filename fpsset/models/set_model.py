@@ -4,6 +4,7 @@ import abc
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from fpsset.face_set import FaceSet, SetDescriptor
@@ -20,9 +21,17 @@ class SetModel(nn.Module, metaclass=abc.ABCMeta):
     Attributes:
       picks_ask: whether `look` depends on the picks' queries. If not, sums can be taken before the picks are
         final.
+      ignores_norms: whether all norms count as 1, in the picks too.
     """
 
     picks_ask: ClassVar[bool] = True
+    ignores_norms: ClassVar[bool] = False
+
+    def seen(self, face_set: FaceSet) -> FaceSet:
+        """The sets as the model sees them: with norms of 1 if it ignores norms."""
+        if not self.ignores_norms:
+            return face_set
+        return face_set.replace(norms=jnp.ones(jnp.shape(face_set.norms), jnp.float32))
 
     @abc.abstractmethod
     def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:

@@ -145,6 +145,7 @@ class StreamingAggregator:
         if embeddings.shape[1] != self._dim:
             raise InputError(f"faces: embeddings are {embeddings.shape[1]} wide; the model takes {self._dim}")
         norms = norms * np.float32(self.aggregator.norm_scale)
+        norms = np.ones_like(norms) if self.aggregator.module.ignores_norms else norms
         for start in range(0, len(norms), self.size):
             unit, lengths = embeddings[start : start + self.size], norms[start : start + self.size]
             self._picks.add(unit, lengths, (self._k_center.centers, self._k_center.norms))

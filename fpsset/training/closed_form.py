@@ -75,7 +75,7 @@ def fit(
       >>> from fpsset.data.synthetic import make_synthetic
       >>> model = fpsset.fit(make_synthetic(40, seed=0, dim=16)[0])
       >>> model
-      Aggregator('posterior, fitted to synthetic', 3 picks, embeddings 16 wide)
+      Aggregator('posterior, fitted to synthetic (40 people, seed 0)', 3 picks, embeddings 16 wide)
     """
     table = features if isinstance(features, FeatureTable) else read_features(features)
     require_people(table)
@@ -129,7 +129,7 @@ def fit_posterior(
     table = some_people(table)
     signal = norm_signal(table)
     ignores = signal < LEAST_NORM_SIGNAL
-    scale = norm_scale or _scale(table)
+    scale = norm_scale or _scale(table, _NORM_MEAN)
     scaled = table.with_norm_scale(scale)
     if ignores:
         scaled = dataclasses.replace(scaled, norms=np.ones_like(scaled.norms))
@@ -155,7 +155,7 @@ def fit_posterior(
         "basis": whitening @ vectors,
         "person_variance": variance / variance.mean(),
         "noise": settings.noise,
-        "copy_cosine": _copy_cosine(table, settings.copies),
+        "copy_cosine": _copy_cosine(near.faces, settings.copies),
     }
     return Fitted(_float32(params), scale, ignores, _warning(signal) if ignores else "")
 
@@ -184,6 +184,7 @@ def quality_of(near: Neighbourhood, ridge: float) -> tuple[np.ndarray, np.float3
 _POWERS = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
 _SHRINKAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 _SEARCHED = 500  # people; more choose the same
+_SEARCHED_MEDIA = 4000  # of these, since all pairs are compared
 _FARS = (1e-3, 1e-4)
 
 
@@ -203,7 +204,7 @@ def fit_whitened(table: FeatureTable, gamma: float = 2.0) -> Fitted:
     table = some_people(table)
     signal = norm_signal(table)
     ignores = signal < LEAST_NORM_SIGNAL
-    scale = 1.0 / max(float(table.norms.mean(dtype=np.float64)), 1e-12)
+    scale = _scale(table, 1.0)
     scaled = table.with_norm_scale(scale)
     if ignores:
         scaled = dataclasses.replace(scaled, norms=np.ones_like(scaled.norms))
@@ -224,13 +225,18 @@ _FITS = {"posterior": fit_posterior, "whitened": fit_whitened}
 def _search(table: FeatureTable, near: Neighbourhood, across: np.ndarray) -> tuple[float, float]:
     """(Power, shrinkage) with the best mean TAR on some training people."""
     people = np.unique(table.subject)
-    chosen = np.random.default_rng(0).permutation(people)[: min(_SEARCHED, len(people) // 2)]
+    rng = np.random.default_rng(0)
+    chosen = rng.permutation(people)[: min(_SEARCHED, len(people) // 2)]
     rest = across[~np.isin(near.faces.subject, chosen)]
     if not len(rest):
         return 5.0, 0.9
     values, vectors = np.linalg.eigh(scatter(rest))
     table = table.take(np.isin(table.subject, chosen))
     medium = person_and_medium(table)[1]
+    if medium.max() >= _SEARCHED_MEDIA:
+        kept = rng.permutation(medium.max() + 1)[:_SEARCHED_MEDIA]
+        table = table.take(np.isin(medium, kept))
+        medium = person_and_medium(table)[1]
     order = np.lexsort((table.norms, medium))
     ordered = medium[order]
     last = np.append(ordered[1:] != ordered[:-1], True)  # the best frame of each medium
@@ -249,15 +255,18 @@ def _search(table: FeatureTable, near: Neighbourhood, across: np.ndarray) -> tup
             pooled = np.add.reduceat(weighted, starts, axis=0) @ vectors
             for j, shrinkage in enumerate(_SHRINKAGES):
                 vectors_of = pooled / np.sqrt((1 - shrinkage) * values + shrinkage)
-                unit = (vectors_of / np.linalg.norm(vectors_of, axis=1, keepdims=True)).astype(np.float32)
+                lengths = np.maximum(np.linalg.norm(vectors_of, axis=1, keepdims=True), 1e-12)
+                unit = (vectors_of / lengths).astype(np.float32)
                 points = operating_points((unit @ unit.T)[first, second], same, fars)
                 score[i, j] += np.mean([point.tar for point in points])
     best = np.unravel_index(np.argmax(score), score.shape)
     return _POWERS[best[0]], _SHRINKAGES[best[1]]
 
 
-def _scale(table: FeatureTable) -> float:
-    return _NORM_MEAN / max(float(table.norms.mean(dtype=np.float64)), 1e-12)
+def _scale(table: FeatureTable, wanted: float) -> float:
+    """The factor that brings norms to a mean; 1 if all are zero."""
+    mean = float(table.norms.mean(dtype=np.float64))
+    return wanted / mean if mean else 1.0
 
 
 def _person_means(table: FeatureTable) -> np.ndarray:
@@ -268,14 +277,18 @@ def _person_means(table: FeatureTable) -> np.ndarray:
     return means - means.mean(axis=0)
 
 
+_PAIRED = 600  # faces of a person; more would take gigabytes
+
+
 def _copy_cosine(table: FeatureTable, quantile: float, people: int = 1000) -> float:
-    """The quantile of cosines of faces of one person in two media, over some people."""
+    """The quantile of cosines of faces of one person in two media, over some people who have two."""
     chosen = np.random.default_rng(0).permutation(np.unique(table.subject))[:people]
     table = table.take(np.isin(table.subject, chosen))
     person, medium = person_and_medium(table)
     order = np.argsort(person, kind="stable")
     cosines = []
     for rows in np.split(order, np.flatnonzero(np.diff(person[order])) + 1):
+        rows = rows[:: -(-len(rows) // _PAIRED)]
         pairs = table.embeddings[rows] @ table.embeddings[rows].T
         cosines.append(pairs[medium[rows][:, None] != medium[rows][None]])
     return float(np.quantile(np.concatenate(cosines), quantile))

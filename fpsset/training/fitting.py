@@ -8,6 +8,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
+from fpsset.errors import InputError
 from fpsset.inference.aggregator import Aggregator
 from fpsset.models.posterior import PosteriorPooling
 from fpsset.runtime import hosts
@@ -72,7 +73,11 @@ def fit_rival(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -
     kept = saved_rival(workdir)
     if not hosts.is_first() or (kept is not None and kept.train_fingerprint == faces.fingerprint):
         return
-    found = fit_whitened(faces.everyone())
+    try:
+        found = fit_whitened(faces.everyone())
+    except InputError as error:  # a model trained from random weights needs no person with two media
+        StepProgress.say(f"no method '{WHITENED}': {error}")
+        return
     Aggregator(found.params, _card(WHITENED, found, config, faces), str(folder)).save(folder)
 
 

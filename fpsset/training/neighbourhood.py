@@ -53,12 +53,19 @@ def norm_signal(table: FeatureTable) -> float:
     Args:
       table: see `neighbourhood`.
     """
+    if not np.ptp(table.norms):  # of which zero norms, which have no neighbourhood, are a case
+        return 0.0
     near = neighbourhood(table, power=0.0)
     norms = near.faces.norms
     if not np.ptp(norms) or not np.ptp(near.cosine):
         return 0.0
-    ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (norms, near.cosine)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(_ranks(norms), _ranks(near.cosine))[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks of values, the mean of theirs for those that are equal."""
+    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[codes]
 
 
 def person_and_medium(table: FeatureTable) -> tuple[np.ndarray, np.ndarray]:

@@ -50,9 +50,10 @@ def claim_workdir(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -
                 f"{path}: cannot be read, although there are checkpoints; give another --workdir"
             ) from error
         for key, value in ours.items():
-            if not may_change(key) and theirs.get(key, _ADDED.get(key)) != value:
+            kept = theirs.get(key, _ADDED.get(key))
+            if not may_change(key) and kept != value:
                 raise InputError(
-                    f"{workdir}: holds another config's checkpoints ({key} {theirs.get(key)!r}, "
+                    f"{workdir}: holds another config's checkpoints ({key} {kept!r}, "
                     f"now {value!r}); restore that value, or give another --workdir"
                 )
     try:

@@ -24,7 +24,8 @@ PATIENCE = ("timeout", "call_terminate_timeout")  # a busy machine may stall a p
 SMALL = [
     f"--config={ROOT}/configs/quickstart.py",
     *("--config.data.people=60", "--config.data.eval_people=20", "--config.data.dim=32"),
-    *("--config.model.num_heads=4", "--config.batch_size=8", f"--config.steps={STEPS}"),
+    *("--config.model.name=face_coreset_net", "--config.model.num_heads=4"),
+    *("--config.batch_size=8", f"--config.steps={STEPS}"),
     *("--config.eval_every=20", "--config.log_every=5", "--config.data.holdout=0.3"),
     "--config.evaluation.resamples=0",
 ]

@@ -13,21 +13,20 @@ from fpsset.data.synthetic import make_synthetic
 from fpsset.errors import InputError
 from fpsset.ops.quality import face_quality
 from fpsset.parallel.mesh import data_mesh, padded_classes, sharded_init
-from fpsset.training.closed_form_init import (
-    ClosedForm,
-    closed_form_init,
-    closed_form_params,
-    neighbourhood,
-    quality_of,
-    whitening_of,
-)
+from fpsset.training.closed_form import quality_of
+from fpsset.training.closed_form_init import ClosedForm, closed_form_init, closed_form_params
 from fpsset.training.faces import faces_of_table
+from fpsset.training.neighbourhood import Neighbourhood, inverse_root, neighbourhood, scatter
 from fpsset.training.optimizer import make_optimizer
 from fpsset.training.step import init_state
 from tests.sets import make_set
 
 DIM = 16
 NET = fpsset.FaceCoresetNet(num_heads=2, gamma_init=0.35, quality=True)
+
+
+def whitening_of(near: Neighbourhood, shrinkage: float) -> np.ndarray:
+    return inverse_root(scatter(near.faces.embeddings - near.cosine[:, None] * near.center), shrinkage)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,7 @@ def test_the_model_it_makes_is_the_pooling_it_says(table, fresh):
 
 def test_quality_tells_more_than_the_norm(table):
     """Poor synthetic faces share a direction of error, which their norms do not show."""
-    direction, power = quality_of(neighbourhood(table), ClosedForm())
+    direction, power, _ = quality_of(neighbourhood(table), ClosedForm().ridge)
     others, truth = make_synthetic(60, 1, DIM)
     found = face_quality(others.embeddings * others.norms[:, None], others.norms, direction, power)
     by_norm, by_quality = (np.corrcoef(x, truth)[0, 1] for x in (np.log(others.norms), found))
@@ -78,7 +77,7 @@ def test_quality_tells_more_than_the_norm(table):
 
 def test_norms_that_are_all_alike_have_no_power(table):
     alike = dataclasses.replace(table, norms=np.full_like(table.norms, 3.0))
-    direction, power = quality_of(neighbourhood(alike), ClosedForm())
+    direction, power, _ = quality_of(neighbourhood(alike), ClosedForm().ridge)
     assert abs(power) < 1e-3 and np.isfinite(direction).all() and np.abs(direction).max() > 0.01
 
 

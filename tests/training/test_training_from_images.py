@@ -19,6 +19,7 @@ from tests.torch_files import random_variables, save, state_dict
 TINY = IResNetConfig((1, 1, 1, 1))
 STEPS = 12
 FEW = [
+    "--config.model.name=face_coreset_net",
     f"--config.steps={STEPS}",
     "--config.batch_size=2",
     "--config.log_every=1",
