@@ -45,6 +45,32 @@ coreset_sizes = st.sampled_from((1, 3, 5))
 kinds = st.sampled_from(KINDS)
 
 
+def random_posterior(dim: int) -> dict:
+    """Parameters of a `PosteriorPooling` in which every term counts."""
+    rng = np.random.default_rng(dim)
+    params = {
+        "gamma": 0.8,
+        "quality_direction": 0.01 * rng.standard_normal(dim),
+        "quality_power": 0.15,
+        "quality_bias": 0.1,
+        "sharpness": 8.0,
+        "drift": 0.05 * rng.standard_normal((2, dim)),
+        "basis": np.eye(dim) + 0.2 * rng.standard_normal((dim, dim)),
+        "person_variance": rng.uniform(0.3, 2.0, dim),
+        "noise": 0.3,
+        "copy_cosine": 0.7,
+    }
+    return {name: np.asarray(value, np.float32) for name, value in params.items()}
+
+
+def random_whitening(dim: int) -> dict:
+    """Parameters of a `WhitenedMedia` in which every term counts."""
+    rng = np.random.default_rng(dim)
+    whitening = np.eye(dim) + 0.2 * rng.standard_normal((dim, dim))
+    params = {"gamma": 0.8, "power": 1.5, "whitening": whitening}
+    return {name: np.asarray(value, np.float32) for name, value in params.items()}
+
+
 def with_quality(params: dict, power: float = 1.5) -> dict:
     """Replaces the zero-initialised quality parameters of a model by nonzero ones."""
     direction = np.linspace(-0.05, 0.05, len(params["quality_direction"]), dtype=np.float32)

@@ -45,8 +45,10 @@ class CoresetSelector(nn.Module):
         """
         faces = face_set.embeddings, face_set.norms
         indices = farthest_point_sampling(*faces, face_set.mask, self.size, self.gamma, axis_name)
-        features = features_of(*(take_faces(array, indices, axis_name) for array in faces))
-        return Coreset(indices, indices >= 0, zero_padding(features, indices >= 0))
+        valid = indices >= 0
+        # Zero what is no pick before the product, whose gradient would take NaN from padding.
+        picked = (zero_padding(take_faces(array, indices, axis_name), valid) for array in faces)
+        return Coreset(indices, valid, features_of(*picked))
 
     def sample(
         self,

@@ -25,7 +25,7 @@ class SetModel(nn.Module, metaclass=abc.ABCMeta):
     """
 
     picks_ask: ClassVar[bool] = True
-    ignores_norms: ClassVar[bool] = False
+    ignores_norms = False  # a field of subclasses; annotated here, it would come first among theirs
 
     def seen(self, face_set: FaceSet) -> FaceSet:
         """The sets as the model sees them: with norms of 1 if it ignores norms."""

@@ -1,4 +1,4 @@
-"""FaceCoresetNet and the pooling baselines: masks, order, packs, batches and randomness."""
+"""Set models and pooling baselines: masks, order, packs, batches, dtypes and randomness."""
 
 import functools
 
@@ -10,11 +10,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fpsset
-from fpsset.models.pooling import baselines
-from tests.sets import coreset_sizes, kinds, make_set, seeds, sizes, with_padding, with_quality
+from fpsset.models.pooling import WhitenedMedia, baselines
+from fpsset.models.posterior import PosteriorPooling
+from tests.sets import (
+    coreset_sizes,
+    kinds,
+    make_set,
+    random_posterior,
+    random_whitening,
+    seeds,
+    sizes,
+    with_padding,
+    with_quality,
+)
 
 DIM = 16
-MODELS = ("fpsset", "quality", "mean", "norm_weighted", "media_mean", "fps")
+UNKNOWN = " without media"
+FITTED = ("posterior", "whitened")
+MODELS = (
+    *("fpsset", "quality", "mean", "norm_weighted", "media_mean", "fps"),
+    *(name + known for name in FITTED for known in ("", UNKNOWN)),
+)
 
 
 @functools.cache
@@ -23,11 +39,19 @@ def make_model(name, k=3):
         return fpsset.FaceCoresetNet(coreset_size=k, num_heads=4)
     if name == "quality":
         return fpsset.FaceCoresetNet(coreset_size=k, num_heads=4, quality=True, by_media=True)
+    if name.startswith("posterior"):
+        return PosteriorPooling(k)
+    if name.startswith("whitened"):
+        return WhitenedMedia(k)
     return baselines(k)[name]
 
 
 @functools.cache
 def make_variables(model):
+    if isinstance(model, PosteriorPooling):
+        return {"params": random_posterior(DIM)}
+    if isinstance(model, WhitenedMedia):
+        return {"params": random_whitening(DIM)}
     variables = jax.jit(model.init)(jax.random.key(1), fpsset.FaceSet(*_full(*make_set(0, 4, dim=DIM))))
     if getattr(model, "quality", False):
         variables = {"params": with_quality(variables["params"])}
@@ -41,6 +65,13 @@ def apply_of(model):
 
 def _full(embeddings, norms):
     return embeddings, norms, np.ones(len(norms), bool)
+
+
+def _sets(name, embeddings, norms, mask, frames, media):
+    """Sets for a model: with media in all of their forms, unless its name says without."""
+    if name.endswith(UNKNOWN):
+        return fpsset.FaceSet(embeddings, norms, mask)
+    return fpsset.FaceSet(embeddings, norms, mask, frames, media=np.asarray(media, np.int32))
 
 
 def _media(seed, size):
@@ -57,18 +88,19 @@ def _frames(media):
 def test_masked_equals_removed(name, seed, size, k, kind):
     embeddings, norms = make_set(seed, size, kind, DIM)
     padded, padded_norms, mask, places = with_padding(embeddings, norms, seed, 64)
-    frames, padded_frames = _frames(_media(seed, size)), np.full(64, np.nan, np.float32)
-    padded_frames[places] = frames
+    media, padded_media = _media(seed, size), np.full(64, -(10**9))
+    frames, padded_frames = _frames(media), np.full(64, np.nan, np.float32)
+    padded_frames[places], padded_media[places] = frames, media
     model = make_model(name, k)
     variables = make_variables(model)
     apply = apply_of(model)
-    removed = apply(variables, fpsset.FaceSet(*_full(embeddings, norms), frames))
-    masked = apply(variables, fpsset.FaceSet(padded, padded_norms, mask, padded_frames))
+    removed = apply(variables, _sets(name, *_full(embeddings, norms), frames, media))
+    masked = apply(variables, _sets(name, padded, padded_norms, mask, padded_frames, padded_media))
     np.testing.assert_allclose(masked.descriptor, removed.descriptor, atol=1e-5)
     np.testing.assert_allclose(masked.norm, removed.norm, rtol=1e-4, atol=1e-5)
     length = np.linalg.norm(masked.descriptor)
     assert length == pytest.approx(1, abs=1e-5) or (length == 0 and not norms.any())
-    if name in ("fpsset", "quality"):
+    if removed.coreset_indices is not None:
         picks = np.asarray(removed.coreset_indices)
         assert masked.coreset_indices.tolist() == np.where(picks >= 0, places[picks], -1).tolist()
         np.testing.assert_array_equal(masked.coreset_mask, np.arange(k) < size)
@@ -81,12 +113,15 @@ def test_masked_equals_removed(name, seed, size, k, kind):
 @settings(max_examples=6)
 def test_order_does_not_matter(name, seed, size):
     embeddings, norms = make_set(seed, size, dim=DIM)
-    frames, order = _frames(_media(seed, size)), np.random.default_rng(seed).permutation(size)
+    media, order = _media(seed, size), np.random.default_rng(seed).permutation(size)
+    frames = _frames(media)
     model = make_model(name)
     variables = make_variables(model)
     apply = apply_of(model)
-    straight = apply(variables, fpsset.FaceSet(*_full(embeddings, norms), frames))
-    shuffled = apply(variables, fpsset.FaceSet(*_full(embeddings[order], norms[order]), frames[order]))
+    straight = apply(variables, _sets(name, *_full(embeddings, norms), frames, media))
+    shuffled = apply(
+        variables, _sets(name, *_full(embeddings[order], norms[order]), frames[order], media[order])
+    )
     np.testing.assert_allclose(shuffled.descriptor, straight.descriptor, atol=1e-5)
 
 
@@ -103,11 +138,12 @@ def test_a_pack_is_its_sets(name, seed):
     padded, norms, mask = padded.reshape(2, 1, 30, DIM), norms.reshape(2, 1, 30), mask.reshape(2, 1, 30)
     masks = mask & (owner[:, None] == np.arange(3)[:, None])
     frames = np.where(mask, 2.0, np.nan).astype(np.float32)
+    media = np.where(mask, np.random.default_rng(seed).integers(0, 30, mask.shape), 10**9)
     model = make_model(name)
     variables = make_variables(model)
-    packed = apply_of(model)(variables, fpsset.FaceSet(padded, norms, masks, frames))
-    rows = [np.broadcast_to(array, (2, 3, *array.shape[2:])) for array in (padded, norms, frames)]
-    apart = apply_of(model)(variables, fpsset.FaceSet(*rows[:2], masks, rows[2]))
+    packed = apply_of(model)(variables, _sets(name, padded, norms, masks, frames, media))
+    rows = [np.broadcast_to(array, (2, 3, *array.shape[2:])) for array in (padded, norms, frames, media)]
+    apart = apply_of(model)(variables, _sets(name, *rows[:2], masks, *rows[2:]))
     np.testing.assert_allclose(packed.descriptor, apart.descriptor, atol=1e-5)
     np.testing.assert_allclose(packed.norm, apart.norm, rtol=1e-4)
     assert np.isfinite(packed.norm[0]).all()
@@ -118,8 +154,9 @@ def test_a_pack_is_its_sets(name, seed):
 @pytest.mark.parametrize("name", MODELS)
 def test_vmap_equals_batch_equals_loop(name):
     sets = [with_padding(*make_set(i, 1 + 2 * i, dim=DIM), i, 12)[:3] for i in range(6)]
-    batch = fpsset.FaceSet(
-        *map(np.stack, zip(*sets, strict=True)), np.stack([_frames(_media(i, 12)) for i in range(6)])
+    media = np.stack([_media(i, 12) for i in range(6)])
+    batch = _sets(
+        name, *map(np.stack, zip(*sets, strict=True)), np.stack([_frames(row) for row in media]), media
     )
     model = make_model(name)
     variables = make_variables(model)
@@ -154,33 +191,91 @@ def test_a_frame_that_repeats_weighs_as_one(seed, size):
     assert np.abs(without_media.descriptor - once.descriptor).max() > 5e-5
 
 
+@pytest.mark.parametrize("name", FITTED)
+@given(seed=seeds, size=st.sampled_from((3, 5)))
+@settings(max_examples=6)
+def test_frames_that_repeat_in_their_medium_change_nothing(name, seed, size):
+    embeddings, norms = make_set(seed, size, dim=DIM)
+    media = np.concatenate([np.arange(size), np.random.default_rng(seed).integers(0, size, 33 - size)])
+    model = make_model(name)
+    once, again = (
+        apply_of(model)(make_variables(model), _sets(name, *_full(embeddings[m], norms[m]), None, m))
+        for m in (np.arange(size), media)
+    )
+    np.testing.assert_allclose(again.descriptor, once.descriptor, atol=1e-5)
+    np.testing.assert_allclose(again.norm, once.norm, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name.startswith(FITTED)])
+@given(seed=seeds)
+@settings(max_examples=6)
+def test_multiplicity_is_repetition(name, seed):
+    embeddings, norms = make_set(seed, 7, dim=DIM)
+    media, counts = _media(seed, 7), np.random.default_rng(seed).integers(1, 9, 7)
+    rows = np.repeat(np.arange(7), counts)
+    slots = np.arange(64) < len(rows)
+    rows = np.pad(rows, (0, 64 - len(rows)))
+    model = make_model(name)
+    repeated = _sets(name, embeddings[rows], norms[rows], slots, None, media[rows])
+    counted = _sets(name, *_full(embeddings, norms), None, media)
+    counted = counted.replace(multiplicity=counts.astype(np.float32))
+    one, other = (apply_of(model)(make_variables(model), sets) for sets in (repeated, counted))
+    np.testing.assert_allclose(other.descriptor, one.descriptor, atol=1e-5)
+    np.testing.assert_allclose(other.norm, one.norm, rtol=1e-4)
+    np.testing.assert_allclose(other.core_features, one.core_features, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_faces_are_computed_in_float32(name, dtype):
+    embeddings, norms = (array.astype(dtype) for array in make_set(3, 20, dim=DIM))
+    media = _media(3, 20)
+    model = make_model(name)
+    half, single = (
+        apply_of(model)(make_variables(model), _sets(name, *_full(*faces), _frames(media), media))
+        for faces in (
+            (embeddings, norms),
+            (embeddings.astype(np.float32), norms.astype(np.float32)),
+        )
+    )
+    assert half.descriptor.dtype == half.norm.dtype == np.float32
+    np.testing.assert_allclose(half.descriptor, single.descriptor, atol=1e-5)
+    np.testing.assert_allclose(half.norm, single.norm, rtol=1e-4)
+    if half.coreset_indices is not None:
+        np.testing.assert_array_equal(half.coreset_indices, single.coreset_indices)
+
+
 @functools.cache
 def training_gradients(model):
-    def loss(variables, embeddings, norms, mask, frames, key):
+    def loss(variables, sets, key):
         rngs = {"gumbel": key, "dropout": jax.random.fold_in(key, 1)}
-        out = model.apply(variables, fpsset.FaceSet(embeddings, norms, mask, frames), train=True, rngs=rngs)
+        out = model.apply(variables, sets, train=True, rngs=rngs)
         return (out.descriptor * jnp.arange(DIM)).sum() + out.norm
 
-    return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+    def of(variables, faces, sets, key):
+        return loss(variables, sets.replace(embeddings=faces[0], norms=faces[1]), key)
+
+    return jax.jit(jax.grad(of, argnums=(0, 1)))
 
 
+@pytest.mark.parametrize("name", ["quality", *(name for name in MODELS if name.startswith(FITTED))])
 @given(seed=seeds, size=sizes, k=st.sampled_from((1, 3)), kind=kinds)
 @settings(max_examples=12)
-def test_training_takes_nothing_from_padding(seed, size, k, kind):
+def test_training_takes_nothing_from_padding(name, seed, size, k, kind):
     padded, norms, mask, _ = with_padding(*make_set(seed, size, kind, DIM), seed, 64)
-    model, frames = make_model("quality", k), np.where(mask, 2, np.nan).astype(np.float32)
-    grads = training_gradients(model)(
-        make_variables(model), padded, norms, mask, frames, jax.random.key(seed)
-    )
+    model, frames = make_model(name, k), np.where(mask, 2, np.nan).astype(np.float32)
+    media = np.where(mask, _media(seed, 64), 10**9)
+    sets = _sets(name, padded, norms, mask, frames, media)
+    grads = training_gradients(model)(make_variables(model), (padded, norms), sets, jax.random.key(seed))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
-    assert not np.any(grads[1][~mask]) and not np.any(grads[2][~mask])
+    assert not np.any(grads[1][0][~mask]) and not np.any(grads[1][1][~mask])
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_set_without_faces_gives_zero(name):
-    nothing = fpsset.FaceSet(
-        np.full((2, 4, DIM), np.nan, np.float32), np.full((2, 4), np.nan, np.float32), np.zeros((2, 4), bool)
-    )
+    nothing = np.full((2, 4, DIM + 2), np.nan, np.float32)
+    faces, norms, frames = nothing[..., :DIM], nothing[..., DIM], nothing[..., DIM + 1]
+    nothing = _sets(name, faces, norms, np.zeros((2, 4), bool), frames, np.full((2, 4), 10**9))
     model = make_model(name)
     out = apply_of(model)(make_variables(model), nothing)
     assert not np.any(out.descriptor) and not np.any(out.norm)
