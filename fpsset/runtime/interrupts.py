@@ -2,9 +2,10 @@
 
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_AGAIN_SECONDS = 0.02
 
 
 class Interrupted(Exception):
@@ -40,30 +41,37 @@ def stop_requests() -> Iterator[StopFlag]:
 def stops_as_interrupts() -> Iterator[None]:
     """Makes SIGTERM raise KeyboardInterrupt inside the block, as SIGINT does, wherever it arrives.
 
-    Python swallows exceptions raised in finalizers and in garbage-collector callbacks, of which JAX has one;
-    an interrupt swallowed there is raised again a moment later.
+    Python swallows exceptions raised in finalizers and in garbage-collector callbacks, of which JAX has one.
+    A timer then raises the interrupt again, until it is raised where nothing swallows it.
     """
-    sigterm, drop, timers = signal.signal(signal.SIGTERM, signal.default_int_handler), sys.unraisablehook, []
-    done = False
+    drop = sys.unraisablehook
+    in_hook = done = False
+
+    def interrupt(number, frame):
+        if not in_hook:  # what is raised there is lost; the timer is about to be set
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise KeyboardInterrupt
 
     def on_unraisable(unraisable):
+        nonlocal in_hook
         if done or not issubclass(unraisable.exc_type, KeyboardInterrupt):
             drop(unraisable)
             return
-        to_main = (
-            threading.main_thread().ident,
-            signal.SIGTERM,
-        )  # background jobs of a shell may ignore SIGINT
-        timers.append(threading.Timer(0.01, signal.pthread_kill, to_main))
-        timers[-1].start()
+        in_hook = True
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS, _AGAIN_SECONDS)
+        in_hook = False
 
+    numbers = [signal.SIGTERM, signal.SIGALRM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # shells make background jobs ignore it
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     sys.unraisablehook = on_unraisable
     try:
         yield
     finally:
         done = True
-        for timer in timers:
-            timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
         if sys.unraisablehook is on_unraisable:  # a hook set inside the block stays; it calls this one
             sys.unraisablehook = drop
-        signal.signal(signal.SIGTERM, sigterm)
+        for number, handler in before.items():
+            signal.signal(number, handler)

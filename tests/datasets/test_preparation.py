@@ -95,7 +95,7 @@ def test_an_interrupted_preparation_leaves_nothing_and_another_source_is_refused
             "config.dataset is ''; it must be one of face_features, ",
         ),
         ({"source": ""}, "config.source is empty; give --config.source=DIR"),
-        ({"mode": "extract"}, "config.mode is 'extract'; it must be its config file's"),
+        ({"mode": "extract"}, "config.mode is 'extract'; it must be that of its config file"),
         ({"source": "none"}, "none: holds no *_face_tid_mid.txt"),
         ({"source": "none.npz", "dataset": "face_features"}, "none.npz: no such file"),
         ({"source": "none", "dataset": "webface4m_subset"}, "none: no such folder"),

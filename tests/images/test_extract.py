@@ -306,7 +306,7 @@ def test_preparing_loose_crops_embeds_them_once(tmp_path, weights, capsys):
     assert capsys.readouterr().out.endswith("is already prepared from this source\n")
 
     config.update(features="", weights=str(tmp_path / "x.onnx"))
-    with pytest.raises(fpsset.InputError, match="does not say how it wants its images"):
+    with pytest.raises(fpsset.InputError, match="does not specify its input"):
         run_preparation(config)
 
 

@@ -217,7 +217,7 @@ def test_a_threshold_holds_its_far(calibrated):
     assert kept["threshold_low"] <= kept["threshold"] <= kept["threshold_high"]
     assert kept["impostor_pairs"] == 1104 and kept["accepted_impostors"] == 11
     assert held["model"] == load(root / "model0").digest and len(kept["data_fingerprint"]) == 16
-    assert f"threshold {kept['threshold']:.4f} (" in out and "11 of these are accepted" in out
+    assert f"threshold {kept['threshold']:.4f} (" in out and "11 impostor pairs are accepted" in out
     assert load(root / "model0").dim == DIM  # thresholds.json does not disturb the weights
 
 
@@ -236,7 +236,7 @@ def test_two_sets_are_compared_at_the_threshold(calibrated, capsys):
     out = capsys.readouterr().out
     score = float(vectors[0] @ vectors[4])
     assert out.startswith("accepted: score " if score > kept["threshold"] else "refused: score ")
-    assert "stands for a FAR of 0.01 (1104 impostor pairs of faces.npz)" in out
+    assert "for a FAR of 0.01 (1104 impostor pairs of faces.npz)" in out
 
 
 def test_faces_that_the_model_was_trained_on(calibrated, capsys, tmp_path):
@@ -288,7 +288,7 @@ def test_thresholds_of_several_fars_and_of_another_model(calibrated, capsys, tmp
         ("verify a.npz b.npz", "Missing option '--model'"),
         (
             "verify a.npz faces.npz --model model0",
-            "holds 48 sets (0, 1, 2, 3, 4, 5, 6, 7, ...); give one set a file",
+            "holds 48 sets (0, 1, 2, 3, 4, 5, 6, 7, ...); give a file with one set",
         ),
         ("verify a.npz nowhere.npz --model model0", "no such folder or file"),
         ("verify wide.npz b.npz --model model0", "embeddings are 8 wide"),
