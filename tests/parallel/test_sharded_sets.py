@@ -2,11 +2,14 @@
 
 import jax
 import numpy as np
+import pytest
 
 from fpsset.face_set import FaceSet, group_rows
 from fpsset.inference.descriptors import describe
+from fpsset.models.pooling import WhitenedMedia
+from fpsset.models.posterior import PosteriorPooling
 from fpsset.parallel import sharded_sets
-from tests.sets import make_set
+from tests.sets import make_set, random_posterior, random_whitening
 
 DIM = 16
 
@@ -29,6 +32,26 @@ def test_sets_of_many_sizes(aggregator):
     sizes = [1, 2, 3, 8, 9, 33, 64]
     ids = np.repeat(np.arange(len(sizes)), sizes)
     assert_same(*both(aggregator, *make_set(1, len(ids), dim=DIM), ids))
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [(PosteriorPooling(3), random_posterior(DIM)), (WhitenedMedia(3), random_whitening(DIM))],
+    ids=["posterior", "whitened"],
+)
+def test_fitted_models_with_media_over_several_devices(model, params, known):
+    """The faces of a medium are on several devices, and some devices have none of a set."""
+    sizes = [1, 3, 9, 37]
+    ids = np.repeat(np.arange(len(sizes)), sizes)
+    media = np.random.default_rng(0).integers(0, 6, len(ids)) if known else None
+    sets = group_rows(*make_set(1, len(ids), dim=DIM), ids, media)[1]
+    assert_same(
+        *(
+            describe({"fitted": model}, {"fitted": {"params": params}}, sets, split_from=split)["fitted"]
+            for split in (None, 1)
+        )
+    )
 
 
 def test_ties_go_to_the_lowest_index_whatever_device_it_is_on(aggregator):

@@ -1,0 +1,102 @@
+"""The models fitted in closed form: sets in parts, crowds of copies, and norms that are ignored."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import fpsset
+from fpsset.models.pooling import WhitenedMedia
+from fpsset.models.posterior import PosteriorPooling
+from fpsset.ops.attention import merge
+from tests.sets import kinds, make_set, random_posterior, random_whitening, seeds
+
+DIM = 16
+MODELS = {
+    "posterior": (PosteriorPooling(3), random_posterior(DIM)),
+    "whitened": (WhitenedMedia(3), random_whitening(DIM)),
+}
+
+
+@functools.cache
+def jitted(module, method=None):
+    return jax.jit(functools.partial(module.apply, method=method))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@given(seed=seeds, kind=kinds)
+@settings(max_examples=8)
+def test_parts_merged_are_the_whole(name, seed, kind):
+    """Any split into four parts, some of them empty."""
+    module, params = MODELS[name]
+    variables, (embeddings, norms) = {"params": params}, make_set(seed, 33, kind, DIM)
+    owner = np.random.default_rng(seed).integers(0, 3, 33)
+    whole = fpsset.FaceSet(embeddings, norms, np.ones(33, bool))
+    coreset = jitted(module, "select")(variables, whole)
+    queries = jitted(module, "queries")(variables, coreset)
+    look = jitted(module, "look")
+    parts = [look(variables, queries, whole.replace(mask=owner == part)) for part in range(4)]
+    merged = jitted(module, "conclude")(variables, coreset, functools.reduce(merge, parts))
+    expected = jitted(module)(variables, whole)
+    np.testing.assert_allclose(merged.descriptor, expected.descriptor, atol=1e-5)
+    np.testing.assert_allclose(merged.norm, expected.norm, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("name", MODELS)
+@given(seed=seeds)
+@settings(max_examples=4)
+def test_attention_is_the_share_of_each_face(name, known, seed):
+    module, params = MODELS[name]
+    media = np.random.default_rng(seed).integers(0, 5, 20).astype(np.int32)
+    sets = fpsset.FaceSet(*make_set(seed, 20, dim=DIM), np.arange(20) < 17, media=media if known else None)
+    out, weights = jitted(module, "with_attention")({"params": params}, sets)
+    np.testing.assert_allclose(out.descriptor, jitted(module)({"params": params}, sets).descriptor, atol=1e-6)
+    assert weights.shape == (1, 3, 20) and not np.any(weights[..., 17:])
+    np.testing.assert_allclose(np.sum(weights, axis=-1), 1, rtol=1e-5)
+    if known:  # media count alike
+        shares = [weights[0, 0, :17][media[:17] == m].sum() for m in np.unique(media[:17])]
+        np.testing.assert_allclose(shares, 1 / len(shares), rtol=1e-4)
+
+
+def test_a_crowd_of_near_copies_counts_as_one_face_where_media_are_unknown():
+    module = PosteriorPooling(3)
+    params = random_posterior(DIM) | {
+        "drift": np.zeros((2, DIM), np.float32),
+        "quality_direction": np.zeros(DIM, np.float32),
+        "basis": np.eye(DIM, dtype=np.float32),
+        "noise": np.float32(0),
+        "copy_cosine": np.float32(0.8),
+    }
+    rng = np.random.default_rng(0)
+    faces, norms = make_set(0, 4, dim=DIM)[0], np.float32([20, 10, 10, 10])
+    rows = np.repeat(np.arange(4), [200, 1, 1, 1])
+    crowd = faces[rows] + 0.01 * rng.standard_normal((len(rows), DIM)).astype(np.float32)
+    crowd /= np.linalg.norm(crowd, axis=1, keepdims=True)
+    few, many = (
+        np.asarray(jitted(module)({"params": params}, fpsset.FaceSet(u, n, np.ones(len(n), bool))).descriptor)
+        for u, n in ((faces, norms), (crowd, norms[rows]))
+    )
+    assert many @ few > 0.999
+    assert crowd.mean(axis=0) @ few < 0.95
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("name", MODELS)
+def test_norms_that_are_ignored_change_nothing(name, known):
+    module, params = MODELS[name]
+    module = module.clone(ignores_norms=True)
+    embeddings, norms = make_set(1, 20, dim=DIM)
+    media = np.arange(20, dtype=np.int32) // 3 if known else None
+    mask = np.arange(20) < 17
+    one, other, zero = (
+        jitted(module)({"params": params}, fpsset.FaceSet(embeddings, n, mask, media=media))
+        for n in (norms, norms[::-1].copy(), np.zeros_like(norms))
+    )
+    for out in (other, zero):
+        jax.tree.map(np.testing.assert_array_equal, out, one)
+    sets = fpsset.FaceSet(embeddings, norms, mask, media=media)
+    heeded = jitted(MODELS[name][0])({"params": params}, sets)
+    assert np.abs(heeded.descriptor - one.descriptor).max() > 1e-3

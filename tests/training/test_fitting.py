@@ -1,0 +1,118 @@
+"""Runs that fit the default model, as real processes: files, repetition, evaluation and refusals."""
+
+import json
+
+import numpy as np
+import pytest
+
+import fpsset
+from fpsset.data.files import read_features, write_features
+from fpsset.data.synthetic import make_synthetic
+from tests.runs import finish, start
+
+METHODS = ["mean", "norm_weighted", "media_mean", "fps", "whitened", "fpsset"]
+DIM = 16
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fitting")
+    write_features(folder / "train.npz", make_synthetic(60, 0, DIM)[0])
+    write_features(folder / "other.npz", make_synthetic(60, 5, DIM)[0])
+    write_features(folder / "eval.npz", make_synthetic(30, 1, DIM)[0])
+    return folder
+
+
+def begin(folder, workdir, *options, config="features.py"):
+    return start(
+        config,
+        f"--workdir={folder / workdir}",
+        f"--config.data.train={folder}/train.npz",
+        f"--config.data.eval={folder}/eval.npz",
+        *("--config.data.holdout=0.3", "--config.evaluation.resamples=10"),
+        *("--config.evaluation.metric=tar@far=1e-2", "--config.batch_size=8"),
+        *options,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """(Workdir, stdout, stderr) of a run."""
+    return folder / "run", *finish(begin(folder, "run"))
+
+
+def files(workdir):
+    return {
+        str(path.relative_to(workdir)): path.stat().st_mtime_ns
+        for path in workdir.rglob("*")
+        if path.is_file()
+        and not {"report", "results.json", "config.json"} & {*path.relative_to(workdir).parts}
+    }
+
+
+def test_a_run_fits_evaluates_and_reports(run):
+    workdir, out, err = run
+    results = json.loads((workdir / "results.json").read_text())
+    assert list(results["verification"]) == METHODS
+    assert all(f" {name} " in out for name in METHODS)
+    assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["0"]
+    assert "validation_tar@far=1e-2" in err and "held-out people" in err
+    (line,) = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    assert line["step"] == 0 and 0 < line["validation_tar@far=1e-2"] <= 1
+    assert (workdir / "report/index.html").is_file()
+
+
+def test_the_run_fits_what_fit_fits(folder, run):
+    """To everyone, with the same scale of norms."""
+    table = read_features(folder / "eval.npz")
+    for path, name in ((run[0], "posterior"), (run[0] / "whitened", "whitened")):
+        loaded, fitted = fpsset.load(path), fpsset.fit(folder / "train.npz", name)
+        assert loaded.card.model == name and loaded.train_fingerprint == fitted.train_fingerprint
+        for media in (table.media, None):
+            one, other = (
+                model.aggregate(table.embeddings, table.norms, table.subject, media=media)
+                for model in (loaded, fitted)
+            )
+            np.testing.assert_allclose(other.descriptors, one.descriptors, atol=1e-5)
+            np.testing.assert_array_equal(other.coreset, one.coreset)
+
+
+def test_the_same_command_again_and_eval_only_evaluate(folder, run):
+    workdir, out, _ = run
+    before, results = files(workdir), (workdir / "results.json").read_text()
+    evaluated = begin(folder, "elsewhere", f"--config.weights={workdir}", config="features.py:eval")
+    again, err = finish(begin(folder, "run"))
+    assert again == out and "fitting" not in err
+    assert files(workdir) == before and (workdir / "results.json").read_text() == results
+    finish(evaluated)
+    elsewhere = json.loads((folder / "elsewhere/results.json").read_text())["verification"]
+    assert elsewhere["fpsset"] == json.loads(results)["verification"]["fpsset"]
+    assert not (folder / "elsewhere/checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--config.model.gamma=1.0", "model.gamma 2.0, now 1.0"),
+        ("--config.data.train={folder}/other.npz", "training faces"),
+        ("--config.model.name=face_coreset_net", "model.name 'posterior', now 'face_coreset_net'"),
+    ],
+)
+def test_another_model_or_other_faces_are_refused_in_the_workdir(folder, run, option, message):
+    before = files(run[0])
+    out, err = finish(begin(folder, "run", option.format(folder=folder)), 2)
+    assert out == "" and err.startswith("fpsset: ") and err.count("\n") == 1
+    assert "holds another config's checkpoints" in err and message in err
+    assert files(run[0]) == before
+
+
+def test_a_trained_model_meets_the_same_rival(folder, run):
+    """FaceCoresetNet's run has the method 'whitened' too, with the same figures."""
+    options = ("--config.model.name=face_coreset_net", "--config.steps=2")
+    finish(begin(folder, "trained", *options))
+    mine, theirs = (
+        json.loads((folder / name / "results.json").read_text())["verification"]
+        for name in ("trained", "run")
+    )
+    assert list(mine) == METHODS and mine["whitened"] == theirs["whitened"]
+    assert mine["fpsset"] != theirs["fpsset"]
