@@ -12,7 +12,7 @@ from fpsset.models.selector import Coreset, CoresetSelector
 from fpsset.models.set_model import SetModel
 from fpsset.ops.attention import AttentionSums
 from fpsset.ops.masking import normalize, zero_padding
-from fpsset.ops.media import media_softmax
+from fpsset.ops.media import media_softmax, media_sum
 from fpsset.ops.posterior import (
     expected_cosine,
     face_precision,
@@ -35,6 +35,7 @@ class PosteriorParams(NamedTuple):
     basis: jax.Array  # [D, D]
     variance: jax.Array  # [D] of people in the basis
     noise: jax.Array  # []
+    media_power: jax.Array  # [] of a medium's precision, by which media weigh
     copies: jax.Array  # [] cosine from which faces of unknown media are taken for copies
 
 
@@ -76,6 +77,7 @@ class PosteriorPooling(SetModel):
             basis=self.param("basis", lambda key, shape: jnp.eye(*shape), (dim, dim)),
             variance=self.param("person_variance", init.ones, (dim,)),
             noise=self.param("noise", init.zeros, ()),
+            media_power=self.param("media_power", init.zeros, ()),
             copies=self.param("copy_cosine", init.ones, ()),
         )
 
@@ -108,11 +110,11 @@ class PosteriorPooling(SetModel):
         Values hold the sums of the faces' D channels, of their quality, of their precision, and of copies.
         """
         params = self.parameters(face_set.embeddings.shape[-1])
-        faces, cosine, rows, copies = self._weigh(params, queries, face_set, axis_name)
+        faces, cosine, rows, precisions, copies = self._weigh(params, queries, face_set, axis_name)
         channels = [
             jnp.einsum("...rn,...nd->...rd", rows, faces, precision=_HIGHEST),
             jnp.sum(rows * cosine[..., None, :], axis=-1)[..., None],
-            jnp.sum(rows * face_precision(cosine)[..., None, :], axis=-1)[..., None],
+            jnp.sum(precisions, axis=-1)[..., None],
             jnp.sum(copies, axis=-1)[..., None],
         ]
         total = jnp.sum(rows, axis=-1)
@@ -151,7 +153,7 @@ class PosteriorPooling(SetModel):
         return self.conclude(coreset, sums), jnp.broadcast_to(weights[..., None, None, :], shape)
 
     def _weigh(self, params: PosteriorParams, queries: jax.Array, face_set: FaceSet, axis_name=None):
-        """([*B, N, D] faces, [*B, N] quality, [*B, R, N] weights in each row, [*B, R, N] counts in it).
+        """([*B, N, D] faces, [*B, N] quality, and in each row [*B, R, N] weights, precisions and counts).
 
         The last row holds what is no copy of a pick, all of it where media are known. All are 0 on padding.
         """
@@ -166,12 +168,23 @@ class PosteriorPooling(SetModel):
         logs = params.sharpness * (cosine - 0.5)
         if face_set.media is not None:
             logs = logs + jnp.log(jnp.where(count > 0, count, 1.0))
-            weights = media_softmax(logs, face_set.media, mask & (count > 0), axis_name)
-            return faces, cosine, weights[..., None, :], count[..., None, :]
+            media = face_set.media, mask & (count > 0), axis_name
+            weights = media_softmax(logs, *media)
+            precisions = weights * face_precision(cosine)
+            total = media_sum(precisions, *media)
+            votes = weights * jnp.where(total > 0, total, 1.0) ** params.media_power
+            return faces, cosine, *(array[..., None, :] for array in (votes, precisions, count))
         cosines = jnp.einsum("...kd,...nd->...kn", queries, faces, precision=_HIGHEST)
         copies = near_copies(cosines, params.copies)
         shares = jnp.concatenate([copies, 1 - jnp.sum(copies, axis=-2, keepdims=True)], axis=-2)
-        return faces, cosine, shares * (jnp.exp(logs) * count)[..., None, :], shares * count[..., None, :]
+        weights = shares * (jnp.exp(logs) * count)[..., None, :]
+        return (
+            faces,
+            cosine,
+            weights,
+            weights * face_precision(cosine)[..., None, :],
+            shares * count[..., None, :],
+        )
 
     def _row_shares(self, sums: AttentionSums) -> jax.Array:
         """[*B, R], what each row counts: the copies of a pick as one face, all else as it is."""

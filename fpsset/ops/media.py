@@ -32,23 +32,32 @@ def media_softmax(
     Returns:
       [*B, N] float32, 0 on padding.
     """
-    slots = mask.shape[-1] * (1 if axis_name is None else jax.lax.axis_size(axis_name))
-    logs = jnp.where(mask, log_weights, _NEVER).reshape(-1, mask.shape[-1])
-    codes = jnp.where(mask, media, 0).reshape(logs.shape)
+    logs = jnp.where(mask, log_weights, _NEVER)
+    # The maximum cancels, so no gradient need pass through it.
+    largest = jax.lax.stop_gradient(_over_media(logs, media, mask, _NEVER, "max", axis_name))
+    weights = jnp.where(mask, jnp.exp(logs - largest), 0.0)
+    total = media_sum(weights, media, mask, axis_name)
+    return weights / jnp.where(total > 0, total, 1.0)
 
-    def over_media(values: jax.Array, codes: jax.Array, start: float, combine: str) -> jax.Array:
-        """[N] -> [N], the maximum or the sum over each slot's medium."""
+
+def media_sum(
+    values: jax.Array, media: jax.Array, mask: jax.Array, axis_name: str | None = None
+) -> jax.Array:
+    """The sum over each face's medium: [*B, N] -> [*B, N] float32, arguments as of `media_softmax`."""
+    return _over_media(jnp.where(mask, values, 0.0), media, mask, 0.0, "add", axis_name)
+
+
+def _over_media(values, media, mask, start: float, combine: str, axis_name: str | None) -> jax.Array:
+    """[*B, N] -> [*B, N], the maximum or the sum over each slot's medium."""
+    slots = mask.shape[-1] * (1 if axis_name is None else jax.lax.axis_size(axis_name))
+    codes = jnp.broadcast_to(jnp.where(mask, media, 0), values.shape)
+
+    def one(values: jax.Array, codes: jax.Array) -> jax.Array:
         empty = jnp.full_like(values, start, shape=(slots,))
         merged = getattr(empty.at[codes], combine)(values)
         if axis_name is not None:
             merged = {"max": jax.lax.pmax, "add": jax.lax.psum}[combine](merged, axis_name)
         return merged[codes]
 
-    def one(logs: jax.Array, codes: jax.Array) -> jax.Array:
-        # The maximum cancels, so no gradient need pass through it.
-        largest = jax.lax.stop_gradient(over_media(logs, codes, _NEVER, "max"))
-        weights = jnp.where(logs > _NEVER, jnp.exp(logs - largest), 0.0)
-        total = over_media(weights, codes, 0.0, "add")
-        return weights / jnp.where(total > 0, total, 1.0)
-
-    return jax.vmap(one)(logs, codes).reshape(mask.shape)
+    flat = (array.reshape(-1, array.shape[-1]) for array in (values, codes))
+    return jax.vmap(one)(*flat).reshape(values.shape)

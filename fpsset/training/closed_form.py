@@ -37,6 +37,7 @@ class PosteriorSettings:
       ridge: penalty of the quality regression, in faces of the mean squared norm.
       shrinkage: share of the identity in the scatter of the noise; 1: no whitening.
       noise: variance of the noise at precision 1, relative to that of people; 0: a plain mean.
+      media_power: media weigh by this power of their precision; 0: alike, a hopeless still as a sharp one.
       people_shrinkage: share of the identity in the scatter of people.
       copies: quantile of the cosines of faces of one person in two media, above which faces whose media are
         not known are taken for copies.
@@ -46,6 +47,7 @@ class PosteriorSettings:
     ridge: float = 10.0
     shrinkage: float = 0.95
     noise: float = 0.2
+    media_power: float = 0.25
     people_shrinkage: float = 0.1
     copies: float = 0.995
 
@@ -155,6 +157,7 @@ def fit_posterior(
         "basis": whitening @ vectors,
         "person_variance": variance / variance.mean(),
         "noise": settings.noise,
+        "media_power": settings.media_power,
         "copy_cosine": _copy_cosine(near.faces, settings.copies),
     }
     return Fitted(_float32(params), scale, ignores, _warning(signal) if ignores else "")
