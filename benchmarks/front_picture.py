@@ -131,7 +131,7 @@ def main() -> None:
 
     arrow(8.75, 2.2)
     write(9.4, 0.22, "1 descriptor", fontsize=13, weight="bold")
-    write(9.4, 0.5, "the picks, refined by the whole set", color=_SOFT)
+    write(9.4, 0.5, "all faces, by quality and medium", color=_SOFT)
     values = explanation.descriptor.reshape(-1, 16)
     axes = axes_at(9.4, 0.92, 2.3, 1.75, frameon=False)
     limit = np.abs(values).max()

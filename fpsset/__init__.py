@@ -1,4 +1,25 @@
-"""fpsset: turns a set of faces of one person into one descriptor (FaceCoresetNet in JAX and Flax)."""
+"""fpsset: one descriptor for a set of faces of one person (FaceCoresetNet in JAX and Flax).
+
+The rooms of the package, each importing only from those below it:
+
+    fpsset/main.py      runs a config             fpsset/config.py    every field of a config
+    fpsset/face_set.py  padded and ragged sets    fpsset/errors.py    errors that users can fix
+
+    fpsset/commands/    the `fpsset` command, one file per subcommand, and what a config runs
+    fpsset/training/    models fitted in closed form; the loop, the step, the optimizer, checkpoints
+    fpsset/reports/     tables, plots, pages, comparisons of runs, coreset sheets
+    fpsset/evaluation/  protocols, verification, identification, resampling, calibration
+    fpsset/streaming/   descriptors of streams of faces, in fixed memory
+    fpsset/inference/   load, aggregate, explain, export; sets larger than memory
+    fpsset/datasets/    what a run trains on and is evaluated on; TFDS builders
+    fpsset/images/      listing, decoding, alignment, augmentation, recognisers, extraction
+    fpsset/data/        feature files, IJB's lists, protocols, synthetic faces, the Grain pipeline
+    fpsset/weights/     readers of published checkpoints; cards; which checkpoint of a run is used
+    fpsset/runtime/     exit codes, interrupts, progress, safe files, multi-process training
+    fpsset/parallel/    the device mesh, the sharded softmax, sets split over devices
+    fpsset/models/      linen modules: the posterior pooling, FaceCoresetNet, margin heads, plain poolings, IResNet
+    fpsset/ops/         pure functions of arrays: metric, sampling, norm encoding, attention
+"""
 
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, pad_sets
