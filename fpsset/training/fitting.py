@@ -1,6 +1,7 @@
 """Runs of models in closed form: fit on training people, score on held-out ones, fit on all, save."""
 
 import pathlib
+from contextlib import ExitStack
 
 import jax
 import jax.numpy as jnp
@@ -42,9 +43,13 @@ def fit_model(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -
     """
     store = as_path(config.checkpoints or workdir)
     hosts.on_first_process(lambda: claim_workdir(store, config, faces.fingerprint))
-    with Checkpoints(store) as checkpoints, Telemetry(config, workdir, -1) as telemetry:
+    with ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(store))
         if checkpoints.latest_step() is not None:
             return
+        telemetry = stack.enter_context(
+            Telemetry(config, workdir, -1)
+        )  # drops lines of a fit that was not saved
         StepProgress.say(f"fitting to {faces.summary}, validating on others")
         options = {"gamma": config.model.gamma, "norm_scale": 1.0}  # the faces' norms are scaled already
         found = fit_posterior(faces.sample(), **options)

@@ -66,9 +66,8 @@ def test_calibrate_and_verify(folder, tmp_path, capsys, name):
     assert "threshold" in run(capsys, *calibrate)
     decide = ("verify", folder / "0.npz", folder / "1.npz", "--model", tmp_path / "m", "--json")
     decision = json.loads(run(capsys, *decide))
-    assert -1 <= decision["score"] <= 1 and decision["accepted"] == (
-        decision["score"] > decision["threshold"]
-    )
+    assert -1 <= decision["score"] <= 1
+    assert decision["accepted"] == (decision["score"] > decision["threshold"])
     same = ("verify", folder / "0.npz", folder / "0.npz", "--model", tmp_path / "m", "--json")
     assert json.loads(run(capsys, *same))["accepted"]
 

@@ -227,13 +227,13 @@ def test_many_faces_are_sampled_before_they_are_paired(monkeypatch):
     """All pairs of the faces of a long video, or of thousands of media, would not fit in memory."""
     monkeypatch.setattr(closed_form, "_SEARCHED_MEDIA", 60)
     monkeypatch.setattr(closed_form, "_PAIRED", 50)
-    compared, points, quantile, paired = [], closed_form.operating_points, np.quantile, []
-    monkeypatch.setattr(
-        closed_form,
-        "operating_points",
-        lambda scores, *rest: compared.append(len(scores)) or points(scores, *rest),
-    )
-    monkeypatch.setattr(np, "quantile", lambda values, q: paired.append(len(values)) or quantile(values, q))
+    compared, paired = [], []
+
+    def spy(seen, function):
+        return lambda values, *rest: seen.append(len(values)) or function(values, *rest)
+
+    monkeypatch.setattr(closed_form, "operating_points", spy(compared, closed_form.operating_points))
+    monkeypatch.setattr(np, "quantile", spy(paired, np.quantile))
     rng = np.random.default_rng(0)
     subject = np.repeat([0, 1, 2, 3], 400)
     faces = unit(np.eye(4)[subject] + 0.5 * rng.standard_normal((1600, 4)))

@@ -42,12 +42,10 @@ def run(folder):
 
 
 def files(workdir):
-    return {
-        str(path.relative_to(workdir)): path.stat().st_mtime_ns
-        for path in workdir.rglob("*")
-        if path.is_file()
-        and not {"report", "results.json", "config.json"} & {*path.relative_to(workdir).parts}
-    }
+    """When each file of a model and its metrics was written."""
+    kept = ("checkpoints", "whitened", "metrics.jsonl")
+    paths = [path for path in workdir.rglob("*") if path.relative_to(workdir).parts[0] in kept]
+    return {str(path): path.stat().st_mtime_ns for path in paths if path.is_file()}
 
 
 def test_a_run_fits_evaluates_and_reports(run):
@@ -80,11 +78,10 @@ def test_the_run_fits_what_fit_fits(folder, run):
 def test_the_same_command_again_and_eval_only_evaluate(folder, run):
     workdir, out, _ = run
     before, results = files(workdir), (workdir / "results.json").read_text()
-    evaluated = begin(folder, "elsewhere", f"--config.weights={workdir}", config="features.py:eval")
     again, err = finish(begin(folder, "run"))
     assert again == out and "fitting" not in err
     assert files(workdir) == before and (workdir / "results.json").read_text() == results
-    finish(evaluated)
+    finish(begin(folder, "elsewhere", f"--config.weights={workdir}", config="features.py:eval"))
     elsewhere = json.loads((folder / "elsewhere/results.json").read_text())["verification"]
     assert elsewhere["fpsset"] == json.loads(results)["verification"]["fpsset"]
     assert not (folder / "elsewhere/checkpoints").exists()
@@ -111,8 +108,8 @@ def test_a_trained_model_meets_the_same_rival(folder, run):
     options = ("--config.model.name=face_coreset_net", "--config.steps=2")
     finish(begin(folder, "trained", *options))
     mine, theirs = (
-        json.loads((folder / name / "results.json").read_text())["verification"]
-        for name in ("trained", "run")
+        json.loads((path / "results.json").read_text())["verification"]
+        for path in (folder / "trained", run[0])
     )
     assert list(mine) == METHODS and mine["whitened"] == theirs["whitened"]
     assert mine["fpsset"] != theirs["fpsset"]
