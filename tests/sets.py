@@ -58,6 +58,7 @@ def random_posterior(dim: int) -> dict:
         "basis": np.eye(dim) + 0.2 * rng.standard_normal((dim, dim)),
         "person_variance": rng.uniform(0.3, 2.0, dim),
         "noise": 0.3,
+        "media_power": 0.4,
         "copy_cosine": 0.7,
     }
     return {name: np.asarray(value, np.float32) for name, value in params.items()}

@@ -56,9 +56,30 @@ def test_attention_is_the_share_of_each_face(name, known, seed):
     np.testing.assert_allclose(out.descriptor, jitted(module)({"params": params}, sets).descriptor, atol=1e-6)
     assert weights.shape == (1, 3, 20) and not np.any(weights[..., 17:])
     np.testing.assert_allclose(np.sum(weights, axis=-1), 1, rtol=1e-5)
-    if known:  # media count alike
-        shares = [weights[0, 0, :17][media[:17] == m].sum() for m in np.unique(media[:17])]
+    if known:
+        alike = params | ({"media_power": np.float32(0)} if name == "posterior" else {})
+        weights = jitted(module, "with_attention")({"params": alike}, sets)[1][0, 0, :17]
+        shares = [weights[media[:17] == m].sum() for m in np.unique(media[:17])]
         np.testing.assert_allclose(shares, 1 / len(shares), rtol=1e-4)
+
+
+def test_media_weigh_by_a_power_of_their_precision():
+    module, params = MODELS["posterior"]
+    embeddings, norms = make_set(3, 6, dim=DIM)
+    media = np.array([0, 0, 0, 3, 3, 5], np.int32)
+    sets = fpsset.FaceSet(embeddings, norms, np.ones(6, bool), media=media)
+    even, weighed = (
+        jitted(module, "with_attention")({"params": params | {"media_power": np.float32(power)}}, sets)[1][
+            0, 0
+        ]
+        for power in (0, 1)
+    )
+    log_norms = params["quality_power"] * np.log(norms)
+    cosine = norms * (embeddings @ params["quality_direction"]) + log_norms + params["quality_bias"]
+    cosine = np.clip(cosine, 0.05, 0.95)
+    precision = cosine**2 / (1 - cosine**2)
+    total = np.array([(even * precision)[media == m].sum() / even[media == m].sum() for m in media])
+    np.testing.assert_allclose(weighed, even * total / (even * total).sum(), rtol=1e-4)
 
 
 def test_a_crowd_of_near_copies_counts_as_one_face_where_media_are_unknown():
