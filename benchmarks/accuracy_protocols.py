@@ -1,4 +1,4 @@
-"""The protocols that recipes are compared on: templates of people held out of a training file."""
+"""The protocols on which methods are compared, and the figures of a method on them."""
 
 import dataclasses
 import pathlib
@@ -7,33 +7,104 @@ from typing import NamedTuple
 import numpy as np
 
 from fpsset.data.feature_table import FeatureTable, templates
-from fpsset.evaluation.resampling import SubjectDraws
-from fpsset.evaluation.verification import Pairs, all_pairs
+from fpsset.evaluation.resampling import SubjectDraws, interval
+from fpsset.evaluation.scoring import pair_scores
+from fpsset.evaluation.verification import Pairs, all_pairs, operating_points
 from fpsset.evaluation.verification_draws import VerificationDraws
 from fpsset.face_set import RaggedSets
 
+FARS = (1e-3, 1e-4)
 MAX_CLIPS = 6  # templates per person in a protocol of clips
 CROWD = 12  # near-copies of one medium
 MIN_MEDIA = 6  # media of a person in the protocol `large`
 
 
-class Templates(NamedTuple):
-    """A protocol of T templates."""
+class Figure(NamedTuple):
+    """TAR at each of FARS, overall and in each draw of the subjects; NaN with too few impostor pairs."""
+
+    tar: np.ndarray  # [F]
+    draws: np.ndarray  # [F, R]
+
+    def minus(self, other: "Figure") -> "Figure":
+        """The paired difference; both must come from the same draws."""
+        return Figure(self.tar - other.tar, self.draws - other.draws)
+
+    def texts(self) -> list[str]:
+        """The value at each FAR with its 95% interval."""
+        found = []
+        for tar, draws in zip(self.tar, self.draws, strict=True):
+            if np.isnan(tar):
+                found.append("-")
+                continue
+            low, high = interval(draws) if len(draws) else (np.nan, np.nan)
+            found.append(f"{tar:+.4f} ({low:+.4f}, {high:+.4f})")
+        return found
+
+
+def combined(figures: list[Figure], shares: np.ndarray | None = None) -> Figure:
+    """The mean of figures of different people, weighted by `shares`, which sum to 1; equal by default."""
+    return Figure(*(np.average(parts, axis=0, weights=shares) for parts in zip(*figures, strict=True)))
+
+
+class Comparisons:
+    """All pairs of some templates.
+
+    Attributes:
+      rows: [T] int, which templates.
+      subjects: [T].
+      pairs: T (T - 1) / 2 pairs of positions among them.
+    """
+
+    rows: np.ndarray
+    subjects: np.ndarray
+    pairs: Pairs
+
+    def __init__(self, subjects: np.ndarray, rows: np.ndarray, resamples: int, seed: int = 0):
+        """Pairs the templates `rows` of those whose people are `subjects`, and draws people."""
+        self.rows, self.subjects = rows, subjects[rows]
+        self.pairs = all_pairs(self.subjects)
+        self._draws = VerificationDraws(self.pairs, SubjectDraws(self.subjects, resamples, seed))
+        self._resamples = resamples
+
+    @property
+    def genuine(self) -> int:
+        """The number of genuine pairs."""
+        return int(self.pairs.same.sum())
+
+    def tar(self, vectors: np.ndarray) -> np.ndarray:
+        """TAR at each of FARS for descriptors of all templates: [F]."""
+        return self._tar(pair_scores(vectors[self.rows], self.pairs))
+
+    def figure(self, vectors: np.ndarray) -> Figure:
+        """Like `tar`, with the draws of the people."""
+        scores = pair_scores(vectors[self.rows], self.pairs)
+        drawn = self._draws(scores, FARS, area=False)
+        missing = np.full(self._resamples, np.nan)
+        return Figure(self._tar(scores), np.stack([drawn.tar.get(far, missing) for far in FARS]))
+
+    def _tar(self, scores: np.ndarray) -> np.ndarray:
+        return np.array([point.tar for point in operating_points(scores, self.pairs.same, FARS)], float)
+
+
+class Protocol(NamedTuple):
+    """The templates of a file, compared all together and in halves of the people."""
 
     name: str
-    subjects: np.ndarray  # [T]
     sets: RaggedSets
-    rows: np.ndarray | None  # [M], the row in the file of each face, if `paths` holds it
-    pairs: Pairs
-    draws: VerificationDraws
+    everyone: Comparisons
+    halves: tuple[Comparisons, ...]  # of people with even subjects, and with odd ones
 
 
-def protocol(table: FeatureTable, name: str, resamples: int) -> Templates:
+def protocol(table: FeatureTable, name: str, resamples: int, with_halves: bool = False) -> Protocol:
     """The protocol of all pairs of a table's templates."""
     _, subjects, sets = templates(table)
-    pairs = all_pairs(subjects)
-    return Templates(
-        name, subjects, sets, table.paths, pairs, VerificationDraws(pairs, SubjectDraws(subjects, resamples))
+    everyone = Comparisons(subjects, np.arange(len(subjects)), resamples)
+    halves = (np.flatnonzero(subjects % 2 == half) for half in (0, 1) if with_halves)
+    return Protocol(
+        name,
+        sets,
+        everyone,
+        tuple(Comparisons(subjects, rows, resamples, seed=half) for half, rows in enumerate(halves)),
     )
 
 
@@ -89,13 +160,13 @@ def degraded_rows(path: pathlib.Path) -> set[int]:
         return set(np.flatnonzero(columns["degraded"]).tolist()) if "degraded" in columns else set()
 
 
-def study(held: FeatureTable, degraded: set[int], resamples: int, crowds: int = 2) -> list[Templates]:
+def study(held: FeatureTable, degraded: set[int], resamples: int, crowds: int) -> list[Protocol]:
     """The protocols of held-out people; see `accuracy.py`.
 
     Args:
       held: their faces; `paths` are row numbers of the file.
       degraded: rows of the file that hold degraded faces.
-      resamples: number of resamples of the subjects.
+      resamples: number of draws of the subjects.
       crowds: most templates per person in the protocol `crowded`.
     """
     rng = np.random.default_rng(0)
@@ -110,4 +181,10 @@ def study(held: FeatureTable, degraded: set[int], resamples: int, crowds: int = 
     large = poor.take(np.isin(poor.subject, people[count >= MIN_MEDIA]))
     made["large"] = dataclasses.replace(large, template=None)
     made["crowded"] = crowded(poor, rng, crowds)
-    return [protocol(part, name, resamples) for name, part in made.items() if len(set(part.subject)) > 1]
+    found = [protocol(part, name, resamples) for name, part in made.items() if len(set(part.subject)) > 1]
+    unknown = [
+        one._replace(name="crowded, media unknown", sets=one.sets._replace(media=None))
+        for one in found
+        if one.name == "crowded"
+    ]
+    return found + unknown

@@ -1,31 +1,31 @@
-"""Peers of the set model: plain poolings, other ways to pick a coreset, and other papers' aggregators."""
+"""Peers of the default model: plain poolings, other picks, and other papers' aggregators.
+
+The learned aggregators are written from the published descriptions, for sets of features alone, and trained
+by `train_peer` with their own losses.
+"""
 
 import dataclasses
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 from flax import linen as nn
+from flax import serialization
 
+from fpsset.data.feature_table import FeatureTable
+from fpsset.data.pipeline import TemplateSampler
 from fpsset.face_set import FaceSet, SetDescriptor
-from fpsset.models.face_coreset_net import FaceCoresetNet
-from fpsset.models.pooling import CoresetMean, Pooling, media_mean
+from fpsset.models.pooling import CoresetMean, Pooling
+from fpsset.models.posterior import PosteriorPooling
 from fpsset.models.selector import Coreset, CoresetSelector
 from fpsset.ops.masking import normalize, zero_padding
 from fpsset.ops.norm_encoding import encode_norms
+from fpsset.runtime.progress import StepProgress
 
-
-@dataclasses.dataclass(frozen=True)
-class NormPower:
-    """Weights n^p: over all faces, or within each medium and then equally over media."""
-
-    power: float
-    media: bool = False
-
-    def __call__(self, face_set: FaceSet) -> jax.Array:
-        """Coefficients [*B, N]."""
-        weights = zero_padding(face_set.norms**self.power, face_set.mask)
-        return media_mean(face_set.replace(norms=weights)) if self.media else weights
+NORM_MEAN = 20.0  # norms are scaled to this mean, as in the default recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,17 +42,11 @@ class TopNorms:
 
 
 def poolings() -> dict[str, dict[str, Pooling]]:
-    """Every kind of pooling with its candidate settings: {kind: {setting: pooling}}."""
-    powers, sizes = (1, 2, 3, 5, 8, 12, 16), (1, 2, 3, 5, 8)
+    """Poolings of a few faces with their candidate settings: {kind: {setting: pooling}}."""
     return {
-        "mean": {"": Pooling(NormPower(0))},
-        "norm^p": {f"p {p}": Pooling(NormPower(p)) for p in powers},
-        "media, norm^p": {f"p {p}": Pooling(NormPower(p, media=True)) for p in powers},
-        "top q norms": {f"q {q}": Pooling(TopNorms(q)) for q in sizes},
-        "FPS": {f"K {k}": Pooling(CoresetMean(k, 0.0)) for k in sizes},
-        "norm FPS": {
-            f"K {k}, gamma {g}": Pooling(CoresetMean(k, g)) for k in sizes for g in (0.35, 1.0, 2.0)
-        },
+        "top q norms": {f"q {q}": Pooling(TopNorms(q)) for q in (1, 2, 3, 5)},
+        "FPS": {f"K {k}": Pooling(CoresetMean(k, 0.0)) for k in (3, 5, 8)},
+        "norm FPS": {f"K {k}, {g}": Pooling(CoresetMean(k, g)) for k in (3, 5, 8) for g in (0.35, 2.0)},
     }
 
 
@@ -77,7 +71,7 @@ class SelectorByScore(CoresetSelector):
     score: Callable = norm_of
 
     def __call__(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
-        """The same picks for inference and training."""
+        """See the base."""
         del axis_name
         mask = face_set.mask
         faces, norms = zero_padding(face_set.embeddings, mask), zero_padding(face_set.norms, mask)
@@ -88,14 +82,9 @@ class SelectorByScore(CoresetSelector):
         core = jnp.take_along_axis(faces * norms[..., None], order[..., None], axis=-2)
         return Coreset(jnp.where(valid, order, -1).astype(jnp.int32), valid, zero_padding(core, valid))
 
-    def sample(self, face_set: FaceSet, noise, temperature=1.0, score_scale=1.0) -> Coreset:
-        """See `__call__`."""
-        del noise, temperature, score_scale
-        return self(face_set)
 
-
-class PicksByScore(FaceCoresetNet):
-    """FaceCoresetNet with a `SelectorByScore`.
+class PicksByScore(PosteriorPooling):
+    """The default model with a `SelectorByScore`.
 
     Attributes:
       score: see there.
@@ -103,44 +92,19 @@ class PicksByScore(FaceCoresetNet):
 
     score: Callable = norm_of
 
-    def make_selector(self) -> CoresetSelector:
-        """See the base."""
-        return SelectorByScore(self.coreset_size, self.gamma_init, self.score)
-
-
-class GrowingSelector(CoresetSelector):
-    """Picks more faces of larger sets: sqrt(N), and K at the most."""
-
-    def __call__(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
-        """Picks for inference."""
-        return self._fewer(super().__call__(face_set, axis_name), face_set)
-
-    def sample(self, face_set: FaceSet, *args, **options) -> Coreset:
-        """Picks for training."""
-        return self._fewer(super().sample(face_set, *args, **options), face_set)
-
-    def _fewer(self, coreset: Coreset, face_set: FaceSet) -> Coreset:
-        wanted = jnp.ceil(jnp.sqrt(face_set.mask.sum(-1, keepdims=True)))
-        valid = coreset.mask & (jnp.arange(self.size) < wanted)
-        return Coreset(jnp.where(valid, coreset.indices, -1), valid, zero_padding(coreset.features, valid))
-
-
-class GrowingCoreset(FaceCoresetNet):
-    """FaceCoresetNet with a `GrowingSelector`."""
-
-    def make_selector(self) -> CoresetSelector:
-        """See the base."""
-        return GrowingSelector(self.coreset_size, self.gamma_init)
+    def setup(self):  # noqa: D102
+        self.selector = SelectorByScore(self.coreset_size, self.gamma_init, self.score)
+        nn.share_scope(self, self.selector)
 
 
 class _Peer(nn.Module):
-    dtype: jnp.dtype = jnp.float32  # the training loop sets it; peers compute in float32 anyway
+    """Pools features n u, norms having a mean of `NORM_MEAN`; the result is scaled to unit length."""
 
     @nn.compact
-    def __call__(self, face_set: FaceSet, *, train: bool = False, **_) -> SetDescriptor:
-        """Like FaceCoresetNet; arguments about sampling are ignored."""
+    def __call__(self, face_set: FaceSet, *, train: bool = False) -> SetDescriptor:
+        """Same interface as the set models."""
         faces = zero_padding(face_set.embeddings * face_set.norms[..., None], face_set.mask)
-        return SetDescriptor(*normalize(self.pool(faces, face_set)))
+        return SetDescriptor(*normalize(self.pool(faces, face_set, train)))
 
 
 def _softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
@@ -150,7 +114,7 @@ def _softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
 class Nan(_Peer):
     """Neural aggregation network (CVPR 2017): two attention blocks; the first makes the second's query."""
 
-    def pool(self, faces, face_set):
+    def pool(self, faces, face_set, train):
         """Pools features [*B, N, D] into [*B, D]."""
         dim, mask = faces.shape[-1], face_set.mask
         scaled = faces / jnp.sqrt(dim)
@@ -162,7 +126,7 @@ class Nan(_Peer):
 
 
 class CafaceLike(_Peer):
-    """Cluster and aggregate (NeurIPS 2022), without its intermediate feature maps.
+    """Cluster and aggregate (NeurIPS 2022), without intermediate feature maps and sequential memory.
 
     The style of a face is the encoding of its norm and a projection of its feature. Faces are softly assigned
     to learned centres by style, the features of each cluster are averaged, and a small network weighs the
@@ -176,7 +140,7 @@ class CafaceLike(_Peer):
     clusters: int = 4
     style: int = 64
 
-    def pool(self, faces, face_set):
+    def pool(self, faces, face_set, train):
         """Pools features [*B, N, D] into [*B, D]."""
         mask, norms = face_set.mask, zero_padding(face_set.norms, face_set.mask)
         style = jnp.concatenate([nn.Dense(self.style)(faces), encode_norms(norms, self.style)], axis=-1)
@@ -191,3 +155,192 @@ class CafaceLike(_Peer):
         logits = nn.Dense(self.clusters * faces.shape[-1], kernel_init=nn.initializers.zeros)(mixed)
         logits = logits.reshape(*clusters.shape) + jnp.log(jnp.maximum(mass, 1e-6))[..., None]
         return jnp.sum(jax.nn.softmax(logits, axis=-2) * clusters, axis=-2)
+
+
+class ProxyFusion(_Peer):
+    """ProxyFusion (NeurIPS 2024), with one list of proxies: these sets are neither galleries nor probes.
+
+    A proxy's relevance is the sum of its cosines to the faces after a projection. The experts of the most
+    relevant proxies each make a centre from the mean and variance of the set and their proxy; a softmax of
+    the faces' products with it weighs the unit embeddings. The descriptor is all these means, one after
+    another in order of relevance.
+
+    Attributes:
+      proxies: number of proxies and experts.
+      selected: number of experts used for a set.
+      projected: width of the projection.
+    """
+
+    proxies: int = 11
+    selected: int = 4
+    projected: int = 10
+
+    def pool(self, faces, face_set, train):
+        """Pools features [*B, N, D] into [*B, selected * D]."""
+        mask, dim = face_set.mask, faces.shape[-1]
+        faces = faces / NORM_MEAN
+        proxies = self.param(
+            "proxies", nn.initializers.normal((2 / self.proxies) ** 0.5), (self.proxies, dim)
+        )
+        project = nn.Dense(self.projected, kernel_init=nn.initializers.kaiming_normal(), name="project")
+        near = normalize(project(proxies))[0]
+        self.sow("losses", "spread", _spread_loss(near))
+        relevance = jnp.sum(zero_padding(normalize(project(faces))[0] @ near.T, mask), axis=-2)
+        chosen = jax.lax.top_k(relevance, self.selected)[1]
+        count = jnp.maximum(mask.sum(-1), 1)[..., None]
+        mean = faces.sum(-2) / count
+        variance = zero_padding(jnp.square(faces - mean[..., None, :]), mask).sum(-2) / count
+        summary = jnp.concatenate([mean, variance], axis=-1)[..., None, :]
+        summary = jnp.broadcast_to(summary, (*summary.shape[:-2], self.proxies, 2 * dim))
+        shared = jnp.broadcast_to(proxies, (*summary.shape[:-1], dim))
+        centers = self._experts(jnp.concatenate([summary, shared], axis=-1), dim, train)
+        centers = jnp.take_along_axis(centers, chosen[..., None], axis=-2)
+        logits = jnp.einsum("...nd,...kd->...kn", faces, centers)
+        weights = _softmax(logits, mask[..., None, :])
+        means = jnp.einsum("...kn,...nd->...kd", weights, zero_padding(face_set.embeddings, mask))
+        return means.reshape(*means.shape[:-2], -1)
+
+    def _experts(self, x: jax.Array, dim: int, train: bool) -> jax.Array:
+        """Three layers for each expert: [*B, P, 3 D] -> [*B, P, D]."""
+        for number, width in enumerate((2 * dim, 2 * dim, dim)):
+            kernel = self.param(
+                f"expert_{number}", nn.initializers.normal(1e-3), (self.proxies, x.shape[-1], width)
+            )
+            bias = self.param(f"expert_bias_{number}", nn.initializers.zeros, (self.proxies, width))
+            x = nn.leaky_relu(jnp.einsum("...pi,pio->...po", x, kernel) + bias)
+            x = nn.Dropout(0.7, deterministic=not train)(x)
+        return x
+
+
+def _spread_loss(near: jax.Array) -> jax.Array:
+    """Pulls each projected proxy to its own corner of a regular simplex and pushes it from the others."""
+    count, width = near.shape
+    corners = np.eye(count) - 1 / count
+    corners = np.linalg.svd(corners)[0][:, : min(width, count - 1)]
+    corners = np.pad(corners, [(0, 0), (0, width - corners.shape[1])])
+    corners /= np.linalg.norm(corners, axis=1, keepdims=True)
+    similar, own = corners.astype(np.float32) @ near.T - 0.1, jnp.eye(count, dtype=bool)
+    pulled = jnp.log1p(jnp.sum(jnp.where(own, jnp.exp(-5 * similar), 0.0), axis=-1))
+    pushed = jnp.log1p(jnp.sum(jnp.where(own, 0.0, jnp.exp(40 * similar)), axis=-1))
+    return jnp.mean(pulled) / 5 + jnp.mean(pushed) / 40
+
+
+def contrastive(vectors: jax.Array, centers: jax.Array) -> jax.Array:
+    """NAN's loss on pairs of sets, with margin 2: [B, 2, D] of B people -> []."""
+    del centers
+    first, second = vectors[:, 0], vectors[:, 1]
+    same = jnp.sum(jnp.square(first - second), axis=-1)
+    other = jnp.sum(jnp.square(first - jnp.roll(second, 1, axis=0)), axis=-1)
+    return jnp.mean(same + jnp.maximum(0.0, 2.0 - other)) / 2
+
+
+def to_centers(vectors: jax.Array, centers: jax.Array) -> jax.Array:
+    """CAFace's loss: 1 - the cosine to the centre of the person's faces, [B, 2, D], [B, D] -> []."""
+    return 1 - jnp.mean(jnp.einsum("btd,bd->bt", vectors, centers))
+
+
+def supervised_contrastive(vectors: jax.Array, centers: jax.Array) -> jax.Array:
+    """ProxyFusion's loss on sets, at temperature .05: [B, 2, D] of B people -> []."""
+    del centers
+    people = len(vectors)
+    flat = jnp.concatenate([vectors[:, 0], vectors[:, 1]])
+    logits = flat @ flat.T / 0.05 - 1e9 * jnp.eye(2 * people)
+    partner = jnp.roll(jnp.arange(2 * people), people)
+    return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), partner[:, None], axis=1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How a peer is trained.
+
+    Attributes:
+      model: the peer.
+      loss: ([B, 2, D] descriptors of two sets for each of B people, [B, D] centres) -> [].
+      optimizer: ditto.
+      people: B.
+      steps: updates.
+    """
+
+    model: nn.Module
+    loss: Callable
+    optimizer: optax.GradientTransformation
+    people: int
+    steps: int
+
+
+def _stepwise(rate: float, steps: int, *shares: float) -> optax.Schedule:
+    return optax.piecewise_constant_schedule(rate, {int(share * steps): 0.1 for share in shares})
+
+
+PEERS = {
+    "NAN": Training(Nan(), contrastive, optax.rmsprop(_stepwise(1e-3, 4000, 0.5)), 64, 4000),
+    "CAFace-like": Training(
+        CafaceLike(), to_centers, optax.adamw(_stepwise(1e-3, 4000, 0.6, 0.9), weight_decay=5e-4), 32, 4000
+    ),
+    "ProxyFusion": Training(
+        ProxyFusion(),
+        supervised_contrastive,
+        optax.adafactor(lambda step: jnp.minimum(1e-2, 1 / jnp.sqrt(step + 1.0))),
+        48,
+        700,
+    ),
+}
+
+
+def train_peer(name: str, table: FeatureTable, file: pathlib.Path) -> tuple[nn.Module, dict, float]:
+    """Trains a peer, or reads its parameters from `file` if they are there.
+
+    Args:
+      name: one of PEERS.
+      table: faces of the people to train on.
+      file: where the parameters are kept.
+
+    Returns:
+      (the model, its variables, the factor of the norms).
+    """
+    recipe = PEERS[name]
+    scale = NORM_MEAN / float(table.norms.mean(dtype=np.float64))
+    one = FaceSet(np.ones((1, 1, table.dim)), np.ones((1, 1)), np.ones((1, 1), bool))
+    params = jax.jit(recipe.model.init)(jax.random.key(0), one)["params"]
+    if file.exists():
+        return recipe.model, {"params": serialization.from_bytes(params, file.read_bytes())}, scale
+    state, key = recipe.optimizer.init(params), jax.random.key(1)
+
+    def loss_of(params, sets: FaceSet, centers: jax.Array, key: jax.Array) -> jax.Array:
+        out, sown = recipe.model.apply(
+            {"params": params}, sets, train=True, rngs={"dropout": key}, mutable=["losses"]
+        )
+        vectors = out.descriptor.reshape(len(centers), 2, -1)
+        extra = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(sown))
+        return recipe.loss(vectors, centers) + 0.01 * extra
+
+    @jax.jit
+    def update(params, state, sets, centers, key):
+        loss, gradients = jax.value_and_grad(loss_of)(params, sets, centers, key)
+        changes, state = recipe.optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, changes), state, loss
+
+    losses = []
+    batches = _pairs_of_sets(table.with_norm_scale(scale), recipe.people)
+    for step in range(recipe.steps):
+        params, state, loss = update(params, state, *next(batches), jax.random.fold_in(key, step))
+        losses.append(loss)
+        if (step + 1) % (recipe.steps // 5) == 0:
+            StepProgress.say(f"{name}: step {step + 1}, loss {np.mean(jax.device_get(losses)):.4f}")
+            losses = []
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(serialization.to_bytes(params))
+    return recipe.model, {"params": params}, scale
+
+
+def _pairs_of_sets(table: FeatureTable, people: int) -> Iterator[tuple[FaceSet, np.ndarray]]:
+    """Endless batches: two sets for each of some people, one after the other, and the people's centres."""
+    sampler, rng = TemplateSampler(table), np.random.default_rng(0)
+    person = np.searchsorted(sampler.people, table.subject)
+    centers = np.zeros((len(sampler.people), table.dim), np.float32)
+    np.add.at(centers, person, table.embeddings * table.norms[:, None])
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
+    while True:
+        chosen = rng.choice(len(sampler.people), people, replace=False)
+        rows, mask = sampler.draw(np.repeat(chosen, 2), rng)
+        yield FaceSet(table.embeddings[rows], table.norms[rows], mask), centers[chosen]
