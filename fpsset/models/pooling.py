@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fpsset.face_set import FaceSet, SetDescriptor
-from fpsset.models.selector import Coreset, CoresetSelector
-from fpsset.models.set_model import SetModel
+from fpsset.models.selector import Coreset
+from fpsset.models.set_model import PoolingModel
 from fpsset.ops.attention import AttentionSums
 from fpsset.ops.masking import count_valid, normalize, zero_padding
 from fpsset.ops.media import media_shares, media_softmax
@@ -89,34 +89,13 @@ class Pooling(nn.Module):
         return SetDescriptor(*normalize(_weighted_sum(self.coefficients(face_set), face_set)))
 
 
-class PlainCoreset(SetModel):
+class PlainCoreset(PoolingModel):
     """FaceCoresetNet with nothing learned: farthest-point picks, and the mean of n_i u_i as the descriptor.
 
     The only parameter is gamma. Every pick attends to face i with weight n_i / sum_j n_j.
-
-    Attributes:
-      coreset_size: K.
-      gamma: exponent of the norm in the metric.
     """
 
     picks_ask: ClassVar[bool] = False
-    coreset_size: int = 3
-    gamma: float = DEFAULT_GAMMA
-
-    def setup(self):  # noqa: D102
-        self.selector = CoresetSelector(self.coreset_size, self.gamma)
-        nn.share_scope(self, self.selector)
-
-    def __call__(self, face_set: FaceSet, *, train: bool = False) -> SetDescriptor:
-        """Same interface as FaceCoresetNet; `train` changes nothing."""
-        del train
-        face_set = face_set.checked()
-        coreset = self.selector(face_set)
-        return self.conclude(coreset, self.look(self.queries(coreset), face_set))
-
-    def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
-        """See `SetModel`."""
-        return self.selector(face_set, axis_name)
 
     def queries(self, coreset: Coreset) -> jax.Array:
         """See `SetModel`; R = 1, and the values do not matter."""
@@ -147,7 +126,7 @@ class PlainCoreset(SetModel):
         return self(face_set), jnp.broadcast_to(shares[..., None, None, :], shape)
 
 
-class WhitenedMedia(SetModel):
+class WhitenedMedia(PoolingModel):
     """Whitened means of media: the strongest plain pooling.
 
     Faces are weighted by n^p within each medium, media count alike, and the sum is multiplied by S^(-1/2),
@@ -155,36 +134,17 @@ class WhitenedMedia(SetModel):
     `fpsset.training.closed_form.fit_whitened` fits p and S.
 
     Attributes:
-      coreset_size: K, faces picked.
-      gamma_init: exponent of the norm in the picks' metric.
       ignores_norms: weigh all faces of a medium alike, and pick as if all norms were 1.
     """
 
     picks_ask: ClassVar[bool] = False
-    coreset_size: int = 3
-    gamma_init: float = DEFAULT_GAMMA
     ignores_norms: bool = False
-
-    def setup(self):  # noqa: D102
-        self.selector = CoresetSelector(self.coreset_size, self.gamma_init)
-        nn.share_scope(self, self.selector)
 
     @nn.compact
     def parameters(self, dim: int) -> tuple[jax.Array, jax.Array]:
         """(Power p, [D, D] whitening); fresh ones give the plain mean."""
         power = self.param("power", nn.initializers.zeros, ())
         return power, self.param("whitening", lambda key, shape: jnp.eye(*shape), (dim, dim))
-
-    def __call__(self, face_set: FaceSet, *, train: bool = False) -> SetDescriptor:
-        """Same interface as FaceCoresetNet; `train` changes nothing."""
-        del train
-        face_set = self.seen(face_set.checked())
-        coreset = self.selector(face_set)
-        return self.conclude(coreset, self.look(self.queries(coreset), face_set))
-
-    def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
-        """See `SetModel`."""
-        return self.selector(self.seen(face_set.checked()), axis_name)
 
     def queries(self, coreset: Coreset) -> jax.Array:
         """See `SetModel`; R = 1, and the values do not matter."""

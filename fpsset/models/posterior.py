@@ -8,8 +8,8 @@ from flax import linen as nn
 from flax.linen import initializers as init
 
 from fpsset.face_set import FaceSet, SetDescriptor
-from fpsset.models.selector import Coreset, CoresetSelector
-from fpsset.models.set_model import SetModel
+from fpsset.models.selector import Coreset
+from fpsset.models.set_model import PoolingModel
 from fpsset.ops.attention import AttentionSums
 from fpsset.ops.masking import normalize, zero_padding
 from fpsset.ops.media import media_softmax, media_sum
@@ -39,7 +39,7 @@ class PosteriorParams(NamedTuple):
     copies: jax.Array  # [] cosine from which faces of unknown media are taken for copies
 
 
-class PosteriorPooling(SetModel):
+class PosteriorPooling(PoolingModel):
     """The posterior mean of the person that a set shows.
 
     Every face gets a quality, the cosine to its person that its norm and direction lead one to expect.
@@ -51,19 +51,12 @@ class PosteriorPooling(SetModel):
     stand for the set, and which crowds count as one face.
 
     Attributes:
-      coreset_size: K, faces picked.
-      gamma_init: exponent of the norm in the metric.
       ignores_norms: judge quality by the direction of embeddings alone, and pick as if all norms were 1, for
         backbones whose norms say nothing.
     """
 
-    coreset_size: int = 3
     gamma_init: float = 2.0
     ignores_norms: bool = False
-
-    def setup(self):  # noqa: D102
-        self.selector = CoresetSelector(self.coreset_size, self.gamma_init)
-        nn.share_scope(self, self.selector)
 
     @nn.compact
     def parameters(self, dim: int) -> PosteriorParams:
@@ -80,25 +73,6 @@ class PosteriorPooling(SetModel):
             media_power=self.param("media_power", init.zeros, ()),
             copies=self.param("copy_cosine", init.ones, ()),
         )
-
-    def __call__(self, face_set: FaceSet, *, train: bool = False) -> SetDescriptor:
-        """Aggregates each set.
-
-        Args:
-          face_set: sets [*B, N] of D-dimensional faces.
-          train: changes nothing.
-
-        Raises:
-          ValueError: K < 1, or a mask that is not bool.
-        """
-        del train
-        face_set = self.seen(face_set.checked())
-        coreset = self.selector(face_set)
-        return self.conclude(coreset, self.look(self.queries(coreset), face_set))
-
-    def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
-        """See `SetModel`."""
-        return self.selector(self.seen(face_set.checked()), axis_name)
 
     def queries(self, coreset: Coreset) -> jax.Array:
         """See `SetModel`; the picks' directions, zero for picks that are not valid."""

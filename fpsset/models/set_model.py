@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fpsset.face_set import FaceSet, SetDescriptor
-from fpsset.models.selector import Coreset
+from fpsset.models.selector import Coreset, CoresetSelector
 from fpsset.ops.attention import AttentionSums, merge_devices
+from fpsset.ops.metric import DEFAULT_GAMMA
 
 
 class SetModel(nn.Module, metaclass=abc.ABCMeta):
@@ -63,3 +64,38 @@ class SetModel(nn.Module, metaclass=abc.ABCMeta):
         coreset = self.select(face_set, axis_name)
         queries = jax.lax.pcast(self.queries(coreset), axis_name, to="varying")
         return self.conclude(coreset, merge_devices(self.look(queries, face_set, axis_name), axis_name))
+
+
+class PoolingModel(SetModel):
+    """A set model whose call is that of its parts, and the same in training: nothing in it is random.
+
+    Attributes:
+      coreset_size: K, faces picked.
+      gamma_init: exponent of the norm in the picks' metric.
+    """
+
+    coreset_size: int = 3
+    gamma_init: float = DEFAULT_GAMMA
+
+    def setup(self):  # noqa: D102
+        self.selector = CoresetSelector(self.coreset_size, self.gamma_init)
+        nn.share_scope(self, self.selector)
+
+    def __call__(self, face_set: FaceSet, *, train: bool = False) -> SetDescriptor:
+        """Aggregates each set.
+
+        Args:
+          face_set: sets [*B, N] of D-dimensional faces.
+          train: changes nothing.
+
+        Raises:
+          ValueError: K < 1, or a mask that is not bool.
+        """
+        del train
+        face_set = face_set.checked()
+        coreset = self.select(face_set)
+        return self.conclude(coreset, self.look(self.queries(coreset), face_set))
+
+    def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
+        """See `SetModel`."""
+        return self.selector(self.seen(face_set.checked()), axis_name)
