@@ -81,7 +81,7 @@ def train_and_evaluate(config, workdir: str | None) -> None:
         (fit_model if config.model.name == "posterior" else train)(config, workdir, faces)
         fit_rival(config, workdir, faces)
     aggregator = load(config.weights or config.checkpoints or workdir)
-    rival = saved_rival(workdir)
+    rival = saved_rival(pathlib.Path(config.weights) if config.weights else workdir)
     config.model.name = aggregator.card.model  # report the model that was evaluated
     for field in ("coreset_size", "num_heads", "quality"):
         config.model[field] = getattr(aggregator.card, field)

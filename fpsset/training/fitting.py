@@ -86,11 +86,18 @@ def fit_rival(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -
     Aggregator(found.params, _card(WHITENED, found, config, faces), str(folder)).save(folder)
 
 
-def saved_rival(workdir: pathlib.Path) -> Aggregator | None:
-    """The rival in a workdir, or None."""
+def saved_rival(model: pathlib.Path) -> Aggregator | None:
+    """The rival in the workdir of a model, or None.
+
+    Args:
+      model: a workdir, its folder of checkpoints or one of them; anything else has no rival.
+    """
     from fpsset.inference.loading import load
 
-    return load(workdir / WHITENED) if is_weights(workdir / WHITENED) else None
+    for folder in (model, model.parent):
+        if folder.name == "checkpoints":
+            model = folder.parent
+    return load(model / WHITENED) if is_weights(model / WHITENED) else None
 
 
 def _card(model: str, found: Fitted, config: ConfigDict, faces: TrainingFaces) -> AggregatorCard:

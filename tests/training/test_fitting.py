@@ -81,10 +81,11 @@ def test_the_same_command_again_and_eval_only_evaluate(folder, run):
     again, err = finish(begin(folder, "run"))
     assert again == out and "fitting" not in err
     assert files(workdir) == before and (workdir / "results.json").read_text() == results
-    finish(begin(folder, "elsewhere", f"--config.weights={workdir}", config="features.py:eval"))
-    elsewhere = json.loads((folder / "elsewhere/results.json").read_text())["verification"]
-    assert elsewhere["fpsset"] == json.loads(results)["verification"]["fpsset"]
-    assert not (folder / "elsewhere/checkpoints").exists()
+    for number, model in enumerate((workdir, workdir / "checkpoints/0")):
+        elsewhere = f"elsewhere_{number}"
+        finish(begin(folder, elsewhere, f"--config.weights={model}", config="features.py:eval"))
+        assert (folder / elsewhere / "results.json").read_text() == results
+        assert not (folder / elsewhere / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(
