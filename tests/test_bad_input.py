@@ -83,7 +83,18 @@ BAD = {
         ["--config.model.coreset_size=0"],
         "config.model.coreset_size is 0; it must be at",
     ),
-    "heads": (["--config.model.num_heads=5"], "config.model.num_heads is 5"),
+    "heads": (
+        ["--config.model.name=face_coreset_net", "--config.model.num_heads=5"],
+        "config.model.num_heads is 5",
+    ),
+    "model": (
+        ["--config.model.name=net"],
+        "config.model.name is 'net'; it must be one of posterior, face_coreset_net",
+    ),
+    "a_medium_per_person": (
+        ["--config.data.train={tmp}/stills.npz"],
+        "stills.npz: no held-out person has two media to compare",
+    ),
     "unknown_flag": (["--wrkdir=x"], "wrkdir"),
     "stray_word": (["train"], "'train' is not an option"),
 }
@@ -106,6 +117,7 @@ def failures(tmp_path_factory):
     (tmp / "broken.py").write_text("def get_config(:\n")
     write("sets", template=good["subject"] * 2 + good["media"] % 2)
     write("no_norms", norms=None)
+    write("stills", media=good["subject"])
     write("float_subject", subject=good["subject"].astype(float))
     write("narrow", embeddings=good["embeddings"][:, :16])
     write("ours", backbone=np.array("aaaa"))

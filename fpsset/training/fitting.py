@@ -41,6 +41,8 @@ def fit_model(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -
     Raises:
       InputError: unusable data, or a workdir that belongs to another configuration.
     """
+    size = config.model.coreset_size
+    validation = Validation(PosteriorPooling(size), faces.held_out, config)
     store = as_path(config.checkpoints or workdir)
     hosts.on_first_process(lambda: claim_workdir(store, config, faces.fingerprint))
     with ExitStack() as stack:
@@ -53,8 +55,7 @@ def fit_model(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -
         StepProgress.say(f"fitting to {faces.summary}, validating on others")
         options = {"gamma": config.model.gamma, "norm_scale": 1.0}  # the faces' norms are scaled already
         found = fit_posterior(faces.sample(), **options)
-        model = PosteriorPooling(config.model.coreset_size, ignores_norms=found.ignores_norms)
-        validation = Validation(model, faces.held_out, config)
+        validation.model = PosteriorPooling(size, ignores_norms=found.ignores_norms)
         score = validation.score(found.params, lambda *shown: telemetry.show_validation(0, *shown))
         telemetry.write(0, **{validation.metric: score})
         StepProgress.say(f"{validation.metric} {score:.4f} on held-out people")

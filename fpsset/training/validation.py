@@ -24,6 +24,7 @@ class Validation:
 
     Attributes:
       metric: name of the score.
+      model: the set model whose parameters are scored.
     """
 
     def __init__(self, model: nn.Module, held_out: FeatureTable, config: ConfigDict):
@@ -42,7 +43,7 @@ class Validation:
         except InputError as error:
             raise InputError(f"{held_out.name}: of the held-out people {error}; {fix}") from error
         self.metric = f"validation_{tar_name(self._far)}"
-        self._model = model.clone(dtype=jnp.float32) if hasattr(model, "dtype") else model  # as at inference
+        self.model = model.clone(dtype=jnp.float32) if hasattr(model, "dtype") else model  # as at inference
         self._batching = {
             "faces_per_batch": config.evaluation.faces_per_batch,
             "packed": config.evaluation.packed,
@@ -50,6 +51,6 @@ class Validation:
 
     def score(self, params: dict, show: Callable[[np.ndarray, RaggedSets, Descriptors], None]) -> float:
         """TAR of the aggregator's parameters; calls `show` with subjects, sets and descriptors."""
-        described = describe_one(self._model, {"params": params}, self._sets, **self._batching)
+        described = describe_one(self.model, {"params": params}, self._sets, **self._batching)
         show(self._subjects, self._sets, described)
         return validation_tar(described, self._pairs, self._far)
