@@ -89,10 +89,15 @@ def no_drift(fitted: Fitted) -> dict:
     return {"drift": np.zeros_like(fitted.params["drift"])}
 
 
+def scatter_across(fit: FeatureTable) -> np.ndarray:
+    """[D, D], the scatter of faces around their person."""
+    near = neighbourhood(some_people(fit))
+    return scatter(near.faces.embeddings - near.cosine[:, None] * near.center)
+
+
 def plain(fit: FeatureTable) -> dict[str, dict[str, Method]]:
     """Poolings by kind, each with its settings: {kind: {setting: method}}."""
-    near = neighbourhood(some_people(fit))
-    across = scatter(near.faces.embeddings - near.cosine[:, None] * near.center)
+    across = scatter_across(fit)
     eye = np.eye(fit.dim, dtype=np.float32)
     scale = 1 / float(fit.norms.mean())
 
@@ -135,9 +140,7 @@ def parts(fit: FeatureTable, fitted: Fitted) -> dict[str, Method]:
 def fitted_rivals(fit: FeatureTable, fitted: Fitted) -> dict[str, Method]:
     """The whitened pooling that fits its settings on training people, and a plain mean by quality."""
     whitened = fit_whitened(fit)
-    near = neighbourhood(some_people(fit))
-    across = scatter(near.faces.embeddings - near.cosine[:, None] * near.center)
-    plainer = {"noise": 0.0, "basis": inverse_root(across, 0.9)} | no_drift(fitted)
+    plainer = {"noise": 0.0, "basis": inverse_root(scatter_across(fit), 0.9)} | no_drift(fitted)
     return {
         WHITENED: method(_WHITENED, whitened.params, whitened.norm_scale),
         QUALITY: posterior(fitted, **plainer),
@@ -156,7 +159,7 @@ def recipes(fit: FeatureTable) -> dict[str, Method]:
     return found
 
 
-def _released(**fields):
+def _version_0_1(**fields):
     config = base_config()
     config.model.name = "face_coreset_net"
     config.update(fields)
@@ -164,8 +167,8 @@ def _released(**fields):
 
 
 CONFIGS = {
-    "0.1": _released,
-    "0.1 untrained": lambda: _released(steps=1),
+    "0.1": _version_0_1,
+    "0.1 untrained": lambda: _version_0_1(steps=1),
     "published": published_config,
 }
 
@@ -209,13 +212,9 @@ def show(title: str, kinds: dict[str, dict[str, Figure]], plain_kinds: list[str]
         for column in (f"TAR@{far_name(far)}", "default minus it"):
             table.add_column(column, justify="right")
     rows = {kind: best_of(settings) for kind, settings in kinds.items()}
-    (default, _), everything = rows[DEFAULT], [kinds[kind].items() for kind in plain_kinds]
-    best = {
-        (kind, name): value
-        for kind, some in zip(plain_kinds, everything, strict=True)
-        for name, value in some
-    }
-    rows["best plain pooling here"] = best_of(best)[0], [""] * len(FARS)
+    default = rows[DEFAULT][0]
+    plain = {(kind, name): figure for kind in plain_kinds for name, figure in kinds[kind].items()}
+    rows["best plain pooling here"] = best_of(plain)[0], [""] * len(FARS)
     for number, (kind, (figure, settings)) in enumerate(rows.items()):
         cells = []
         for tar, setting, difference in zip(figure.tar, settings, default.minus(figure).texts(), strict=True):

@@ -178,7 +178,6 @@ class ProxyFusion(_Peer):
     def pool(self, faces, face_set, train):
         """Pools features [*B, N, D] into [*B, selected * D]."""
         mask, dim = face_set.mask, faces.shape[-1]
-        faces = faces / NORM_MEAN
         proxies = self.param(
             "proxies", nn.initializers.normal((2 / self.proxies) ** 0.5), (self.proxies, dim)
         )
@@ -275,13 +274,13 @@ def _stepwise(rate: float, steps: int, *shares: float) -> optax.Schedule:
 PEERS = {
     "NAN": Training(Nan(), contrastive, optax.rmsprop(_stepwise(1e-3, 4000, 0.5)), 64, 4000),
     "CAFace-like": Training(
-        CafaceLike(), to_centers, optax.adamw(_stepwise(1e-3, 4000, 0.6, 0.9), weight_decay=5e-4), 32, 4000
+        CafaceLike(), to_centers, optax.adamw(_stepwise(1e-3, 8000, 0.6, 0.9), weight_decay=5e-4), 32, 8000
     ),
     "ProxyFusion": Training(
         ProxyFusion(),
         supervised_contrastive,
         optax.adafactor(lambda step: jnp.minimum(1e-2, 1 / jnp.sqrt(step + 1.0))),
-        48,
+        16,
         700,
     ),
 }
