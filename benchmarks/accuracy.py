@@ -213,8 +213,8 @@ def show(title: str, kinds: dict[str, dict[str, Figure]], plain_kinds: list[str]
             table.add_column(column, justify="right")
     rows = {kind: best_of(settings) for kind, settings in kinds.items()}
     default = rows[DEFAULT][0]
-    plain = {(kind, name): figure for kind in plain_kinds for name, figure in kinds[kind].items()}
-    rows["best plain pooling here"] = best_of(plain)[0], [""] * len(FARS)
+    all_plain = {(kind, name): figure for kind in plain_kinds for name, figure in kinds[kind].items()}
+    rows["best plain pooling here"] = best_of(all_plain)[0], [""] * len(FARS)
     for number, (kind, (figure, settings)) in enumerate(rows.items()):
         cells = []
         for tar, setting, difference in zip(figure.tar, settings, default.minus(figure).texts(), strict=True):
