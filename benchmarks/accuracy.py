@@ -62,6 +62,7 @@ GRID = {
     "noise": (0.0, 0.1, 0.2, 0.4),
 }
 SPLITS = 3
+FEWER = (5, 8, 12), (0.9, 0.8)  # powers and shrinkages that matter there, for the larger protocols
 
 Method = Callable[[RaggedSets], np.ndarray]  # sets -> descriptors [T, D]
 _MODEL, _WHITENED = PosteriorPooling(), WhitenedMedia()
@@ -95,7 +96,9 @@ def scatter_across(fit: FeatureTable) -> np.ndarray:
     return scatter(near.faces.embeddings - near.cosine[:, None] * near.center)
 
 
-def plain(fit: FeatureTable) -> dict[str, dict[str, Method]]:
+def plain(
+    fit: FeatureTable, powers: tuple[int, ...] = POWERS, shrinkages: tuple[float, ...] = SHRINKAGES
+) -> dict[str, dict[str, Method]]:
     """Poolings by kind, each with its settings: {kind: {setting: method}}."""
     across = scatter_across(fit)
     eye = np.eye(fit.dim, dtype=np.float32)
@@ -107,12 +110,12 @@ def plain(fit: FeatureTable) -> dict[str, dict[str, Method]]:
 
     kinds = {
         "mean": {"": power_mean(0, False)},
-        "norm^p": {f"p {p}": power_mean(p, False) for p in POWERS},
-        "media means of norm^p": {f"p {p}": power_mean(p, True) for p in (0, *POWERS)},
+        "norm^p": {f"p {p}": power_mean(p, False) for p in powers},
+        "media means of norm^p": {f"p {p}": power_mean(p, True) for p in (0, *powers)},
         "the same, whitened": {
             f"p {p}, {share}": power_mean(p, True, root)
-            for share, root in ((s, inverse_root(across, s).astype(np.float32)) for s in SHRINKAGES)
-            for p in POWERS
+            for share, root in ((s, inverse_root(across, s).astype(np.float32)) for s in shrinkages)
+            for p in powers
         },
     }
     for kind, settings in poolings().items():
@@ -318,7 +321,7 @@ def compare_held_out(arguments: argparse.Namespace, table: FeatureTable) -> None
         fit, held = split_people(table, 0.2, seed=split)
         fitted = fit_posterior(fit)
         kinds = {kind: {"": one} for kind, one in (parts(fit, fitted) | fitted_rivals(fit, fitted)).items()}
-        poolings_here = plain(fit)
+        poolings_here = plain(fit, *FEWER)
         names = list(poolings_here)
         for one in study(held, degraded, arguments.resamples, arguments.crowds):
             StepProgress.say(f"split {split + 1} of {SPLITS}: {one.name}")
