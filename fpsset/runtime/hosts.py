@@ -86,6 +86,11 @@ def on_first_process(work: Callable[[], object]) -> None:
         raise error
 
 
+def first_says(vote: bool) -> bool:
+    """The first process's vote, on every process; every process must make the call."""
+    return vote if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.array(vote)))
+
+
 class Agreement:
     """Whether any process says yes. All get the same answer; with several processes it lags by one call."""
 

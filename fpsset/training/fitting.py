@@ -77,14 +77,19 @@ def fit_rival(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -
     if config.data.source == "images" and config.model.name != "posterior":
         return
     kept = saved_rival(workdir)
-    if not hosts.is_first() or (kept is not None and kept.train_fingerprint == faces.fingerprint):
+    if hosts.first_says(kept is not None and kept.train_fingerprint == faces.fingerprint):
         return
-    try:
-        found = fit_whitened(faces.everyone())
-    except InputError as error:  # a model trained from random weights needs no person with two media
-        StepProgress.say(f"no method '{WHITENED}': {error}")
-        return
-    Aggregator(found.params, _card(WHITENED, found, config, faces), str(folder)).save(folder)
+    table = faces.everyone()  # on all processes, which may embed it together
+
+    def fit_and_save() -> None:
+        try:
+            found = fit_whitened(table)
+        except InputError as error:  # a model trained from random weights needs no person with two media
+            StepProgress.say(f"no method '{WHITENED}': {error}")
+            return
+        Aggregator(found.params, _card(WHITENED, found, config, faces), str(folder)).save(folder)
+
+    hosts.on_first_process(fit_and_save)
 
 
 def saved_rival(model: pathlib.Path) -> Aggregator | None:

@@ -132,13 +132,11 @@ def save_weights(path: pathlib.Path, weights: Weights) -> None:
     Raises:
       InputError: `path` exists and holds anything else.
     """
-    import orbax.checkpoint as ocp  # takes seconds to import
-
     path = pathlib.Path(path).absolute()
     if path.exists() and not (is_weights(path) and {p.name for p in path.iterdir()} == {CARD, _VARIABLES}):
         raise InputError(f"{path}: exists and is not a folder of converted weights; give another folder")
     with replacing_folder(path) as beside:
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(beside / _VARIABLES, dict(weights))
         fields = {"format": _FORMAT, **dataclasses.asdict(weights.card)}
         write_json(beside / CARD, fields | {"files": _checksums(beside)})
@@ -183,11 +181,21 @@ def read_weights(path: pathlib.Path) -> Weights:
             raise InputError(
                 f"{path / name}: is missing, damaged or not part of these weights; convert them again"
             )
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         tree = checkpointer.metadata(path / _VARIABLES).item_metadata.tree
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         variables = checkpointer.restore(path / _VARIABLES, restore_args=as_numpy)
     return Weights(variables, card)
+
+
+def _checkpointer():
+    """An Orbax checkpointer of this process alone, which never waits for others."""
+    import orbax.checkpoint as ocp  # takes seconds to import
+
+    here = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 def _checksums(path: pathlib.Path) -> dict[str, str]:
