@@ -275,6 +275,11 @@ def check_config(config: ConfigDict) -> None:
             f"config.backbone.weights is given, but config.data.source is {config.data.source!r}; give "
             "--config.data.source=images to train on images, or omit --config.backbone.weights"
         )
+    if config.mode == "train" and config.data.source == "images" and not config.backbone.weights:
+        raise InputError(
+            "config.backbone.weights is empty; images need a backbone: --config.backbone.weights=WEIGHTS "
+            "(converted by fpsset convert), or train on features: --config.data.source=features"
+        )
     for field in ("max_size", "max_clip", "threads"):
         need(config.data[field] >= 1, f"data.{field}", "at least 1")
     for field in ("people", "eval_people"):
