@@ -26,6 +26,7 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from accuracy_protocols import FARS, Figure, Protocol, combined, degraded_rows, protocol, study
@@ -54,7 +55,6 @@ from fpsset.weights.trained import read_params
 
 DEFAULT, WHITENED = "default", "whitened (fitted)"
 QUALITY = "exp(quality), whitened"
-POWERS, SHRINKAGES = (1, 3, 5, 8, 12), (0.95, 0.9, 0.8, 0.7)
 GRID = {
     "shrinkage": (1.0, 0.95, 0.9, 0.8),
     "drift": (True, False),
@@ -62,7 +62,20 @@ GRID = {
     "noise": (0.0, 0.1, 0.2, 0.4),
 }
 SPLITS = 3
-FEWER = (5, 8, 12), (0.9, 0.8)  # powers and shrinkages that matter there, for the larger protocols
+
+
+class Settings(NamedTuple):
+    """What the plain poolings try."""
+
+    powers: tuple[float, ...]  # of the norm
+    shrinkages: tuple[float, ...]  # of the whitening
+    counts: tuple[int, ...]  # faces of the largest norms
+    sizes: tuple[int, ...]  # coresets
+    gammas: tuple[float, ...]  # exponents of the norm in the metric of farthest-point sampling
+
+
+MANY = Settings((1, 3, 5, 8, 12), (0.95, 0.9, 0.8, 0.7), (1, 2, 3, 5), (3, 5, 8), (0.35, 2.0))
+FEW = Settings((5, 8, 12), (0.9, 0.8), (2, 3), (5,), (2.0,))  # for the large protocols of held-out people
 
 Method = Callable[[RaggedSets], np.ndarray]  # sets -> descriptors [T, D]
 _MODEL, _WHITENED = PosteriorPooling(), WhitenedMedia()
@@ -96,9 +109,7 @@ def scatter_across(fit: FeatureTable) -> np.ndarray:
     return scatter(near.faces.embeddings - near.cosine[:, None] * near.center)
 
 
-def plain(
-    fit: FeatureTable, powers: tuple[int, ...] = POWERS, shrinkages: tuple[float, ...] = SHRINKAGES
-) -> dict[str, dict[str, Method]]:
+def plain(fit: FeatureTable, tried: Settings) -> dict[str, dict[str, Method]]:
     """Poolings by kind, each with its settings: {kind: {setting: method}}."""
     across = scatter_across(fit)
     eye = np.eye(fit.dim, dtype=np.float32)
@@ -110,15 +121,15 @@ def plain(
 
     kinds = {
         "mean": {"": power_mean(0, False)},
-        "norm^p": {f"p {p}": power_mean(p, False) for p in powers},
-        "media means of norm^p": {f"p {p}": power_mean(p, True) for p in (0, *powers)},
+        "norm^p": {f"p {p}": power_mean(p, False) for p in tried.powers},
+        "media means of norm^p": {f"p {p}": power_mean(p, True) for p in (0, *tried.powers)},
         "the same, whitened": {
             f"p {p}, {share}": power_mean(p, True, root)
-            for share, root in ((s, inverse_root(across, s).astype(np.float32)) for s in shrinkages)
-            for p in powers
+            for share, root in ((s, inverse_root(across, s).astype(np.float32)) for s in tried.shrinkages)
+            for p in tried.powers
         },
     }
-    for kind, settings in poolings().items():
+    for kind, settings in poolings(*tried[2:]).items():
         kinds[kind] = {name: method(model, {}, scale) for name, model in settings.items()}
     return kinds
 
@@ -138,6 +149,11 @@ def parts(fit: FeatureTable, fitted: Fitted) -> dict[str, Method]:
         "    random picks": posterior(**unknown, model=PicksByScore(score=noise_of)),
         "    top-norm picks": posterior(**unknown, model=PicksByScore(score=norm_of)),
     }
+
+
+def respecting_media(kinds: dict) -> dict:
+    """Leaves out the variants that ignore media."""
+    return {kind: settings for kind, settings in kinds.items() if not kind.startswith("    ")}
 
 
 def fitted_rivals(fit: FeatureTable, fitted: Fitted) -> dict[str, Method]:
@@ -279,7 +295,7 @@ def compare_files(arguments: argparse.Namespace, table: FeatureTable) -> None:
     fitted = fit_posterior(table)
     kinds = {kind: {"": one} for kind, one in (parts(table, fitted) | fitted_rivals(table, fitted)).items()}
     kinds |= {name: {"": trained(name, table, arguments.workdir)} for name in arguments.trained}
-    poolings_here = plain(table)
+    poolings_here = plain(table, MANY)
     kinds |= poolings_here
     vectors = {
         kind: {name: [one(p.sets) for p in protocols] for name, one in settings.items()}
@@ -321,14 +337,15 @@ def compare_held_out(arguments: argparse.Namespace, table: FeatureTable) -> None
         fit, held = split_people(table, 0.2, seed=split)
         fitted = fit_posterior(fit)
         kinds = {kind: {"": one} for kind, one in (parts(fit, fitted) | fitted_rivals(fit, fitted)).items()}
-        poolings_here = plain(fit, *FEWER)
+        poolings_here = plain(fit, FEW)
         names = list(poolings_here)
         for one in study(held, degraded, arguments.resamples, arguments.crowds):
             StepProgress.say(f"split {split + 1} of {SPLITS}: {one.name}")
             count = counts.setdefault(one.name, [0, 0])
             count[0] += one.everyone.genuine
             count[1] += len(np.unique(one.everyone.subjects))
-            for kind, settings in (kinds | poolings_here).items():
+            shown = kinds if one.sets.media is None else respecting_media(kinds)
+            for kind, settings in (shown | poolings_here).items():
                 for name, how in settings.items():
                     by_kind = found.setdefault(one.name, {}).setdefault(kind, {})
                     by_kind.setdefault(name, []).append(one.everyone.figure(how(one.sets)))

@@ -41,12 +41,14 @@ class TopNorms:
         return zero_padding(face_set.norms, face_set.mask & (rank < self.count))
 
 
-def poolings() -> dict[str, dict[str, Pooling]]:
-    """Poolings of a few faces with their candidate settings: {kind: {setting: pooling}}."""
+def poolings(
+    counts: tuple[int, ...], sizes: tuple[int, ...], gammas: tuple[float, ...]
+) -> dict[str, dict[str, Pooling]]:
+    """Poolings of a few faces of each set: {kind: {setting: pooling}}."""
     return {
-        "top q norms": {f"q {q}": Pooling(TopNorms(q)) for q in (1, 2, 3, 5)},
-        "FPS": {f"K {k}": Pooling(CoresetMean(k, 0.0)) for k in (3, 5, 8)},
-        "norm FPS": {f"K {k}, {g}": Pooling(CoresetMean(k, g)) for k in (3, 5, 8) for g in (0.35, 2.0)},
+        "top q norms": {f"q {q}": Pooling(TopNorms(q)) for q in counts},
+        "FPS": {f"K {k}": Pooling(CoresetMean(k, 0.0)) for k in sizes},
+        "norm FPS": {f"K {k}, {g}": Pooling(CoresetMean(k, g)) for k in sizes for g in gammas},
     }
 
 
