@@ -1,4 +1,4 @@
-"""The published recipe on your own feature files, to compare with the default recipe.
+"""The published recipe on your own feature files, to compare with the default model.
 
 python -m fpsset.main --config configs/faithful.py \
     --config.data.train=train.npz --config.data.eval=eval.npz --workdir runs/faithful
