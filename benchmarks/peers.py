@@ -257,7 +257,7 @@ class Training:
     Attributes:
       model: the peer.
       loss: ([B, 2, D] descriptors of two sets for each of B people, [B, D] centres) -> [].
-      optimizer: ditto.
+      optimizer: with its schedule.
       people: B.
       steps: updates.
     """

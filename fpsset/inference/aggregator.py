@@ -95,9 +95,9 @@ class SetAggregator:
           embeddings: [M, D] float; normalised to unit length.
           norms: [M] >= 0, as the backbone returned them; the lengths of the embeddings when None.
           set_ids: [M] integers or strings, the set of each row; when None, all rows form one set with id 0.
-          media: optional [M] integers or strings, the still or video that each face comes from. With a model
-            trained by the default recipe, all frames of a video then count as one face; otherwise every face
-            counts by itself. Pass `media` for every set that you compare, or for none.
+          media: optional [M] integers or strings, the still or video that each face comes from. If the model
+            is `by_media`, as fitted ones are, all frames of a video then count as one face; otherwise every
+            face counts by itself. Pass `media` for every set that you compare, or for none.
 
         Returns:
           Aggregated, its sets sorted by id.

@@ -1,4 +1,4 @@
-"""What a face counts where the faces of a medium, a still or a video, count as one together."""
+"""Weights by which the faces of a medium, a still or a video, count as one face together."""
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,10 @@ _NEVER = -1e30
 
 
 def media_shares(media_size: jax.Array, mask: jax.Array) -> jax.Array:
-    """The weight of each face where a medium counts as one face: 1 / the size of its medium, 0 on padding.
+    """The weight of each face if media count as one face each: 1 / the size of its medium, 0 on padding.
 
     Args:
-      media_size: [*B, N] float32 >= 1, faces of the set of the same medium; padding may hold anything.
+      media_size: [*B, N] float32 >= 1, how many faces of the set share the medium; padding may hold anything.
       mask: [*B, N] bool.
     """
     return zero_padding(1 / jnp.maximum(jnp.where(mask, media_size, 1.0).astype(jnp.float32), 1.0), mask)
@@ -43,7 +43,7 @@ def media_softmax(
 def media_sum(
     values: jax.Array, media: jax.Array, mask: jax.Array, axis_name: str | None = None
 ) -> jax.Array:
-    """The sum over each face's medium: [*B, N] -> [*B, N] float32, arguments as of `media_softmax`."""
+    """The sum over each face's medium: [*B, N] -> [*B, N] float32. Arguments: see `media_softmax`."""
     return _over_media(jnp.where(mask, values, 0.0), media, mask, 0.0, "add", axis_name)
 
 

@@ -111,7 +111,7 @@ class Runners:
     Attributes:
       faces: [s, D] float32 unit rows.
       norms: [s] float32.
-      scores: [s] float32, decreasing, as of the last comparison.
+      scores: [s] float32, decreasing, at the last comparison.
       mean: [D] float32, the mean of the first 32 faces.
     """
 

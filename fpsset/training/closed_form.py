@@ -86,16 +86,8 @@ def fit(
     found = _FITS[model](table)
     if found.warning:
         StepProgress.say(f"warning: {found.warning}")
-    card = AggregatorCard(
-        coreset_size=coreset_size,
-        num_heads=1,
-        dim=table.dim,
-        norm_scale=found.norm_scale,
-        backbone=table.backbone,
-        train_fingerprint=table.fingerprint(),
-        by_media=True,
-        model=model,
-        ignores_norms=found.ignores_norms,
+    card = found.card(
+        model, coreset_size, dim=table.dim, backbone=table.backbone, train_fingerprint=table.fingerprint()
     )
     return Aggregator(found.params, card, f"{model}, fitted to {os.path.basename(table.name)}")
 
@@ -108,9 +100,55 @@ class Fitted(NamedTuple):
     ignores_norms: bool  # because they say nothing
     warning: str  # what the user should know; empty if nothing
 
+    def card(
+        self,
+        model: str,
+        coreset_size: int,
+        dim: int,
+        backbone: str,
+        train_fingerprint: str,
+        scale: float = 1.0,
+    ) -> AggregatorCard:
+        """The card of its aggregator; `scale` is the factor that the norms took before the fit."""
+        return AggregatorCard(
+            coreset_size=coreset_size,
+            num_heads=1,
+            dim=dim,
+            norm_scale=scale * self.norm_scale,
+            backbone=backbone,
+            train_fingerprint=train_fingerprint,
+            by_media=True,
+            model=model,
+            ignores_norms=self.ignores_norms,
+        )
+
+
+class _Training(NamedTuple):
+    """Training faces, ready for a fit."""
+
+    table: FeatureTable  # norms scaled, or 1 where they say nothing
+    norm_scale: float
+    ignores_norms: bool
+    warning: str
+
+
+def _prepared(table: FeatureTable, norm_scale: float | None, norm_mean: float) -> _Training:
+    """Some of the faces, with norms scaled by a factor, or to a mean."""
+    table = some_people(table)
+    signal = norm_signal(table)
+    scale = _scale(table, norm_mean) if norm_scale is None else norm_scale
+    scaled = table.with_norm_scale(scale)
+    if signal >= LEAST_NORM_SIGNAL:
+        return _Training(scaled, scale, False, "")
+    alike = dataclasses.replace(scaled, norms=np.ones_like(scaled.norms))
+    return _Training(alike, scale, True, _warning(signal))
+
 
 def fit_posterior(
-    table: FeatureTable, settings: PosteriorSettings = _SETTINGS, gamma: float = 2.0, norm_scale: float = 0.0
+    table: FeatureTable,
+    settings: PosteriorSettings = _SETTINGS,
+    gamma: float = 2.0,
+    norm_scale: float | None = None,
 ) -> Fitted:
     """Fits `PosteriorPooling`, whose model of faces is in `fpsset.ops.posterior`.
 
@@ -123,29 +161,21 @@ def fit_posterior(
       table: training faces.
       settings: what is not estimated.
       gamma: exponent of the norm in the picks' metric.
-      norm_scale: factor of the norms; 0: to a mean of 20.
+      norm_scale: factor of the norms; None: to a mean of 20.
 
     Raises:
       InputError: no person has two media.
     """
-    table = some_people(table)
-    signal = norm_signal(table)
-    ignores = signal < LEAST_NORM_SIGNAL
-    scale = norm_scale or _scale(table, _NORM_MEAN)
-    scaled = table.with_norm_scale(scale)
-    if ignores:
-        scaled = dataclasses.replace(scaled, norms=np.ones_like(scaled.norms))
-    near = neighbourhood(scaled)
+    training = _prepared(table, norm_scale, _NORM_MEAN)
+    near = neighbourhood(training.table)
     direction, power, bias = quality_of(near, settings.ridge)
-    if ignores:
-        power = np.float32(0)
     cosine = near.faces.norms * (near.faces.embeddings @ direction) + power * np.log(near.faces.norms) + bias
     across = near.faces.embeddings - near.cosine[:, None] * near.center
     regressors = np.stack([np.ones_like(cosine), cosine], axis=1)
     drift = np.linalg.lstsq(regressors, across, rcond=None)[0]
     whitening = inverse_root(scatter(across - regressors @ drift), settings.shrinkage)
     share = settings.people_shrinkage
-    people = (1 - share) * scatter(_person_means(scaled)) + share * np.eye(table.dim)
+    people = (1 - share) * scatter(_person_means(training.table)) + share * np.eye(table.dim)
     variance, vectors = np.linalg.eigh(whitening @ people @ whitening)
     params = {
         "gamma": gamma,
@@ -160,7 +190,7 @@ def fit_posterior(
         "media_power": settings.media_power,
         "copy_cosine": _copy_cosine(near.faces, settings.copies),
     }
-    return Fitted(_float32(params), scale, ignores, _warning(signal) if ignores else "")
+    return Fitted(_float32(params), *training[1:])
 
 
 def quality_of(near: Neighbourhood, ridge: float) -> tuple[np.ndarray, np.float32, np.float32]:
@@ -194,8 +224,9 @@ _FARS = (1e-3, 1e-4)
 def fit_whitened(table: FeatureTable, gamma: float = 2.0) -> Fitted:
     """Fits `WhitenedMedia`: the scatter of faces around their person, a power of the norm and a shrinkage.
 
-    Power and shrinkage have the best TAR on media with several frames of 500 training people, whole and
-    without their best frame; the scatter is then that of the other people.
+    Power and shrinkage are those of the best TAR on media with several frames of 500 training people, whole
+    and without their best frame, whitened by the scatter of the other people. The scatter that is kept is
+    that of all.
 
     Args:
       table: training faces.
@@ -204,22 +235,16 @@ def fit_whitened(table: FeatureTable, gamma: float = 2.0) -> Fitted:
     Raises:
       InputError: no person has two media.
     """
-    table = some_people(table)
-    signal = norm_signal(table)
-    ignores = signal < LEAST_NORM_SIGNAL
-    scale = _scale(table, 1.0)
-    scaled = table.with_norm_scale(scale)
-    if ignores:
-        scaled = dataclasses.replace(scaled, norms=np.ones_like(scaled.norms))
-    near = neighbourhood(scaled)
+    training = _prepared(table, None, 1.0)
+    near = neighbourhood(training.table)
     across = near.faces.embeddings - near.cosine[:, None] * near.center
-    power, shrinkage = _search(scaled, near, across)
+    power, shrinkage = _search(training.table, near, across)
     params = {
         "gamma": gamma,
-        "power": 0.0 if ignores else power,
+        "power": 0.0 if training.ignores_norms else power,
         "whitening": inverse_root(scatter(across), shrinkage),
     }
-    return Fitted(_float32(params), scale, ignores, _warning(signal) if ignores else "")
+    return Fitted(_float32(params), *training[1:])
 
 
 _FITS = {"posterior": fit_posterior, "whitened": fit_whitened}

@@ -49,9 +49,7 @@ def fit_model(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -
         checkpoints = stack.enter_context(Checkpoints(store))
         if checkpoints.latest_step() is not None:
             return
-        telemetry = stack.enter_context(
-            Telemetry(config, workdir, -1)
-        )  # drops lines of a fit that was not saved
+        telemetry = stack.enter_context(Telemetry(config, workdir, -1))  # drops lines of an unsaved fit
         StepProgress.say(f"fitting to {faces.summary}, validating on others")
         options = {"gamma": config.model.gamma, "norm_scale": 1.0}  # the faces' norms are scaled already
         found = fit_posterior(faces.sample(), **options)
@@ -107,14 +105,6 @@ def saved_rival(model: pathlib.Path) -> Aggregator | None:
 
 
 def _card(model: str, found: Fitted, config: ConfigDict, faces: TrainingFaces) -> AggregatorCard:
-    return AggregatorCard(
-        coreset_size=config.model.coreset_size,
-        num_heads=1,
-        dim=faces.dim,
-        norm_scale=faces.norm_scale * found.norm_scale,
-        backbone=faces.backbone,
-        train_fingerprint=faces.fingerprint,
-        by_media=True,
-        model=model,
-        ignores_norms=found.ignores_norms,
+    return found.card(
+        model, config.model.coreset_size, faces.dim, faces.backbone, faces.fingerprint, faces.norm_scale
     )

@@ -133,8 +133,10 @@ def save_weights(path: pathlib.Path, weights: Weights) -> None:
       InputError: `path` exists and holds anything else.
     """
     path = pathlib.Path(path).absolute()
-    if path.exists() and not (is_weights(path) and {p.name for p in path.iterdir()} == {CARD, _VARIABLES}):
+    if path.exists() and not is_weights(path):
         raise InputError(f"{path}: exists and is not a folder of converted weights; give another folder")
+    if path.exists() and (others := sorted({file.name for file in path.iterdir()} - {CARD, _VARIABLES})):
+        raise InputError(f"{path}: holds {others[0]!r}, which would be lost; move it, or give another folder")
     with replacing_folder(path) as beside:
         with _checkpointer() as checkpointer:
             checkpointer.save(beside / _VARIABLES, dict(weights))

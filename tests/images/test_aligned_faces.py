@@ -40,7 +40,7 @@ def test_alignment_undoes_a_similarity(tmp_path, degrees, scale, shift):
 
 
 def test_alignment_is_the_least_squares_fit_in_the_aligned_face(tmp_path):
-    """Landmarks as of a profile, which no similarity fits exactly, against least squares by hand."""
+    """Landmarks like those of a profile, which no similarity fits exactly, against least squares by hand."""
     marks = ARCFACE_112 * [0.4, 1.0] + [40, 20] + np.random.default_rng(0).normal(0, 3, (5, 2))
     x, y = marks.T
     ones, zeros = np.ones(5), np.zeros(5)

@@ -281,36 +281,6 @@ def test_a_set_without_faces_gives_zero(name):
     assert not np.any(out.descriptor) and not np.any(out.norm)
 
 
-def test_training_draws_from_the_streams_it_is_given():
-    embeddings, norms = make_set(0, 20, dim=DIM)
-    face_set, model = fpsset.FaceSet(*_full(embeddings, norms)), make_model("fpsset")
-    variables = make_variables(model)
-
-    @jax.jit
-    def run(gumbel, dropout):
-        rngs = {"gumbel": jax.random.key(gumbel), "dropout": jax.random.key(dropout)}
-        return model.apply(variables, face_set, train=True, rngs=rngs)
-
-    first = run(0, 0)
-    np.testing.assert_array_equal(first.descriptor, run(0, 0).descriptor)
-    assert any(run(i, 0).coreset_indices.tolist() != first.coreset_indices.tolist() for i in range(1, 6))
-    other = run(0, 1)
-    assert other.coreset_indices.tolist() == first.coreset_indices.tolist()
-    assert np.abs(other.descriptor - first.descriptor).max() > 1e-3
-
-
-def test_no_key_is_used_twice():
-    embeddings, norms = make_set(0, 9, dim=DIM)
-    model = make_model("fpsset")
-    with jax.debug_key_reuse(True):
-        model.apply(
-            make_variables(model),
-            fpsset.FaceSet(*_full(embeddings, norms)),
-            train=True,
-            rngs={"gumbel": jax.random.key(0), "dropout": jax.random.key(1)},
-        )
-
-
 @given(seed=seeds, size=sizes)
 @settings(max_examples=10)
 def test_pooling_formulas(seed, size):
@@ -329,30 +299,3 @@ def test_pooling_formulas(seed, size):
         out = apply_of(make_model(name))({}, face_set)
         np.testing.assert_allclose(out.norm, np.linalg.norm(vector), rtol=1e-4)
         np.testing.assert_allclose(out.descriptor, vector / np.linalg.norm(vector), atol=1e-5)
-
-
-def test_rejects_widths_that_do_not_split_over_the_heads():
-    with pytest.raises(ValueError, match="do not split"):
-        fpsset.FaceCoresetNet(num_heads=5).init(
-            jax.random.key(0), fpsset.FaceSet(*_full(*make_set(0, 4, dim=DIM)))
-        )
-
-
-@functools.cache
-def wide_variables(net):
-    return jax.jit(net.init)(jax.random.key(0), fpsset.FaceSet(*_full(*make_set(0, 4, dim=512))))
-
-
-@pytest.mark.parametrize("shape", [(4,), (1, 4), (1, 65), (2, 4)])
-def test_parameters_may_be_constants_of_the_program(shape):
-    """Compilers fold constants and drop axes of length 1, and have had bugs where they do both."""
-    rng = np.random.default_rng(0)
-    embeddings = rng.standard_normal((*shape, 512)).astype(np.float32)
-    embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
-    sets = fpsset.FaceSet(embeddings, rng.uniform(5, 30, shape).astype(np.float32), np.ones(shape, bool))
-    net = fpsset.FaceCoresetNet()
-    variables = wide_variables(net)
-    given = jax.jit(net.apply)(variables, sets)
-    folded = jax.jit(lambda sets: net.apply(variables, sets))(sets)
-    np.testing.assert_array_equal(folded.coreset_indices, given.coreset_indices)
-    np.testing.assert_allclose(folded.descriptor, given.descriptor, atol=1e-6)

@@ -196,7 +196,7 @@ def test_convert_refuses(tmp_path, official, backbone, capsys):
     bare = write(tmp_path / "bare.pt", state_dict(backbone, TINY))
     cases = {
         ("convert", source, tmp_path / "full"): "is not a folder of converted weights",
-        ("convert", source, tmp_path / "used"): "is not a folder of converted weights",
+        ("convert", source, tmp_path / "used"): "used: holds 'mine.stablehlo', which would be lost",
         ("convert", source, tmp_path): "contains IN",
         ("export", source, source): "is also WEIGHTS",
         ("convert", tmp_path / "none.ckpt", tmp_path / "out"): "cannot be read",

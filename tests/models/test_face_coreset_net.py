@@ -1,0 +1,64 @@
+"""FaceCoresetNet: keys of its randomness, widths, and parameters that the compiler knows."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+import fpsset
+from tests.sets import make_set
+
+DIM = 16
+NET = fpsset.FaceCoresetNet(coreset_size=3, num_heads=4)
+
+
+def _whole(embeddings, norms):
+    return fpsset.FaceSet(embeddings, norms, np.ones(len(norms), bool))
+
+
+@functools.cache
+def variables_of(net, dim=DIM):
+    return jax.jit(net.init)(jax.random.key(0), _whole(*make_set(0, 4, dim=dim)))
+
+
+def test_training_draws_from_the_streams_it_is_given():
+    face_set, variables = _whole(*make_set(0, 20, dim=DIM)), variables_of(NET)
+
+    @jax.jit
+    def run(gumbel, dropout):
+        rngs = {"gumbel": jax.random.key(gumbel), "dropout": jax.random.key(dropout)}
+        return NET.apply(variables, face_set, train=True, rngs=rngs)
+
+    first = run(0, 0)
+    np.testing.assert_array_equal(first.descriptor, run(0, 0).descriptor)
+    assert any(run(i, 0).coreset_indices.tolist() != first.coreset_indices.tolist() for i in range(1, 6))
+    other = run(0, 1)
+    assert other.coreset_indices.tolist() == first.coreset_indices.tolist()
+    assert np.abs(other.descriptor - first.descriptor).max() > 1e-3
+
+
+def test_no_key_is_used_twice():
+    rngs = {"gumbel": jax.random.key(0), "dropout": jax.random.key(1)}
+    with jax.debug_key_reuse(True):
+        NET.apply(variables_of(NET), _whole(*make_set(0, 9, dim=DIM)), train=True, rngs=rngs)
+
+
+def test_rejects_widths_that_do_not_split_over_the_heads():
+    with pytest.raises(ValueError, match="do not split"):
+        variables_of(fpsset.FaceCoresetNet(num_heads=5))
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (1, 65), (2, 4)])
+def test_parameters_may_be_constants_of_the_program(shape):
+    """Compilers fold constants and drop axes of length 1, and have had bugs where they do both."""
+    rng = np.random.default_rng(0)
+    embeddings = rng.standard_normal((*shape, 512)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    sets = fpsset.FaceSet(embeddings, rng.uniform(5, 30, shape).astype(np.float32), np.ones(shape, bool))
+    net = fpsset.FaceCoresetNet()
+    variables = variables_of(net, 512)
+    given = jax.jit(net.apply)(variables, sets)
+    folded = jax.jit(lambda sets: net.apply(variables, sets))(sets)
+    np.testing.assert_array_equal(folded.coreset_indices, given.coreset_indices)
+    np.testing.assert_allclose(folded.descriptor, given.descriptor, atol=1e-6)
