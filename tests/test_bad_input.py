@@ -47,7 +47,7 @@ BAD = {
     ),
     "other_backbone": (
         ["--config.data.train={tmp}/ours.npz", "--config.data.eval={tmp}/theirs.npz"],
-        "theirs.npz: its embeddings come from the backbone bbbb, the model's from aaaa",
+        "theirs.npz: its embeddings come from the backbone bbbb, those of the model from aaaa",
     ),
     "unknown_person": (["--config.data.train={tmp}/unknown.npz"], "unknown.npz: row 5 of 'subject' is -1"),
     "nan": (["--config.data.train={tmp}/nan.npz"], "nan.npz: row 5 of 'embeddings'"),

@@ -176,7 +176,10 @@ BAD_WORKDIR = {
         ["--config.model.coreset_size=5"],
         "another config's checkpoints (model.coreset_size 3",
     ),
-    "eval_width": ([":eval", "--config.data.dim=64"], "embeddings are 64 wide but the model takes 32"),
+    "eval_width": (
+        [":eval", "--config.data.dim=64"],
+        "embeddings are 64 wide but those of the model are 32",
+    ),
     "eval_nothing": ([":eval", "--workdir={folder}/empty"], "empty: no such folder"),
     "mode": ([":evaluate"], "config.mode is 'evaluate'"),
 }

@@ -29,7 +29,7 @@ def aggregate(
       fpsset aggregate runs/quickstart features.npz descriptors.npz
       fpsset aggregate plain features.parquet descriptors.npz --by subject
     """
-    from fpsset.commands.inputs import load_model, set_ids
+    from fpsset.commands.inputs import grouped, load_model
     from fpsset.data.files import read_features
     from fpsset.evaluation.protocols import require_backbone
 
@@ -37,8 +37,7 @@ def aggregate(
         raise InputError(f"{target}: descriptors are written as .npz; give an OUT that ends in .npz")
     if target.resolve() == features.resolve():
         raise InputError(f"{target}: is also FEATURES; give another OUT")
-    table = read_features(features)
-    ids = set_ids(table, by)
+    table, ids = grouped(read_features(features), by)
     loaded = load_model(model, fit)
     require_backbone(table, loaded.dim, loaded.backbone)
     found = loaded.aggregate(table.embeddings, table.norms, ids, media=table.media)

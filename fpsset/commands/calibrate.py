@@ -35,6 +35,7 @@ def calibrate(
     people like those the model will be used on, but none that it was trained on. The threshold is written to
     thresholds.json in MODEL, or beside MODEL if that is a file.
     """
+    from fpsset.data.feature_table import known_people
     from fpsset.data.files import read_features
     from fpsset.evaluation import calibration
     from fpsset.evaluation.protocols import make_protocol
@@ -47,6 +48,8 @@ def calibrate(
         if value < 0:
             raise InputError(f"--{name} is {value}; it must be at least 0")
     table = read_features(features)
+    if pairs is None:
+        table = known_people(table)
     protocol = make_protocol(table, str(pairs or ""))
     aggregator = load(model)
     warning = calibration.warning_of(aggregator, table)

@@ -155,10 +155,10 @@ def _color_order(weights: str, images: str, color_order: str | None, mean, std) 
         return read_face(listed.root / listed.paths[row], marks)
 
     found = diagnose(listed.subject, read, recogniser)
-    stated = {"stated": recogniser.card.color_order}
+    order = {"color_order": recogniser.card.color_order}
     if found is None:
-        return stated | {"looks_wrong": None}
-    return stated | {"looks_wrong": found.looks_wrong, **found._asdict(), "stated": stated["stated"]}
+        return order | {"looks_wrong": None}
+    return order | {"looks_wrong": found.looks_wrong, **found._asdict()}
 
 
 def _page(report: dict) -> str:
@@ -227,7 +227,7 @@ def _color_line(found: dict | None) -> str:
     if found["looks_wrong"] is None:
         return "not checked: needs two people with two images each"
     verdict = "looks wrong" if found["looks_wrong"] else "looks right"
-    return f"{found['stated']} {verdict} ({found['images']} images of {found['people']} people)"
+    return f"{found['color_order']} {verdict} ({found['images']} images of {found['people']} people)"
 
 
 def _size(count: int) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from fpsset.data.feature_table import FeatureTable
+from fpsset.data.feature_table import FeatureTable, known_people
 from fpsset.errors import InputError
 from fpsset.inference.aggregator import PlainAggregator, SetAggregator
 from fpsset.runtime.progress import StepProgress
@@ -64,15 +64,22 @@ def load_model(name: str, fit: str | None = None) -> SetAggregator:
     return load(path)
 
 
-def set_ids(table: FeatureTable, by: str | None) -> np.ndarray:
-    """The set of each row, [M] int64: the column `by`, or by default the template if there is one.
+def grouped(table: FeatureTable, by: str | None) -> tuple[FeatureTable, np.ndarray]:
+    """The faces of sets, and the set of each, [M] int64.
+
+    Args:
+      table: faces; by subject, those of nobody known are left out.
+      by: column to group by; by default the template if there is one.
 
     Raises:
-      InputError: there is no column 'template'.
+      InputError: there is no column 'template', or no known subject.
     """
     if by == "template" and table.template is None:
         raise InputError(f"{table.name}: has no column 'template'; use --by subject")
-    return table.subject if by == "subject" or table.template is None else table.template
+    if by == "subject" or table.template is None:
+        table = known_people(table)
+        return table, table.subject
+    return table, table.template
 
 
 def read_faces(
@@ -87,7 +94,7 @@ def read_faces(
     Args:
       source: folder with the images of one person, or with one folder per person; or a feature file.
       which: folder or id of the set; None if there is only one.
-      by: column that groups a feature file into sets; see `set_ids`.
+      by: column that groups a feature file into sets; see `grouped`.
       backbone: `weights`, `color_order`, `mean`, `std` and `landmarks`, for images.
       fix: advice for the error that is raised if there are several sets and `which` is None.
 
@@ -121,8 +128,7 @@ def read_faces(
 def _from_features(path: pathlib.Path, which: str | None, by: str | None, fix: str) -> Faces:
     from fpsset.data.files import read_features
 
-    table = read_features(path)
-    ids = set_ids(table, by)
+    table, ids = grouped(read_features(path), by)
     known = [str(i) for i in np.unique(ids)]
     which = _chosen(which, known, path, fix)
     table = table.take(ids == int(which))
@@ -144,6 +150,8 @@ def _from_images(folder: pathlib.Path, which: str | None, backbone: dict, fix: s
         images = images.take(np.flatnonzero(np.array(people) == which))
     else:
         which = folder.resolve().name
+    if ignored := images.said_ignored():
+        StepProgress.say(ignored)
     config = ConfigDict({**backbone, "color_order": backbone["color_order"] or "", "dtype": "float32"})
     table, faces, problems = embed_images(images, config)
     for problem in problems:

@@ -9,6 +9,7 @@ import numpy as np
 import fpsset
 from fpsset.errors import InputError
 from fpsset.runtime import hosts
+from fpsset.runtime.progress import StepProgress
 
 
 def run_config(config, workdir: str | None) -> None:
@@ -54,6 +55,7 @@ def train_and_evaluate(config, workdir: str | None) -> None:
     """
     from fpsset.config import check_config
     from fpsset.datasets.sources import evaluation_data, require_files
+    from fpsset.evaluation.calibration import warning_of
     from fpsset.evaluation.evaluator import evaluate
     from fpsset.evaluation.protocols import make_protocol, require_backbone
     from fpsset.inference.loading import load
@@ -85,6 +87,8 @@ def train_and_evaluate(config, workdir: str | None) -> None:
     config.model.name = aggregator.card.model  # report the model that was evaluated
     for field in ("coreset_size", "num_heads", "quality"):
         config.model[field] = getattr(aggregator.card, field)
+    if warning := warning_of(aggregator, data.table):
+        StepProgress.say(f"warning: {warning}; evaluate people that the model has not seen")
     found = evaluate(
         aggregator,
         protocol,

@@ -44,6 +44,7 @@ def verify(
     for table in tables:
         require_backbone(table, aggregator.dim, aggregator.backbone)
     table_a, table_b = tables
+    require_backbone(table_b, table_a.dim, table_a.backbone, table_a.name)  # the model's may not be known
     _, vectors, _, _ = aggregator.aggregate(
         np.concatenate([table_a.embeddings, table_b.embeddings]),
         np.concatenate([table_a.norms, table_b.norms]),

@@ -71,7 +71,7 @@ def require_same_faces(
 
 
 def read_search_list(file: pathlib.Path) -> np.ndarray:
-    """Reads a 1:N list: a header, then lines `template,subject,...`.
+    """Reads a 1:N list: lines `template,subject,...`, usually below a header.
 
     Returns:
       [rows, 2] int64, the distinct (template, subject) pairs, sorted.
@@ -83,7 +83,7 @@ def read_search_list(file: pathlib.Path) -> np.ndarray:
     try:
         with file.open(newline="") as lines:
             for number, row in enumerate(csv.reader(lines)):
-                if number:
+                if number or _is_number(row[0]):  # a list without its header starts with a template
                     rows.append((np.int64(int(row[0])), np.int64(int(row[1]))))
     except (ValueError, IndexError, OverflowError, csv.Error) as error:
         raise InputError(f"{file}: line {number + 1} is not {_SEARCH_LINE}") from error
@@ -123,6 +123,10 @@ def find_one(pattern: str, *folders: pathlib.Path) -> pathlib.Path | None:
         if found:
             return found[0]
     return None
+
+
+def _is_number(text: str) -> bool:
+    return text.strip().lstrip("-").isdecimal()
 
 
 def _read_fields(file: pathlib.Path, widths: tuple[int, ...]) -> list[list[str]]:

@@ -7,6 +7,7 @@ import numpy as np
 from fpsset.errors import InputError, refuse_rows
 from fpsset.face_set import RaggedSets, checked_column, group_rows, unit_rows
 from fpsset.runtime.digests import short_digest
+from fpsset.runtime.progress import StepProgress
 
 REQUIRED = ("embeddings", "norms", "subject", "media")
 OPTIONAL = ("template", "seed", "paths", "score", "flipped")
@@ -118,9 +119,27 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
     return table
 
 
+def known_people(table: FeatureTable) -> FeatureTable:
+    """Leaves out the faces of nobody known, whose subject is negative, and says how many there are.
+
+    Raises:
+      InputError: no face is left.
+    """
+    unknown = table.subject < 0
+    if not unknown.any():
+        return table
+    if unknown.all():
+        raise InputError(f"{table.name}: column 'subject' is negative in every row, so it names nobody")
+    StepProgress.say(
+        f"{table.name}: {int(unknown.sum())} of {len(table)} faces are left out: their subject is negative, "
+        "so they are of nobody known"
+    )
+    return table.take(~unknown)
+
+
 def require_people(table: FeatureTable, count: int = 2) -> None:
     """Raises InputError unless every subject is known and there are at least `count` of them."""
-    refuse_rows(table.subject == UNKNOWN_SUBJECT, "subject", "is -1 (unknown); remove the row", table.name)
+    refuse_rows(table.subject < 0, "subject", "is negative (unknown); remove the row", table.name)
     people = len(np.unique(table.subject))
     if people < count:
         raise InputError(

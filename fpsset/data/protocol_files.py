@@ -105,11 +105,17 @@ def _rows(columns: dict[str, list[str]], table: FeatureTable, path: pathlib.Path
 
 
 def _integer_ids(values: list[str]) -> np.ndarray:
-    """[M] int64: the values themselves if all are integers, otherwise their ranks among the sorted names."""
+    """[M] int64: the values themselves if all are integers, otherwise their ranks among the sorted names.
+
+    A column is of integers only if writing them gives the same text: '007' and '7' are two names.
+    """
     try:
-        return np.array(values, np.int64)
+        integers = np.array(values, np.int64)
     except (ValueError, OverflowError):
+        integers = None
+    if integers is None or list(map(str, integers.tolist())) != values:
         return np.unique(values, return_inverse=True)[1].astype(np.int64)
+    return integers
 
 
 def _search_lists(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fpsset.data.face_lists import find_one
-from fpsset.data.feature_table import FeatureTable, require_people
+from fpsset.data.feature_table import FeatureTable, known_people, require_people
 from fpsset.data.files import read_features
 from fpsset.data.ijb import Ijb, SearchLists, ijb_files, read_ijb
 from fpsset.data.protocol_files import apply_protocol
@@ -53,7 +53,7 @@ def training_table(data, seed: int) -> FeatureTable:
             f"{path}: is a folder; give a feature file, or a backbone that embeds the images: "
             "--config.data.source=images --config.backbone.weights=WEIGHTS"
         )
-    table = read_prepared(path).table if is_prepared(path) else read_features(path)
+    table = known_people(read_prepared(path).table if is_prepared(path) else read_features(path))
     require_people(table, 4)  # two to train on, two to validate with
     return table
 
@@ -99,6 +99,8 @@ def evaluation_data(data, seed: int) -> EvaluationData:
         evaluated = read_ijb(path, data.eval_features)
     else:
         evaluated = Ijb(read_features(path), None, None, "")
+        if not (data.protocol or data.pairs):
+            evaluated = evaluated._replace(table=known_people(evaluated.table))
     if data.protocol:
         faces, search = apply_protocol(evaluated.table, data.protocol)
         evaluated = Ijb(faces, None, search, "")

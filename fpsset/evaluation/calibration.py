@@ -130,7 +130,7 @@ def warning_of(aggregator: Aggregator, table: FeatureTable) -> str:
         return ""
     return (
         f"the model was trained on the faces of {pathlib.Path(table.name).name}; it separates them better "
-        "than those of other people, whose FAR will be higher at this threshold"
+        "than those of other people, whose error rates will be higher"
     )
 
 

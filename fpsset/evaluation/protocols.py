@@ -83,21 +83,26 @@ def faces_fingerprint(sets: RaggedSets) -> str:
     return arrays_digest(sets.embeddings, sets.norms, media, sets.rows, sets.starts)
 
 
-def require_backbone(protocol: Protocol | FeatureTable, dim: int, backbone: str) -> None:
+def require_backbone(
+    protocol: Protocol | FeatureTable, dim: int, backbone: str, other: str = "the model"
+) -> None:
     """Raises InputError if embeddings cannot come from the backbone that the model was trained on.
 
     Args:
       protocol: holds the embeddings.
       dim: width of the model's embeddings; 0 for any.
       backbone: digest of the model's backbone; empty if not known.
+      other: what to call the model, in the error message; or a file whose embeddings it takes.
     """
     if dim and protocol.dim != dim:
+        fix = "extract both with the same backbone"
+        if protocol.dim == 2 * dim:
+            fix += "; if each row is a face's embedding followed by its mirror image's, give the first half"
         raise InputError(
-            f"{protocol.name}: embeddings are {protocol.dim} wide but the model takes {dim}; "
-            "extract both with the same backbone"
+            f"{protocol.name}: embeddings are {protocol.dim} wide but those of {other} are {dim}; {fix}"
         )
     if backbone and protocol.backbone and backbone != protocol.backbone:
         raise InputError(
-            f"{protocol.name}: its embeddings come from the backbone {protocol.backbone}, the model's from "
-            f"{backbone}; extract both with the same backbone"
+            f"{protocol.name}: its embeddings come from the backbone {protocol.backbone}, those of "
+            f"{other} from {backbone}; extract both with the same backbone"
         )

@@ -46,10 +46,8 @@ def extract(config) -> FeatureTable:
     images = list_images(pathlib.Path(config.images), config.landmarks, config.media_pattern)
     require_libraries(aligns=images.landmarks is not None)
     recogniser = load_recogniser(config)
-    if images.ignored:
-        StepProgress.say(
-            f"{images.root}: ignored {len(images.ignored)} other files, e.g. {images.ignored[0]}"
-        )
+    if ignored := images.said_ignored():
+        StepProgress.say(ignored)
     parts = _claim_parts(out, images, recogniser, config)
     if config.check_color_order and not any(parts.glob("*.npz")):
         check_color_order(images.subject, lambda row: _read(images, row), recogniser)

@@ -9,6 +9,7 @@ from fpsset.errors import InputError
 from fpsset.images.aligned_faces import UnreadableImage, decode_crop
 from fpsset.images.listing import list_images
 from fpsset.runtime.digests import short_digest
+from fpsset.runtime.progress import StepProgress
 
 
 class ImageSource(Protocol):
@@ -59,6 +60,8 @@ class FolderImages:
         images = list_images(root)
         if images.landmarks is not None:
             raise InputError(f"{root}: contains loose crops; give aligned crops, in a folder per person")
+        if ignored := images.said_ignored():
+            StepProgress.say(ignored)
         self.name, self.subject, self.media = str(root), images.subject, images.media
         self._root, self._paths = images.root, images.paths
 

@@ -4,6 +4,8 @@ import dataclasses
 import os
 import pathlib
 import re
+import unicodedata
+from collections import Counter
 
 import numpy as np
 
@@ -21,6 +23,11 @@ from fpsset.errors import InputError
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))
 MEDIA_PATTERN = r"(.+?)[_-]?frame[_-]?\d+"  # files that agree in group 1 are frames of one video
+# Folders in which storage devices and systems keep thumbnails and deleted files.
+_OF_SYSTEMS = frozenset(
+    ("@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "__macosx", "lost+found")
+)
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not UTF-8, breaks of lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +57,14 @@ class ImageList:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def said_ignored(self) -> str:
+        """One line that counts the ignored files by suffix; empty if there are none."""
+        if not self.ignored:
+            return ""
+        counts = Counter(pathlib.PurePosixPath(path).suffix.lower() or "no suffix" for path in self.ignored)
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
+        return f"{self.root}: ignored {len(self.ignored)} other files ({kinds}), e.g. {self.ignored[0]}"
 
     def take(self, rows: np.ndarray) -> "ImageList":
         """Selects images by their indices."""
@@ -104,10 +119,13 @@ def list_person(
         return None
     pattern = _compiled(media_pattern)
     listed = _read_listed(folder, pathlib.Path(landmarks), pattern) if landmarks else None
-    paths = listed.paths if listed else [path for path in _files(folder) if _is_image(path)]
+    files = [] if listed else _files(folder)
+    paths = listed.paths if listed else [path for path in files if _is_image(path)]
+    ignored = tuple(path for path in files if not _is_image(path))
     media = _media([f"{folder.name}/{path}" for path in paths], pattern)
     points, score = (listed.landmarks, listed.score) if listed else (None, None)
-    return ImageList(folder, paths, np.zeros(len(paths), np.int64), media, landmarks=points, score=score)
+    people = np.zeros(len(paths), np.int64)
+    return ImageList(folder, paths, people, media, landmarks=points, score=score, ignored=ignored)
 
 
 def _is_image(path: str) -> bool:
@@ -124,25 +142,36 @@ def _list_folders(root: pathlib.Path) -> tuple[pathlib.Path, ...]:
 
 
 def _files(root: pathlib.Path) -> list[str]:
-    """Sorted paths of all files below `root` that are not hidden; links to folders are followed."""
-    found = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        here = pathlib.Path(folder)
-        ancestors = (here.resolve(), *here.resolve().parents)  # following a link to one would never end
-        folders[:] = [f for f in folders if f[0] != "." and (here / f).resolve() not in ancestors]
-        found += [(here / f).relative_to(root).as_posix() for f in files if f[0] != "."]
+    """Sorted paths of all files below `root`, without hidden ones and those that systems keep for themselves.
+
+    Links to folders are followed, unless they lead to a folder that contains them.
+
+    Raises:
+      InputError: a folder cannot be listed, or an image's name breaks lines or is not UTF-8.
+    """
+    found: list[str] = []
+
+    def walk(folder: pathlib.Path, above: frozenset[pathlib.Path]) -> None:
+        above |= {folder.resolve()}
+        try:
+            entries = [(entry.name, entry.is_dir()) for entry in os.scandir(folder)]
+        except OSError as error:
+            raise InputError(
+                f"{folder}: cannot be listed ({error.strerror}); make it readable, or move it away"
+            ) from error
+        for name, is_folder in entries:
+            if name[0] == "." or name.casefold() in _OF_SYSTEMS:
+                continue
+            if not is_folder:
+                found.append((folder / name).relative_to(root).as_posix())
+            elif (folder / name).resolve() not in above:
+                walk(folder / name, above)
+
+    walk(root, frozenset())
     for path in found:
-        if not path.isprintable() or not _is_utf8(path):
+        if _is_image(path) and any(unicodedata.category(letter) in _UNPRINTABLE for letter in path):
             raise InputError(f"{root}: the file name {path!a} is not plain text; rename the file")
     return sorted(found)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _read_listed(root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern) -> ImageList:

@@ -5,7 +5,7 @@ padding to a multiple of four bytes. Where the content contains the magic word, 
 splits the record into parts, which the upper three bits of the length mark. The content is a header (flag,
 label, two ids), `flag` further labels if flag > 0, and the encoded image. Records without an image describe
 the pack: the first record may give the number of the first record after the images and the end of those
-records, each of which describes a person. The `.idx` has one line `number offset` per record.
+records, each of which describes a person. The `.idx` has one line `number offset` per record, in any order.
 """
 
 import pathlib
@@ -104,14 +104,14 @@ class RecordImages:
         if not valid.all():
             row = int(np.argmin(valid))
             raise InputError(
-                f"{self._index}: line {row + 1} puts record {numbers[row]} at byte {offsets[row]}, where "
+                f"{self._index}: puts record {numbers[row]} at byte {offsets[row]}, where "
                 f"{self._path} ({self._bytes} bytes) has no whole record; download both again, or rebuild "
                 "the index"
             )
 
 
 def _read_index(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the numbers and offsets of the records; the numbers must increase."""
+    """Reads the numbers and offsets of the records, sorted by number; im2rec shuffles them."""
     rows = []
     with path.open("rb") as lines:
         for count, line in enumerate(lines, 1):
@@ -128,13 +128,11 @@ def _read_index(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
         numbers, offsets = np.array(rows, np.int64).T
     except OverflowError as error:
         raise InputError(f"{path}: contains a number that is too large; download it again") from error
-    if (unsorted := np.diff(numbers) <= 0).any():
-        row = int(np.argmax(unsorted)) + 1
-        raise InputError(
-            f"{path}: line {row + 1} lists record {numbers[row]} after {numbers[row - 1]}; numbers must "
-            "increase: rebuild the index"
-        )
-    return numbers, offsets
+    order = np.argsort(numbers, kind="stable")
+    if (twice := np.diff(numbers[order]) == 0).any():
+        row = int(order[np.argmax(twice) + 1])
+        raise InputError(f"{path}: line {row + 1} lists record {numbers[row]} again; rebuild the index")
+    return numbers[order], offsets[order]
 
 
 class _Part(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fpsset.data.feature_table import FeatureTable, require_people
+from fpsset.data.feature_table import FeatureTable, known_people, require_people
 from fpsset.data.files import read_features
 from fpsset.errors import InputError
 from fpsset.evaluation.verification import operating_points
@@ -79,7 +79,7 @@ def fit(
       >>> model
       Aggregator('posterior, fitted to synthetic (40 people, seed 0)', 3 picks, embeddings 16 wide)
     """
-    table = features if isinstance(features, FeatureTable) else read_features(features)
+    table = known_people(features if isinstance(features, FeatureTable) else read_features(features))
     require_people(table)
     if model not in _FITS:
         raise InputError(f"model is {model!r}; it must be one of {', '.join(map(repr, _FITS))}")

@@ -1,5 +1,6 @@
 """The optimizer: AdamW with learning rates that drop at milestones, and a separate rate for gamma."""
 
+import collections
 import functools
 
 import jax
@@ -20,10 +21,12 @@ def make_optimizer(config, head_trained: bool = True) -> optax.GradientTransform
       Clipping by the global norm, then AdamW, in which gamma has its own learning rate and no weight decay.
       With `accumulate` above 1, that many gradients are averaged into each update.
     """
-    drops = [milestone // config.accumulate for milestone in config.milestones]  # counted in updates
+    # Counted in updates; two milestones may fall on the same one.
+    drops = collections.Counter(milestone // config.accumulate for milestone in config.milestones)
 
     def rate(start: float) -> optax.Schedule:
-        return optax.piecewise_constant_schedule(start, dict.fromkeys(drops, config.decay))
+        factors = {update: config.decay**count for update, count in drops.items()}
+        return optax.piecewise_constant_schedule(start, factors)
 
     optimizer = optax.chain(
         _clip(config.clip_norm),

@@ -101,7 +101,8 @@ def test_json(processes, tmp):
     assert lacking["pack.rec"] == "no pack.idx beside it" and "features" in lacking["bare/ijbc"]
     assert set(report["data"]["none_of"]) == {"dataset"}
     color = report["color_order"]
-    assert (color["stated"], color["people"], color["images"]) == ("bgr", 3, 9)
+    assert (color["color_order"], color["people"], color["images"]) == ("bgr", 3, 9)
+    assert all(isinstance(color[name], float) for name in ("stated", "swapped", "gain_low"))
     assert isinstance(color["looks_wrong"], bool)
     memory = report["memory"]
     assert memory["sizes"]["people"] == 50

@@ -1,5 +1,6 @@
 """fpsset fit, and the fitted models in every other command."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,6 +9,8 @@ import pytest
 
 import fpsset
 from fpsset.commands.cli import main
+from fpsset.commands.runs import run_config
+from fpsset.config import base_config
 from fpsset.data.files import read_features, write_features
 from fpsset.data.synthetic import make_synthetic
 from tests.commands.lines import process, refused
@@ -115,3 +118,40 @@ def test_a_saved_model_is_replaced(folder, tmp_path, capsys):
     for name in MODELS:
         run(capsys, "fit", folder / "train.npz", tmp_path / "m", "--model", name)
         assert fpsset.load(tmp_path / "m").card.model == name
+
+
+def test_every_command_leaves_out_faces_of_nobody_known(folder, tmp_path, capsys):
+    table = read_features(folder / "train.npz")
+    half = dataclasses.replace(table, subject=np.where(table.subject < 20, table.subject, -1))
+    write_features(tmp_path / "half.npz", half)
+    write_features(tmp_path / "named.npz", table.take(table.subject < 20))
+    for name in ("half", "named"):
+        features = tmp_path / f"{name}.npz"
+        run(capsys, "fit", features, tmp_path / name)
+        run(capsys, "calibrate", tmp_path / name, features, "--far", 0.01, "--resamples", 0)
+        run(capsys, "aggregate", tmp_path / name, features, tmp_path / f"{name}_d.npz", "--by", "subject")
+    half, named = (fpsset.load(tmp_path / name) for name in ("half", "named"))
+    assert half.digest == named.digest
+    galleries = [half.load_gallery(tmp_path / f"{name}_d.npz") for name in ("half", "named")]
+    for one, other in zip(*galleries, strict=True):
+        np.testing.assert_array_equal(one, other)
+    thresholds = [
+        json.loads((tmp_path / name / "thresholds.json").read_text())["thresholds"]
+        for name in ("half", "named")
+    ]
+    assert thresholds[0]["0.01"]["tar"] == thresholds[1]["0.01"]["tar"]
+
+
+def test_evaluating_the_training_people_is_said(folder, tmp_path, capsys, monkeypatch):
+    def evaluated(*_):
+        raise fpsset.InputError("evaluated")
+
+    monkeypatch.setattr("fpsset.evaluation.evaluator.evaluate", evaluated)
+    for name, warned in (("train", True), ("f", False)):
+        config = base_config()
+        config.mode, config.weights = "eval", str(folder / "posterior")
+        config.data.eval = str(folder / f"{name}.npz")
+        with pytest.raises(fpsset.InputError, match="evaluated"):
+            run_config(config, str(tmp_path))
+        said = capsys.readouterr().err
+        assert warned == said.startswith("warning: the model was trained on the faces of train.npz")

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from fpsset.data.feature_table import make_table, split_people, templates
+from fpsset.data.feature_table import known_people, make_table, split_people, templates
 from fpsset.data.files import read_features, write_features
 from fpsset.data.synthetic import make_synthetic
 from fpsset.errors import InputError
@@ -170,6 +170,16 @@ def test_no_person_is_on_both_sides_of_the_holdout():
     np.testing.assert_array_equal(split_people(table, 0.2, 3)[1].media, held.media)
     with pytest.raises(InputError, match="at least 4"):
         split_people(table.take(table.subject < 3), 0.2, 0)
+
+
+def test_faces_of_nobody_known_are_left_out_and_counted(capsys):
+    table, _ = make_synthetic(4, 0, dim=8)
+    some = dataclasses.replace(table, subject=np.where(table.subject > 1, table.subject, -1 - table.subject))
+    kept = known_people(some)
+    assert set(kept.subject.tolist()) == {2, 3} and known_people(kept) is kept
+    assert f"{len(table) - len(kept)} of {len(table)} faces are left out" in capsys.readouterr().err
+    with pytest.raises(InputError, match="names nobody"):
+        known_people(dataclasses.replace(table, subject=-1 - table.subject))
 
 
 def test_without_a_template_column_each_person_is_split_into_two_templates():

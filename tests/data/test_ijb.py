@@ -231,3 +231,15 @@ def test_results_match_the_official_evaluation(shared):
         point = metrics.merged[float(fields[2])]
         assert point.tpir.value == pytest.approx(float(fields[5]), abs=1e-6)
         assert point.threshold.value == pytest.approx(float(fields[8]), abs=1e-6)
+
+
+def test_a_search_list_may_lack_its_header(folder):
+    write(folder, "npz")
+    expected = read_ijb(folder).search
+    for file in (folder / "meta").glob("*_1N_*.csv"):
+        file.write_text(file.read_text().partition("\n")[2])
+    found = read_ijb(folder).search
+    np.testing.assert_array_equal(found.probes, expected.probes)
+    assert {name: rows.tolist() for name, rows in found.galleries.items()} == {
+        name: rows.tolist() for name, rows in expected.galleries.items()
+    }

@@ -54,6 +54,15 @@ def test_a_protocol_may_use_names_galleries_and_a_face_twice(write):
     assert search.probes.tolist() == [[1, 0], [3, 1], [4, 2]]
 
 
+@pytest.mark.parametrize(
+    "names", [["1_12", "112"], ["007", "7"], ["\uff17", "7"], ["+7", "7"], [str(1 << 63), "7"]]
+)
+def test_names_are_not_read_as_the_integers_they_resemble(write, names):
+    lines = "".join(f"{row},{name},{name}\n" for row, name in enumerate(names))
+    faces, _ = apply_protocol(TABLE, write(f"row,template,subject\n{lines}"))
+    assert sorted(faces.subject.tolist()) == sorted(faces.template.tolist()) == [0, 1]
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_a_protocol_may_use_rows_numbers_and_media(write, tmp_path, form):
     path = write("Row,Template,Subject,Media\n4,30,7,1\n\n0,10,5,1\n1,10,5,1\n")

@@ -9,7 +9,7 @@ from fpsset.config import extraction_config
 from fpsset.data.feature_table import UNKNOWN_SUBJECT
 from fpsset.errors import InputError
 from fpsset.images.aligned_faces import ARCFACE_112
-from fpsset.images.listing import list_images
+from fpsset.images.listing import list_images, list_person
 from tests.images.images import picture, write_ijb, write_people
 
 PATTERN = extraction_config().media_pattern
@@ -102,12 +102,65 @@ def test_names_in_a_landmark_list_are_relative_paths(tmp_path):
             list_images(tmp_path, str(tmp_path / "marks.txt"), PATTERN)
 
 
-def test_a_file_name_that_is_not_text_is_refused(tmp_path):
-    folder = tmp_path / os.fsdecode(b"caf\xe9")
+def test_folders_that_link_to_each_other_end(tmp_path):
+    for name, other in (("ann", "bob"), ("bob", "ann")):
+        (tmp_path / name).mkdir()
+        picture(1).save(tmp_path / name / "still.png")
+        (tmp_path / name / "friend").symlink_to(tmp_path / other)
+    assert list_images(tmp_path, "", PATTERN).paths == [
+        *("ann/friend/still.png", "ann/still.png", "bob/friend/still.png", "bob/still.png")
+    ]
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "a\nb", "a\x1b[31mb", "a\u2028b"])
+def test_a_file_name_that_is_not_text_is_refused(tmp_path, name):
+    folder = tmp_path / name
     folder.mkdir()
     picture(0).save(folder / "a.png")
     with pytest.raises(InputError, match="not plain text"):
         list_images(tmp_path, "", PATTERN)
+
+
+def test_names_with_unusual_blanks_are_read(tmp_path):
+    names = [f"ann/Screenshot 10.15.30{blank}AM.png" for blank in ("\u202f", "\xa0", "\u200c")]
+    (tmp_path / "ann").mkdir()
+    for name in names:
+        picture(0).save(tmp_path / name)
+    (tmp_path / "ann/note\n.txt").touch()
+    assert sorted(list_images(tmp_path, "", PATTERN).paths) == sorted(names)
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "#recycle", "$RECYCLE.BIN", ".AppleDouble", "__MACOSX"])
+def test_folders_of_storage_systems_are_nobody(tmp_path, name):
+    write_people(tmp_path, people=1, each=1)
+    for folder in (tmp_path / name, tmp_path / "person_0" / name):
+        folder.mkdir()
+        picture(0).save(folder / "a.png")
+    assert list_images(tmp_path, "", PATTERN).paths == ["person_0/still_0.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    write_people(tmp_path, people=2, each=1)
+    scandir = os.scandir
+
+    def refusing(folder):
+        if str(folder).endswith("person_1"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(InputError, match=r"person_1: cannot be listed \(Permission denied\)"):
+        list_images(tmp_path, "", PATTERN)
+
+
+def test_files_that_are_not_read_are_counted_by_kind(tmp_path):
+    write_people(tmp_path, people=1, each=1)
+    for name in ("a.HEIC", "b.heic", "c.gif", "README"):
+        (tmp_path / "person_0" / name).touch()
+    expected = f"{tmp_path}: ignored 4 other files (2 .heic, 1 no suffix, 1 .gif), e.g. person_0/README"
+    assert list_images(tmp_path).said_ignored() == expected
+    person = list_person(tmp_path / "person_0")
+    assert person.said_ignored().endswith("ignored 4 other files (2 .heic, 1 no suffix, 1 .gif), e.g. README")
 
 
 def test_lists_next_to_a_folder_of_people_are_ignored(tmp_path):

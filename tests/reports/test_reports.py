@@ -239,6 +239,19 @@ def test_two_sets_are_compared_at_the_threshold(calibrated, capsys):
     assert "for a FAR of 0.01 (1104 impostor pairs of faces.npz)" in out
 
 
+def test_sets_of_two_backbones_are_not_compared(calibrated, capsys, tmp_path):
+    root, *_ = calibrated
+    for name, backbone in (("a", "aaaa"), ("b", "bbbb")):
+        write_features(
+            tmp_path / f"{name}.npz",
+            dataclasses.replace(read_features(root / f"{name}.npz"), backbone=backbone),
+        )
+    call = ["verify", tmp_path / "a.npz", tmp_path / "b.npz", "--model", root / "model0"]
+    assert cli.main(list(map(str, call))) == 2
+    said = f"b.npz: its embeddings come from the backbone bbbb, those of {tmp_path}/a.npz from aaaa"
+    assert said in capsys.readouterr().err
+
+
 def test_faces_that_the_model_was_trained_on(calibrated, capsys, tmp_path):
     root, *_ = calibrated
     faces = root / "faces.npz"

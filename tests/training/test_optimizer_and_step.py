@@ -45,6 +45,18 @@ def test_rates_drop_at_milestones():
     np.testing.assert_allclose(sizes, [1e-4, 1e-4, 1e-5, 1e-5, 1e-6, 1e-6], rtol=1e-3)
 
 
+def test_two_milestones_in_one_update_drop_the_rate_twice():
+    config = base_config().optimizer
+    config.accumulate, config.milestones, config.weight_decay = 2, (2, 3), 0.0
+    optimizer = make_optimizer(config)
+    params = tree(1.0)
+    state, sizes = optimizer.init(params), []
+    for _ in range(4):
+        updates, state = optimizer.update(tree(1.0), state, params)
+        sizes.append(float(-updates["aggregator"]["gamma"]))
+    np.testing.assert_allclose(sizes, [0, 1e-4, 0, 1e-6], rtol=1e-3)
+
+
 def test_gradients_are_clipped_by_their_global_norm():
     """Adam's first moment is a tenth of the clipped gradient, whose norm is 1."""
     optimizer = make_optimizer(base_config().optimizer)
