@@ -44,7 +44,7 @@ def read_features(path: str | os.PathLike) -> FeatureTable:
 
 
 def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
-    """Writes a feature file atomically, with vectors as float16.
+    """Writes a feature file atomically, with vectors as float16; a new one is for its owner alone.
 
     Args:
       path: `.npz` or `.parquet`; its folder is created if missing.
@@ -53,7 +53,7 @@ def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
     path = pathlib.Path(path)
     columns = {c: getattr(table, c) for c in _KNOWN if getattr(table, c) is not None}
     vectors = {c: columns.pop(c).astype(np.float16) for c in _VECTORS if c in columns}
-    with replacing(path) as temporary:
+    with replacing(path, private=True) as temporary:
         if path.suffix == ".parquet":
             pyarrow, parquet = _pyarrow(path)
             lists = {

@@ -1,13 +1,12 @@
 """Decision thresholds: calibrated for a target FAR on labelled sets, and kept beside the model."""
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
 
 from fpsset.data.feature_table import FeatureTable
-from fpsset.errors import InputError
+from fpsset.errors import InputError, first_line
 from fpsset.evaluation.metric_names import flatten, limit_names
 from fpsset.evaluation.protocols import Protocol, faces_fingerprint, require_backbone
 from fpsset.evaluation.resampling import NO_DRAWS, Estimate, Interval, SubjectDraws, estimate
@@ -16,9 +15,11 @@ from fpsset.evaluation.verification import operating_points
 from fpsset.evaluation.verification_draws import VerificationDraws
 from fpsset.inference.aggregator import Aggregator
 from fpsset.inference.descriptors import describe_one
-from fpsset.runtime.files import write_json
+from fpsset.runtime.digests import SEAL, unsealed
+from fpsset.runtime.files import read_json, write_json
 
-_FORMAT = 1
+_FORMAT = 2  # 1 had no seal
+_FIX = "delete it and calibrate again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +68,13 @@ class Calibration:
             ends = [fields.pop(limit, None) for limit in limit_names(name)]
             fields[name] = Estimate(fields[name], None if None in ends else Interval(*ends))
         found = cls(**fields)
-        numbers = (found.threshold.value, found.far, found.achieved_far, found.impostor_pairs)
-        if not found.data or not all(isinstance(number, int | float) for number in numbers):
-            raise ValueError(entry)
+        limits = (*limit_names("threshold"), *limit_names("tar"))
+        for name in ("far", "threshold", "tar", "achieved_far", *(name for name in limits if name in entry)):
+            number = entry[name]
+            if type(number) not in (int, float) or not abs(number) < 1.01:  # cosines may round up
+                raise ValueError(f"{name!r} is {number!r}")
+        if type(found.impostor_pairs) is not int or type(found.data) is not str or not found.data:
+            raise ValueError(f"'impostor_pairs' or 'data' is {found.impostor_pairs!r} or {found.data!r}")
         return found
 
 
@@ -153,7 +158,7 @@ def save_threshold(path: pathlib.Path, digest: str, found: Calibration) -> None:
     model, kept = _read(path) if path.is_file() else (digest, {})
     kept = (kept if model == digest else {}) | {f"{found.far:g}": found}
     thresholds = {name: calibration.to_json() for name, calibration in kept.items()}
-    write_json(path, {"format": _FORMAT, "model": digest, "thresholds": thresholds})
+    write_json(path, {"format": _FORMAT, "model": digest, "thresholds": thresholds}, sealed=True)
 
 
 def read_threshold(path: pathlib.Path, digest: str, far: float | None) -> Calibration:
@@ -182,11 +187,17 @@ def read_threshold(path: pathlib.Path, digest: str, far: float | None) -> Calibr
 
 def _read(path: pathlib.Path) -> tuple[str, dict[str, Calibration]]:
     """(Digest of the model, {FAR: calibration})."""
+    held = read_json(path, _FIX)
+    if held.get("format") != 1 or SEAL in held:
+        held = unsealed(held, str(path), _FIX)
+    if held.get("format") not in (1, _FORMAT):
+        raise InputError(f"{path}: was written by a later version of fpsset; upgrade to it, or {_FIX}")
     try:
-        held = json.loads(path.read_text())
-        if held["format"] == _FORMAT:
-            entries = held["thresholds"].items()
-            return str(held["model"]), {far: Calibration.from_json(entry) for far, entry in entries}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    raise InputError(f"{path}: holds no thresholds of this version of fpsset; delete it and calibrate again")
+        if held.keys() != {"format", "model", "thresholds"}:
+            raise ValueError(f"its fields are {', '.join(held)}")
+        found = {far: Calibration.from_json(entry) for far, entry in held["thresholds"].items()}
+        if wrong := [far for far, calibration in found.items() if far != f"{calibration.far:g}"]:
+            raise ValueError(f"{wrong[0]!r} is the name of another FAR")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: holds no thresholds of fpsset ({first_line(error)}); {_FIX}") from error
+    return str(held["model"]), found

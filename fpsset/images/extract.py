@@ -67,7 +67,7 @@ def extract(config) -> FeatureTable:
                 part = _embed_part(
                     images, range(start, min(start + per_part, len(images))), recogniser, config, progress
                 )
-                with replacing(file) as temporary:
+                with replacing(file, private=True) as temporary:
                     np.savez(temporary, **part)
     table = _join_parts(images, files, recogniser, out, config)
     shutil.rmtree(parts)

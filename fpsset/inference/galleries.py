@@ -38,7 +38,7 @@ def write_gallery(path: str | os.PathLike, gallery: Gallery, model: str) -> None
             f"{path}: ids must be [{len(gallery.norms)}] integers or strings, one per descriptor; "
             f"they are {gallery.ids.dtype} {list(gallery.ids.shape)}"
         )
-    with replacing(pathlib.Path(path)) as beside, beside.open("wb") as file:
+    with replacing(pathlib.Path(path), private=True) as beside, beside.open("wb") as file:
         np.savez(file, **gallery._asdict(), model=np.array(model))
 
 

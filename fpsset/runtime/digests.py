@@ -1,6 +1,7 @@
 """Digests that identify files, arrays and parameters."""
 
 import hashlib
+import json
 import os
 import pathlib
 from collections.abc import Iterable
@@ -10,6 +11,8 @@ import jax
 import numpy as np
 
 from fpsset.errors import InputError
+
+SEAL = "seal"
 
 
 def short_digest(*parts: str | bytes | np.ndarray) -> str:
@@ -70,3 +73,41 @@ def file_sha256(path: pathlib.Path) -> str:
 def checksums(root: pathlib.Path, files: Iterable[pathlib.Path]) -> dict[str, str]:
     """SHA-256 of each file, keyed by its path relative to `root`."""
     return {os.path.relpath(path, root): file_sha256(path) for path in files}
+
+
+def seal(fields: dict) -> dict:
+    """Adds a digest of all other fields under the key 'seal', by which `unsealed` finds any change.
+
+    Args:
+      fields: of JSON values, without NaN and infinity.
+
+    Example:
+      >>> unsealed(seal({"threshold": 0.4}), "a.json", "calibrate again")
+      {'threshold': 0.4}
+    """
+    return {**fields, SEAL: _canonical_sha256(fields)}
+
+
+def unsealed(fields: dict, name: str, fix: str) -> dict:
+    """The fields without their seal.
+
+    Args:
+      fields: as `seal` gave them, read back from JSON.
+      name: where they come from, for the message.
+      fix: how to mend it, for the message.
+
+    Raises:
+      InputError: the seal is missing, or the fields are not those that were sealed.
+    """
+    rest = {key: value for key, value in fields.items() if key != SEAL}
+    if SEAL not in fields:
+        raise InputError(f"{name}: has no seal, so it is damaged or was written by hand; {fix}")
+    if fields[SEAL] != _canonical_sha256(rest):
+        raise InputError(f"{name}: differs from what was saved (its seal is another); {fix}")
+    return rest
+
+
+def _canonical_sha256(fields: dict) -> str:
+    # Parsed first, because only that makes all keys text and all tuples lists, as they are when read back.
+    as_read = json.loads(json.dumps(fields, allow_nan=False))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()

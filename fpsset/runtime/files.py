@@ -1,14 +1,21 @@
 """Atomic writing of files and folders, so that readers never see a partial one, and reading of JSON."""
 
 import contextlib
+import errno
 import json
 import math
 import os
 import pathlib
 import shutil
+import stat
 from collections.abc import Iterator
 
 from fpsset.errors import InputError, first_line
+from fpsset.runtime.digests import seal
+from fpsset.runtime.leftovers import leftovers, name_beside
+
+_PART, _OLD = "part", "old"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def as_path(path: str | os.PathLike, absolute: bool = False):
@@ -21,17 +28,40 @@ def as_path(path: str | os.PathLike, absolute: bool = False):
 
 
 @contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a temporary path beside `path` to write to; it replaces `path` if the block succeeds.
+def replacing(path: pathlib.Path, private: bool = False) -> Iterator[pathlib.Path]:
+    """Yields an empty temporary file beside `path` to write to; it replaces `path` if the block succeeds.
+
+    Its name cannot be guessed, so that nobody who may write to the folder can put a link in its place. What
+    earlier processes left there when they were killed is removed.
 
     Args:
       path: file to write, possibly in a bucket; its folder is created if missing.
+      private: whether a new file is for its owner alone, because it tells of faces. One that is replaced
+        keeps its permissions.
+
+    Raises:
+      InputError: the disk is full, or the folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
+    beside = name_beside(path, _PART)
+    if not isinstance(path, pathlib.Path):  # a bucket, where a file appears when it is complete
+        try:
+            yield beside
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+        return
+    for leftover in leftovers(path, _PART):
+        leftover.unlink(missing_ok=True)
     try:
-        yield beside
-        beside.replace(path)
+        with _disk_errors(path, beside):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            os.close(os.open(beside, flags, 0o600 if private else 0o666))
+            yield beside
+            _keep_mode(path, beside)
+            _flush(beside)
+            os.replace(beside, path)
+            _flush(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -42,29 +72,93 @@ def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
     Args:
       path: folder to write; its parent is created if missing.
+
+    Raises:
+      InputError: see `replacing`.
     """
-    beside = path.with_name(f".{path.name}.part")
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(beside, ignore_errors=True)
-    if old.exists() and not path.exists():  # an earlier process died between the two renames below
-        os.replace(old, path)
-    beside.mkdir(parents=True)
-    try:
-        yield beside
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in sorted(leftovers(path, _OLD), key=lambda old: old.stat().st_mtime, reverse=True):
         if path.exists():
-            os.replace(path, old)
-        try:
-            os.replace(beside, path)
-        except BaseException:
+            shutil.rmtree(old, ignore_errors=True)
+        else:  # an earlier process died between the two renames below
             os.replace(old, path)
-            raise
+    for leftover in leftovers(path, _PART):
+        shutil.rmtree(leftover, ignore_errors=True)
+    beside, old = name_beside(path, _PART), name_beside(path, _OLD)
+    try:
+        with _disk_errors(path, beside):
+            beside.mkdir()
+            yield beside
+            _keep_mode(path, beside)
+            for folder, _, names in os.walk(beside):
+                for name in (*names, ""):
+                    _flush(pathlib.Path(folder, name))
+            if path.exists():
+                os.replace(path, old)
+            try:
+                os.replace(beside, path)
+            except BaseException:
+                if old.exists():
+                    os.replace(old, path)
+                raise
+            _flush(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def write_json(path: pathlib.Path, value) -> None:
-    """Writes a value as indented JSON; raises ValueError if it contains NaN or infinity."""
+@contextlib.contextmanager
+def _disk_errors(path: pathlib.Path, beside: pathlib.Path) -> Iterator[None]:
+    """Says of `path` what went wrong with the file or folder beside it; other errors pass."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # libraries raise many types
+        full = next((said for said in map(os.strerror, _FULL) if said in str(error)), None)
+        if full is None and not (isinstance(error, OSError) and str(error.filename).startswith(str(beside))):
+            raise
+        kept = "what was there before is kept" if path.exists() else "nothing is left of it"
+        fix = "free some space" if full else "let it be written to"
+        raise InputError(
+            f"{path}: could not be written ({full or error.strerror}); {kept}; {fix}, or give another place, "
+            "and run the same command again"
+        ) from error
+
+
+def _keep_mode(path: pathlib.Path, beside: pathlib.Path) -> None:
+    """Gives what is beside `path` the permissions of what it replaces; a link has none of its own."""
+    if path.exists() and not path.is_symlink():
+        beside.chmod(stat.S_IMODE(path.stat().st_mode))
+
+
+def _flush(path: pathlib.Path) -> None:
+    """Waits until a file or folder is on the disk, where the file system can tell."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:  # a link, or a file that may only be written
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # not for folders everywhere
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_json(path: pathlib.Path, value, sealed: bool = False) -> None:
+    """Writes a value as indented JSON.
+
+    Args:
+      path: file to write.
+      value: without NaN and infinity.
+      sealed: whether to add a seal to `value`, which is a dict then; see `fpsset.runtime.digests.seal`.
+
+    Raises:
+      ValueError: the value contains NaN or infinity.
+    """
+    value = seal(value) if sealed else value
     with replacing(path) as beside:
         beside.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 

@@ -239,7 +239,7 @@ class StreamingAggregator:
         values |= {column: sample[name] for name, column in _SAMPLE.items()}
         if self._sums is not None:
             values |= {column: getattr(self._sums, name) for name, column in _SUMS.items()}
-        with replacing(pathlib.Path(path)) as beside, beside.open("wb") as file:
+        with replacing(pathlib.Path(path), private=True) as beside, beside.open("wb") as file:
             np.savez(file, **values)
 
     @classmethod

@@ -1,17 +1,18 @@
 """Converted weights on disk: variables as an Orbax checkpoint, and a card that describes them."""
 
 import dataclasses
-import json
 import pathlib
+from typing import TypeVar
 
 import jax
 import numpy as np
 
-from fpsset.errors import InputError
-from fpsset.runtime.digests import checksums, short_digest
-from fpsset.runtime.files import replacing_folder, write_json
+from fpsset.errors import InputError, first_line
+from fpsset.runtime.digests import SEAL, checksums, short_digest, unsealed
+from fpsset.runtime.files import read_json, replacing_folder, write_json
 
-_FORMAT = 1
+_FORMAT = 2  # 1 had no seal
+_FIX = "convert the weights again"
 CARD = "card.json"
 _VARIABLES = "variables"
 
@@ -96,6 +97,9 @@ class WeightsCard:
     aggregator: AggregatorCard | None
 
 
+_Card = TypeVar("_Card", AggregatorCard, BackboneCard)
+
+
 class Weights(dict):
     """Flax variables as NumPy arrays, by part: those present of 'aggregator', 'head' and 'backbone'.
 
@@ -130,41 +134,56 @@ def save_weights(path: pathlib.Path, weights: Weights) -> None:
       weights: to save.
 
     Raises:
-      InputError: `path` exists and holds anything else.
+      InputError: `path` exists and holds anything else, or the disk is full.
     """
+    import orbax.checkpoint as ocp
+
     path = pathlib.Path(path).absolute()
     if path.exists() and not is_weights(path):
         raise InputError(f"{path}: exists and is not a folder of converted weights; give another folder")
     if path.exists() and (others := sorted({file.name for file in path.iterdir()} - {CARD, _VARIABLES})):
         raise InputError(f"{path}: holds {others[0]!r}, which would be lost; move it, or give another folder")
     with replacing_folder(path) as beside:
-        with _checkpointer() as checkpointer:
+        with lone_checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer:
             checkpointer.save(beside / _VARIABLES, dict(weights))
         fields = {"format": _FORMAT, **dataclasses.asdict(weights.card)}
-        write_json(beside / CARD, fields | {"files": _checksums(beside)})
+        write_json(beside / CARD, fields | {"files": _checksums(beside)}, sealed=True)
 
 
 def _read_card(path: pathlib.Path) -> tuple[WeightsCard, dict[str, str]]:
     """The card in a folder of converted weights, and the checksums recorded in it."""
     path = path / CARD
+    fields = read_json(path, _FIX)
+    if fields.get("format") != 1 or SEAL in fields:
+        fields = unsealed(fields, str(path), _FIX)
+    if fields.get("format") not in (1, _FORMAT):
+        raise InputError(f"{path}: was written by another version of fpsset; {_FIX}")
     try:
-        fields = json.loads(path.read_text())
-        if fields.pop("format") != _FORMAT:
-            raise InputError(f"{path}: was written by another version of fpsset; convert the weights again")
+        fields.pop("format")
         files = dict(fields.pop("files"))
         backbone, aggregator = fields.pop("backbone"), fields.pop("aggregator")
         card = WeightsCard(
             **fields | {"ignored": tuple(fields["ignored"])},
-            backbone=BackboneCard(**backbone) if backbone else None,
-            aggregator=AggregatorCard(**aggregator) if aggregator else None,
+            backbone=make_card(BackboneCard, backbone) if backbone else None,
+            aggregator=make_card(AggregatorCard, aggregator) if aggregator else None,
         )
         return card, files
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: cannot be read as a card of converted weights; convert the weights again"
+            f"{path}: cannot be read as a card of converted weights ({first_line(error)}); {_FIX}"
         ) from error
+
+
+def make_card(kind: type[_Card], fields: dict) -> _Card:
+    """A card from fields that were read; raises TypeError or ValueError if they are not those of one."""
+    card = kind(**fields)
+    for field in dataclasses.fields(kind):
+        value = getattr(card, field.name)
+        if type(value) is not field.type and not (field.type is float and type(value) is int):
+            raise TypeError(f"{field.name!r} is {value!r}")
+        if type(value) is int and not 0 <= value < 2**31:
+            raise ValueError(f"{field.name!r} is {value!r}")
+    return card
 
 
 def read_weights(path: pathlib.Path) -> Weights:
@@ -183,21 +202,27 @@ def read_weights(path: pathlib.Path) -> Weights:
             raise InputError(
                 f"{path / name}: is missing, damaged or not part of these weights; convert them again"
             )
-    with _checkpointer() as checkpointer:
-        tree = checkpointer.metadata(path / _VARIABLES).item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        variables = checkpointer.restore(path / _VARIABLES, restore_args=as_numpy)
+    try:
+        with lone_checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer:
+            tree = checkpointer.metadata(path / _VARIABLES).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            variables = checkpointer.restore(path / _VARIABLES, restore_args=as_numpy)
+    except Exception as error:  # Orbax raises many types, e.g. out of memory; the files are those saved
+        raise InputError(f"{path}: its weights could not be read ({first_line(error)}); try again") from error
     return Weights(variables, card)
 
 
-def _checkpointer():
-    """An Orbax checkpointer of this process alone, which never waits for others."""
+def lone_checkpointer(handler: type):
+    """An Orbax checkpointer of this process alone, which never waits for others.
+
+    Args:
+      handler: class of Orbax that knows how the arrays are kept.
+    """
     import orbax.checkpoint as ocp  # takes seconds to import
 
     here = jax.process_index()
     options = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
-    return ocp.Checkpointer(handler, multiprocessing_options=options)
+    return ocp.Checkpointer(handler(multiprocessing_options=options), multiprocessing_options=options)
 
 
 def _checksums(path: pathlib.Path) -> dict[str, str]:

@@ -15,7 +15,9 @@ import fpsset
 from fpsset.commands.cli import main
 from fpsset.errors import InputError
 from fpsset.models.iresnet import IResNetConfig
-from fpsset.weights.cards import read_weights, save_weights
+from fpsset.runtime.digests import seal
+from fpsset.weights.cards import AggregatorCard, read_weights, save_weights
+from tests.damage import bits
 from tests.sets import make_set
 from tests.torch_files import aggregator_state, random_variables, save, state_dict
 
@@ -221,7 +223,7 @@ def test_a_failed_replacement_leaves_the_old_weights(tmp_path, official, monkeyp
     rename = os.replace
 
     def fail_at_the_second(source, target):
-        if str(source).endswith(".part"):
+        if ".part-" in str(source):
             raise KeyboardInterrupt
         rename(source, target)
 
@@ -233,20 +235,43 @@ def test_a_failed_replacement_leaves_the_old_weights(tmp_path, official, monkeyp
     fpsset.load(tmp_path / "w")
 
 
+def test_single_bits_and_cuts_of_a_card_are_refused_or_change_nothing(tmp_path):
+    model = fpsset.Aggregator({"gamma": np.float32(0.5)}, AggregatorCard(3, 4, dim=16, norm_scale=2.5))
+    model.save(tmp_path / "w")
+    path, expected = tmp_path / "w/card.json", read_weights(tmp_path / "w").card
+    refused = 0
+    for what in bits(path, 60, seed=0):
+        try:
+            assert read_weights(tmp_path / "w").card == expected, what
+        except InputError as error:
+            assert str(error).startswith(str(tmp_path)) and "\n" not in str(error), what
+            refused += 1
+    assert 60 < refused <= 75
+    assert read_weights(tmp_path / "w").card == expected
+
+
 def test_damaged_cards(tmp_path, official):
     weights = fpsset.load_official(write(tmp_path / "a.ckpt", official))
     path = tmp_path / "converted"
     save_weights(path, weights)
     card = json.loads((path / "card.json").read_text())
+    fields = {key: value for key, value in card.items() if key != "seal"}
+    old = fields | {"format": 1}  # as 0.1 wrote it
     for text, problem in [
-        ("{", "cannot be read as a card"),
-        ("[]", "cannot be read as a card"),
-        (json.dumps(card | {"format": 99}), "another version"),
-        (json.dumps({k: v for k, v in card.items() if k != "sha256"}), "cannot be read as a card"),
+        ("{", "card.json: cannot be read as JSON"),
+        ("[]", "is a list, not a dict"),
+        (json.dumps(card | {"format": 1}), "differs from what was saved"),
+        (json.dumps(seal(fields | {"format": 99})), "another version"),
+        (json.dumps(fields), "has no seal"),
+        (json.dumps(old | {"aggregator": card["aggregator"] | {"norm_scale": "1"}}), "'norm_scale' is '1'"),
+        (json.dumps(old | {"aggregator": card["aggregator"] | {"more": 1}}), "read as a card .*'more'"),
+        (json.dumps({k: v for k, v in old.items() if k != "sha256"}), "cannot be read as a card"),
     ]:
         (path / "card.json").write_text(text)
         with pytest.raises(InputError, match=problem):
             fpsset.load(path)
+    (path / "card.json").write_text(json.dumps(old))
+    fpsset.load(path)
     (path / "card.json").write_text(json.dumps(card))
     (path / "variables/stray").touch()
     with pytest.raises(InputError, match="variables/stray: is missing, damaged or not part of these"):
