@@ -90,9 +90,7 @@ def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
             beside.mkdir()
             yield beside
             _keep_mode(path, beside)
-            for folder, _, names in os.walk(beside):
-                for name in (*names, ""):
-                    _flush(pathlib.Path(folder, name))
+            flush_tree(beside)
             if path.exists():
                 os.replace(path, old)
             try:
@@ -130,6 +128,13 @@ def _keep_mode(path: pathlib.Path, beside: pathlib.Path) -> None:
     """Gives what is beside `path` the permissions of what it replaces; a link has none of its own."""
     if path.exists() and not path.is_symlink():
         beside.chmod(stat.S_IMODE(path.stat().st_mode))
+
+
+def flush_tree(root: pathlib.Path) -> None:
+    """Waits until a folder on this machine and all that is in it are on the disk."""
+    for folder, _, names in os.walk(root):
+        for name in (*names, ""):
+            _flush(pathlib.Path(folder, name))
 
 
 def _flush(path: pathlib.Path) -> None:

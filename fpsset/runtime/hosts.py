@@ -91,6 +91,13 @@ def first_says(vote: bool) -> bool:
     return vote if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.array(vote)))
 
 
+def highest(vote: int) -> int:
+    """The highest vote of any process, on every process; every process must make the call."""
+    if jax.process_count() == 1:
+        return vote
+    return int(np.max(multihost_utils.process_allgather(np.array(vote))))
+
+
 class Agreement:
     """Whether any process says yes. All get the same answer; with several processes it lags by one call."""
 

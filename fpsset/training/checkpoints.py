@@ -1,9 +1,9 @@
 """Checkpoints of a run: its state, its position in the data and the card of its model."""
 
 import contextlib
-import dataclasses
 import logging
 import os
+import pathlib
 import time
 from collections.abc import Iterator
 
@@ -13,13 +13,27 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from fpsset.errors import InputError, first_line
-from fpsset.runtime.files import as_path
+from fpsset.runtime import hosts
+from fpsset.runtime.digests import seal
+from fpsset.runtime.files import as_path, flush_tree, read_json
 from fpsset.runtime.progress import StepProgress
 from fpsset.training.step import TrainState
-from fpsset.weights.cards import AggregatorCard
-from fpsset.weights.trained import FORMAT, SCORE, score_of, silence_late_io_errors
+from fpsset.weights.cards import AggregatorCard, lone_checkpointer
+from fpsset.weights.checkpoint_card import (
+    SCORE,
+    LaterVersion,
+    is_damage,
+    params_listing,
+    problem_of,
+    read_checkpoint_card,
+    read_position,
+    score_of,
+    to_json,
+)
+from fpsset.weights.trained import silence_late_io_errors
 
 _DAMAGED = "damaged_checkpoints"
+_GOOD, _BAD, _UNKNOWN = range(3)  # what a process found out about a checkpoint, the gravest last
 
 
 class Checkpoints:
@@ -33,9 +47,14 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike):
-        """Opens `workdir`/checkpoints, creating it if missing; removes the leftovers of interrupted saves."""
+        """Opens `workdir`/checkpoints, creating it if missing; removes the leftovers of interrupted saves.
+
+        Checkpoints whose card or score is damaged are moved aside, as by `restore`.
+        """
         silence_late_io_errors()
         self._folder = as_path(workdir, absolute=True) / "checkpoints"
+        self._aside: list[int] = []  # steps, on the first process
+        hosts.on_first_process(self._move_unreadable_aside)  # Orbax would stop at any of them
         policies = ocp.checkpoint_managers
         best = policies.BestN(get_metric_fn=score_of, n=1, keep_checkpoints_without_metrics=False)
         # The second newest is there in case the newest turns out to be damaged.
@@ -43,7 +62,10 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=keep, best_fn=score_of, cleanup_tmp_directories=True
+                preservation_policy=keep,
+                best_fn=score_of,
+                cleanup_tmp_directories=True,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._flush),
             ),
         )
 
@@ -79,12 +101,15 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            data=ocp.args.JsonSave({"batches": batches.get_state(), "sums": _checksums(state)}),
-            card=ocp.args.JsonSave({"format": FORMAT, **dataclasses.asdict(card)}),
-        )
+        sums, params = _checksums(state), state.params["aggregator"]
+        first = len(jax.tree.leaves(state.step))  # the parameters follow the step, the aggregator's first
+        listing = params_listing(params, sums[first : first + len(jax.tree.leaves(params))])
         with self._writing():
+            items = ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                data=ocp.args.JsonSave(seal({"batches": batches.get_state(), "sums": sums})),
+                card=ocp.args.JsonSave(to_json(card, score, listing)),
+            )
             self._manager.save(step, args=items, metrics=None if score is None else {SCORE: score})
 
     def restore(self, state: TrainState, batches: grain.DatasetIterator) -> TrainState:
@@ -103,22 +128,32 @@ class Checkpoints:
         Raises:
           InputError: no checkpoint can be read, or the newest is of an earlier format.
         """
-        damaged = []
+        damaged = list(self._aside)
         while (step := self.latest_step()) is not None:
             if any((self._folder / str(step) / "data").glob("process_*")):  # of format 1
                 raise InputError(
                     f"{self._folder / str(step)}: was written by an earlier version of fpsset; it can be "
                     "evaluated (--config.mode=eval), but not resumed: give another --workdir"
                 )
+            outcome, error = _GOOD, None
             try:
                 restored, position = self._read(step, state)
-            except Exception as error:  # Orbax raises many types for damaged files
-                damaged.append(step)
-                self._move_aside(step, first_line(error))
-                continue
-            batches.set_state(position)
-            return restored
-        if damaged:
+            except Exception as raised:  # Orbax raises many types for damaged files
+                outcome, error = (_BAD if is_damage(raised) else _UNKNOWN), raised
+            outcome = hosts.highest(outcome)
+            if outcome == _GOOD:
+                batches.set_state(position)
+                return restored
+            problem = first_line(error) if error else "by another process"
+            if outcome == _UNKNOWN:
+                raise InputError(
+                    f"{self._folder / str(step)}: could not be read ({problem}); it may be good, so it "
+                    "stays: mend that and run the same command to continue"
+                ) from error
+            damaged.append(step)
+            hosts.on_first_process(lambda step=step, problem=problem: self._move_aside(step, problem))
+            self._manager.reload()
+        if hosts.highest(len(damaged)):
             raise InputError(
                 f"{self._folder}: no checkpoint can be read (steps {damaged}, now in {_DAMAGED}/); "
                 "give another --workdir"
@@ -126,29 +161,56 @@ class Checkpoints:
         return state
 
     def _read(self, step: int, state: TrainState) -> tuple[TrainState, dict]:
+        """The state and the position in the data, checked; without waiting for other processes."""
+        path = self._folder / str(step)
+        read_checkpoint_card(path)
+        position = read_position(path)
+        list((path / "state").iterdir())  # Orbax takes a folder that it may not read for an empty one
         wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-        restored = self._manager.restore(
-            step,
+        with lone_checkpointer(ocp.StandardCheckpointHandler) as checkpointer:
             # Not strict, so that the zero columns which pad the kernel can be added or dropped.
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(wanted, strict=False), data=ocp.args.JsonRestore()
-            ),
-        )
-        if _checksums(restored.state) != restored.data["sums"]:
+            restored = checkpointer.restore(
+                path / "state", args=ocp.args.StandardRestore(wanted, strict=False)
+            )
+        if _checksums(restored) != position["sums"]:
             raise ValueError("its checksums differ from those saved")
-        return restored.state, restored.data["batches"]
+        return restored, position["batches"]
+
+    def _flush(self) -> None:
+        """Called when all is written, before Orbax renames the folder: only then is it sure to be whole."""
+        if isinstance(self._folder, pathlib.Path):  # not in a bucket
+            for unfinished in self._folder.glob("*.orbax-checkpoint-tmp*"):
+                flush_tree(unfinished)
+
+    def _move_unreadable_aside(self) -> None:
+        """Moves checkpoints aside of which Orbax would read a damaged score or description when it starts."""
+        if not self._folder.is_dir():
+            return
+        for path in list(self._folder.iterdir()):
+            if not path.name.isdigit():
+                continue
+            try:
+                read_checkpoint_card(path)
+                if (path / "_CHECKPOINT_METADATA").exists():
+                    read_json(path / "_CHECKPOINT_METADATA", "")
+            except LaterVersion:
+                raise
+            except Exception as error:  # of a bucket, many types
+                if not isinstance(error, InputError):
+                    raise InputError(f"{path}: could not be read ({first_line(error)}); try again") from error
+                if not is_damage(error):
+                    raise InputError(f"{problem_of(error)}; mend that and try again") from error
+                self._aside.append(int(path.name))
+                self._move_aside(int(path.name), problem_of(error).removeprefix(f"{path}").lstrip("/: "))
 
     def _move_aside(self, step: int, problem: str) -> None:
         StepProgress.say(
             f"warning: {self._folder / str(step)}: cannot be read ({problem}); moved to {_DAMAGED}/; "
             "the checkpoint before it is used"
         )
-        if jax.process_index() == 0:
-            aside = self._folder.parent / _DAMAGED
-            aside.mkdir(exist_ok=True)
-            (self._folder / str(step)).rename(aside / f"{step}-{time.time_ns()}")
-        ocp.multihost.sync_global_processes("fpsset:move_aside")
-        self._manager.reload()
+        aside = self._folder.parent / _DAMAGED
+        aside.mkdir(exist_ok=True)
+        (self._folder / str(step)).rename(aside / f"{step}-{time.time_ns()}")
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -14,7 +14,8 @@ from fpsset.errors import InputError
 from fpsset.face_set import RaggedSets
 from fpsset.inference.descriptors import Descriptors
 from fpsset.runtime import hosts
-from fpsset.runtime.files import replacing
+from fpsset.runtime.files import parse_json, replacing
+from fpsset.runtime.progress import StepProgress
 
 _PROJECTED = 2000  # descriptors in the projector
 
@@ -66,10 +67,14 @@ class MetricsLog:
         self._file = None
         if path is None:
             return
-        lines = path.read_text().splitlines() if path.is_file() else []
-        kept = [line for line in lines if _step(line) <= done]
+        content = path.read_bytes() if path.is_file() else b""
+        *lines, _ = content.split(b"\n")  # a run that is killed leaves its last line unfinished
+        steps = [_step(line) for line in lines]
+        if damaged := sum(step is None for step in steps):
+            StepProgress.say(f"warning: {path}: left out {damaged} damaged lines")
         with replacing(path) as beside:
-            beside.write_text("".join(line + "\n" for line in kept))
+            pairs = zip(lines, steps, strict=True)
+            beside.write_bytes(b"".join(line + b"\n" for line, s in pairs if s is not None and s <= done))
         self._file = path.open("a")
 
     def __enter__(self) -> "MetricsLog":
@@ -80,15 +85,23 @@ class MetricsLog:
             self._file.close()
 
     def write(self, step: int, **values) -> None:
-        """Appends a line with the step and the values."""
+        """Appends a line with the step and the values; null for those that are not finite.
+
+        Raises:
+          InputError: the disk is full.
+        """
         if not self._file:
             return
-        fields = {"step": step, **{name: float(value) for name, value in values.items()}}
+        numbers = {name: float(value) for name, value in values.items()}
+        fields = {"step": step} | {name: x if math.isfinite(x) else None for name, x in numbers.items()}
         try:
             self._file.write(json.dumps(fields) + "\n")
             self._file.flush()
-        except OSError as error:  # e.g. a full disk; the error does not name the file
-            raise OSError(error.errno, error.strerror, self._file.name) from error
+        except OSError as error:
+            raise InputError(
+                f"{self._file.name}: could not be written ({error.strerror}); the checkpoints are kept; "
+                "free some space and run the same command to continue"
+            ) from error
 
 
 class Board:
@@ -226,9 +239,10 @@ class StepTrace(AbstractContextManager):
             self._stop()
 
 
-def _step(line: str) -> float:
-    """The step of a line of metrics.jsonl; infinity for a truncated line."""
+def _step(line: bytes) -> int | None:
+    """The step of a line of metrics.jsonl; None for a damaged one."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+        step = parse_json(line, "", "").get("step")
+    except InputError:
+        return None
+    return step if type(step) is int else None

@@ -6,7 +6,7 @@ import pathlib
 from ml_collections import ConfigDict
 
 from fpsset.errors import InputError
-from fpsset.runtime.files import write_json
+from fpsset.runtime.files import read_json, write_json
 
 # Fields that may change between two runs in one workdir, because they do not affect what is trained.
 _MAY_CHANGE = frozenset(
@@ -43,12 +43,8 @@ def claim_workdir(workdir: pathlib.Path, config: ConfigDict, fingerprint: str) -
         return key in _MAY_CHANGE and not (key == "steps" and scheduled)
 
     if _holds_checkpoints(workdir):
-        try:
-            theirs = _with_current_names(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{path}: cannot be read, although there are checkpoints; give another --workdir"
-            ) from error
+        fix = "it says what the checkpoints beside it are of: restore it, or give another --workdir"
+        theirs = _with_current_names(read_json(path, fix))
         for key, value in ours.items():
             kept = theirs.get(key, _ADDED.get(key))
             if not may_change(key) and kept != value:

@@ -164,6 +164,8 @@ def _key_errors(path: pathlib.Path, prefix: str = "") -> Iterator[None]:
     """Turns the KeyError of a missing key and the ValueError of a wrong shape into one-line InputErrors."""
     try:
         yield
+    except InputError:  # a ValueError too: the file is damaged
+        raise
     except KeyError as error:
         raise InputError(
             f"{path}: lacks the key '{prefix}{error.args[0]}'; download it again, or save the whole model"

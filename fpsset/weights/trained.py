@@ -4,23 +4,32 @@ import contextlib
 import functools
 import logging
 import os
+import pathlib
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
 from fpsset.errors import InputError, first_line
 from fpsset.runtime.files import as_path
-from fpsset.weights.cards import AggregatorCard
+from fpsset.runtime.progress import StepProgress
+from fpsset.weights.cards import AggregatorCard, lone_checkpointer
+from fpsset.weights.checkpoint_card import (
+    CheckpointCard,
+    LaterVersion,
+    is_damage,
+    params_listing,
+    problem_of,
+    read_checkpoint_card,
+    read_position,
+    word_sums,
+)
 
-FORMAT = 2  # of checkpoints; format 1 kept the data position in one file per process
-SCORE = "score"  # the metric that the best checkpoint is chosen by
-
-
-def score_of(metrics: dict[str, float]) -> float:
-    """A checkpoint's score on held-out people; the best checkpoint has the highest."""
-    return metrics[SCORE]
+_DELETION_SECONDS = 0.3  # in which a deletion that is under way deletes something
+_Read = TypeVar("_Read")
 
 
 @functools.cache
@@ -29,15 +38,22 @@ def silence_late_io_errors() -> None:
     before = sys.unraisablehook
 
     def hook(error) -> None:
-        if "Event loop is closed" not in str(error.exc_value):
+        code = getattr(error.object, "cr_code", None)  # of a coroutine
+        if "Event loop is closed" not in str(error.exc_value) and "orbax" not in getattr(
+            code, "co_filename", ""
+        ):
             before(error)
 
+    def is_not_of_arrays(record: logging.LogRecord) -> bool:
+        return "tensorstore" not in record.getMessage()
+
     sys.unraisablehook = hook
+    logging.getLogger("asyncio").addFilter(is_not_of_arrays)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences Orbax's warnings about unread items and read-only access, both of which are intended."""
+    """Silences Orbax's warnings about files that it reads in part, which is intended."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -51,6 +67,9 @@ def _quiet() -> Iterator[None]:
 def read_params(path: str | os.PathLike) -> tuple[dict, AggregatorCard, str]:
     """Reads the aggregator's parameters from a checkpoint.
 
+    A checkpoint that is damaged is passed over with a warning, and one that a training deletes meanwhile
+    without one.
+
     Args:
       path: a workdir or its `checkpoints` folder, for the best checkpoint, or one checkpoint.
 
@@ -58,54 +77,129 @@ def read_params(path: str | os.PathLike) -> tuple[dict, AggregatorCard, str]:
       (tree under 'params', the model's card, the checkpoint's path starting at the workdir's name).
 
     Raises:
-      InputError: there is no checkpoint, it is damaged, or fpsset did not write it.
+      InputError: there is no checkpoint, none can be read, or fpsset did not write it.
     """
     silence_late_io_errors()
     path = as_path(path, absolute=True)
-    step = None
     if path.name.isdigit() and (path / "state").is_dir():
-        path, step = path.parent, int(path.name)
-    elif (path / "checkpoints").is_dir():
-        path = path / "checkpoints"
-    if not path.is_dir():
-        raise InputError(
-            f"{path}: no such folder; give a workdir that holds checkpoints/, or train a model first"
-        )
-    handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    handlers.add("state", ocp.args.PyTreeRestore, ocp.PyTreeCheckpointHandler())
-    handlers.add("card", ocp.args.JsonRestore, ocp.JsonCheckpointHandler())
-    options = ocp.CheckpointManagerOptions(best_fn=score_of, read_only=True)
-    with ocp.CheckpointManager(path, options=options, handler_registry=handlers) as manager:
-        if step is None:
-            step = manager.best_step()
-        if step is None:
-            step = manager.latest_step()
-        if step is None:
-            raise InputError(f"{path}: holds no checkpoint; train a model first, or give another workdir")
-        if not all((path / str(step) / item).is_dir() for item in ("card", "state")):
-            raise InputError(f"{path / str(step)}: is not a checkpoint of fpsset; give another one")
-        try:
-            fields = dict(manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card)
-            params = _restore_aggregator(manager, step)
-        except Exception as error:  # Orbax raises many types for damaged files
+        found = _Found(path.parent, [int(path.name)])
+    else:
+        path = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        if not path.is_dir():
             raise InputError(
-                f"{path / str(step)}: is damaged ({first_line(error)}); give another checkpoint in {path}"
-            ) from error
-        if fields.pop("format", None) not in (1, FORMAT):
-            raise InputError(f"{path / str(step)}: was written by a later version of fpsset; upgrade to it")
-    return params, AggregatorCard(**fields), "/".join((*path.parts[-2:], str(step)))
+                f"{path}: no such folder; give a workdir that holds checkpoints/, or train a model first"
+            )
+        found = _Found(path)
+    while True:
+        cards = {step: card for step in found.left() if (card := found.read(step, read_checkpoint_card))}
+        if not cards and not found.left():
+            raise found.error()
+        if not cards:
+            continue
+        best = max(cards, key=lambda step: (cards[step].score is not None, cards[step].score or 0, step))
+        params = found.read(best, functools.partial(_restore_aggregator, card=cards[best]))
+        if params is not None:
+            return params, cards[best].card, "/".join((*found.folder.parts[-2:], str(best)))
 
 
-def _restore_aggregator(manager: ocp.CheckpointManager, step: int) -> dict:
-    """Reads only the aggregator's arrays, onto this process's first device."""
-    metadata = manager.item_metadata(step).state
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    wanted = {"params": {"aggregator": metadata["params"]["aggregator"]}}
-    target = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), wanted
-    )
-    restore = ocp.args.PyTreeRestore(
-        target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
-    )
-    restored = manager.restore(step, args=ocp.args.Composite(state=restore))
-    return restored.state["params"]["aggregator"]
+class _Found:
+    """The checkpoints of a folder, without those that cannot be read."""
+
+    def __init__(self, folder: pathlib.Path, only: list[int] | None = None):
+        """Of all checkpoints, or of some."""
+        self.folder, self._only = folder, only
+        self._passed: dict[int, InputError | None] = {}
+
+    def left(self) -> list[int]:
+        """The steps that are there now and have not been passed over."""
+        steps = self._only or [int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit()]
+        return [step for step in steps if step not in self._passed]
+
+    def read(self, step: int, read: Callable[[pathlib.Path], _Read]) -> _Read | None:
+        """What `read` reads from a checkpoint; None if it is passed over from now on."""
+        path = self.folder / str(step)
+        try:
+            if not all((path / item).exists() for item in ("card", "state")):
+                raise InputError(f"{path}: is not a checkpoint of fpsset; give another one")
+            for item in ("card", "state"):
+                list((path / item).iterdir())  # Orbax takes a folder that it may not read for an empty one
+            return read(path)
+        except LaterVersion:
+            raise
+        except Exception as error:  # Orbax raises many types for damaged files
+            if not is_damage(error):
+                own = isinstance(error, InputError)
+                said = problem_of(error) if own else f"{path}: could not be read ({problem_of(error)})"
+                raise InputError(f"{said}; mend that and try again") from error
+            if _is_being_deleted(path):
+                self._passed[step] = None
+                return None
+            if not isinstance(error, InputError):
+                error = InputError(
+                    f"{path}: is damaged ({first_line(error)}); give another checkpoint in {self.folder}"
+                )
+            self._passed[step] = error
+            if self.left():
+                StepProgress.say(f"warning: {problem_of(error)}; another checkpoint is used")
+            return None
+
+    def error(self) -> InputError:
+        """Why none can be read."""
+        errors = [error for error in self._passed.values() if error]
+        if not errors:
+            return InputError(
+                f"{self.folder}: holds no checkpoint; train a model first, or give another workdir"
+            )
+        return errors[0]
+
+
+def _is_being_deleted(path: pathlib.Path) -> bool:
+    """Whether a checkpoint is gone, or a training is deleting it."""
+
+    def files() -> list[str]:
+        with contextlib.suppress(OSError):
+            return sorted(map(str, path.rglob("*"))) if path.exists() else []
+        return []
+
+    before = files()
+    if before:
+        time.sleep(_DELETION_SECONDS)
+    return not (after := files()) or after != before
+
+
+def _restore_aggregator(path: pathlib.Path, card: CheckpointCard) -> dict:
+    """Reads only the aggregator's arrays, onto this process's first device, and checks them.
+
+    Raises:
+      InputError: they are not those that were saved.
+      Exception: of many types, from Orbax, for damaged files.
+    """
+    state = path / "state"
+    with lone_checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer:
+        tree = checkpointer.metadata(state).item_metadata.tree
+        wanted = {"params": {"aggregator": tree["params"]["aggregator"]}}
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), wanted
+        )
+        arrays = target["params"]["aggregator"]
+        if card.params is None:
+            sums = _sums_of_0_1(path, len(jax.tree.leaves(arrays)))
+        else:
+            sums = [entry[-1] for entry in card.params]
+            if len(sums) != len(jax.tree.leaves(arrays)) or params_listing(arrays, sums) != card.params:
+                raise InputError(f"{path}: its arrays are not those that were saved; give another checkpoint")
+        restore = ocp.args.PyTreeRestore(
+            target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
+        )
+        params = checkpointer.restore(state, args=restore)["params"]["aggregator"]
+    if sums is not None and word_sums(params) != sums:
+        raise InputError(f"{path}: its parameters differ from those saved; give another checkpoint")
+    return params
+
+
+def _sums_of_0_1(path: pathlib.Path, count: int) -> list[int] | None:
+    """The checksums of the aggregator's arrays, which follow that of the step; None if there are none."""
+    if not (path / "data/metadata").exists():  # format 1
+        return None
+    return read_position(path)["sums"][1 : 1 + count]

@@ -1,11 +1,14 @@
 """Checkpoints: which are kept, resuming, damage, and reading a model without its run."""
 
+import json
 import resource
+import shutil
 
 import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 import fpsset
@@ -13,8 +16,10 @@ from fpsset.errors import InputError
 from fpsset.parallel.mesh import data_mesh, padded_classes, state_shardings
 from fpsset.training.checkpoints import Checkpoints
 from fpsset.training.step import TrainState
+from fpsset.weights import trained
 from fpsset.weights.cards import AggregatorCard
 from fpsset.weights.trained import read_params
+from tests.damage import bits
 
 CARD = AggregatorCard(coreset_size=2, num_heads=4, dim=16, norm_scale=1.5, train_fingerprint="abc")
 
@@ -34,6 +39,18 @@ def save(workdir, scores):
         for step, score in enumerate(scores, start=1):
             next(batches)
             checkpoints.save(make_state(step), batches, CARD, score)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A workdir with two checkpoints, of which the newest is the best."""
+    save(workdir := tmp_path_factory.mktemp("saved") / "run", [0.1, 0.2])
+    return workdir
+
+
+@pytest.fixture
+def workdir(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "run")
 
 
 def kept(workdir) -> list[int]:
@@ -155,6 +172,103 @@ def test_one_of_an_earlier_version_is_used_but_not_resumed(tmp_path):
 
 
 @late_ends
+@pytest.mark.parametrize("name", ["card/metadata", "metrics/metrics", "data/metadata", "state/d/*", "rest"])
+def test_single_bits_and_cuts_are_passed_over_or_change_nothing(workdir, tmp_path, monkeypatch, capsys, name):
+    """In every file of the newest checkpoint, for reading the model and for resuming."""
+    monkeypatch.setattr(trained, "_DELETION_SECONDS", 0)
+    newest = workdir / "checkpoints/2"
+    listed = {"card/metadata", "metrics/metrics", "data/metadata", *map(str, newest.glob("state/d/*"))}
+    files = [path for path in newest.rglob("*") if path.is_file() and str(path) not in listed]
+    files = [path for path in files if str(path.relative_to(newest)) not in listed]
+    files, count = (files, 2) if name == "rest" else (list(newest.glob(name)), 12)
+    for number, what in enumerate(what for path in files for what in bits(path, count, seed=0)):
+        params, card, used = read_params(workdir)
+        step = int(params["gamma"])
+        assert card == CARD and used == f"run/checkpoints/{step}", what
+        assert (step == 1) == (f"warning: {newest}" in capsys.readouterr().err), what
+        copy = shutil.copytree(workdir, tmp_path / f"copy{number}")
+        batches = make_batches()
+        with Checkpoints(copy) as checkpoints:
+            state = checkpoints.restore(make_state(0), batches)
+        jax.tree.map(np.testing.assert_array_equal, state, make_state(step := int(state.step)))
+        assert batches.get_state() == {"next_index": step}, what
+        err = capsys.readouterr().err
+        assert (step == 1) == ("warning: " in err) and err.count("\n") == (step == 1), what
+    assert files
+
+
+def test_an_emptied_card_or_score_does_not_stop_a_run(workdir, capsys):
+    """The checkpoint before it is used, and the best of those that remain is kept."""
+    for name in ("metrics/metrics", "card/metadata"):
+        with Checkpoints(workdir) as checkpoints:
+            checkpoints.save(make_state(3), make_batches(), CARD, 0.05)
+        (workdir / "checkpoints/3" / name).write_text("")
+        assert read_params(workdir)[0]["gamma"] == 2
+        assert f"warning: {workdir}/checkpoints/3/{name}: cannot be read" in capsys.readouterr().err
+        with Checkpoints(workdir) as checkpoints:
+            assert checkpoints.latest_step() == 2
+        assert f"checkpoints/3: cannot be read ({name}: cannot be read" in capsys.readouterr().err
+    assert kept(workdir) == [2] and len(list((workdir / "damaged_checkpoints").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), PermissionError(13, "Permission denied"), ValueError("UNAVAILABLE: bucket is away")],
+)
+def test_what_says_nothing_of_a_checkpoint_leaves_it_where_it_is(workdir, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trained, "_restore_aggregator", fail)
+        with pytest.raises(InputError, match=r"checkpoints/2: could not be read \(.*\); mend that"):
+            read_params(workdir)
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.Checkpointer, "restore", fail)
+        with Checkpoints(workdir) as checkpoints:
+            with pytest.raises(InputError, match=r"checkpoints/2: could not be read \(.*it may be good"):
+                checkpoints.restore(make_state(0), make_batches())
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.read_bytes", fail)
+        if isinstance(error, OSError):
+            for use in (read_params, Checkpoints):
+                with pytest.raises(InputError, match=r"metadata: cannot .* JSON \(Permission denied\).*mend"):
+                    use(workdir)
+    assert kept(workdir) == [1, 2] and not (workdir / "damaged_checkpoints").exists()
+
+
+def test_a_checkpoint_that_is_being_deleted_is_left_for_the_next(workdir, monkeypatch, capsys):
+    restore = trained._restore_aggregator
+
+    def delete_first(path, card):
+        if path.name == "2":
+            shutil.rmtree(path)
+        return restore(path, card)
+
+    monkeypatch.setattr(trained, "_restore_aggregator", delete_first)
+    assert read_params(workdir)[2] == "run/checkpoints/1"
+    assert not capsys.readouterr().err
+
+
+def test_checkpoints_without_seals_are_checked_by_the_sums_they_have(workdir, monkeypatch):
+    """As 0.1 wrote them."""
+    monkeypatch.setattr(trained, "_DELETION_SECONDS", 0)
+    for name, change in (("card", lambda card: {"format": 2, **card["card"]}), ("data", dict)):
+        path = workdir / f"checkpoints/2/{name}/metadata"
+        fields = change(json.loads(path.read_text()))
+        path.write_text(json.dumps({key: value for key, value in fields.items() if key != "seal"}))
+    assert read_params(workdir)[0]["gamma"] == 2
+    with Checkpoints(workdir) as checkpoints:
+        assert int(checkpoints.restore(make_state(0), make_batches()).step) == 2
+    path.write_text(path.read_text().replace(str(2**30), str(2**30 + 1)))  # 2.0 is the word 2^30
+    with pytest.raises(InputError, match="its parameters differ from those saved"):
+        read_params(workdir / "checkpoints/2")
+    (workdir / "checkpoints/2/card/metadata").write_text(json.dumps({"format": 9}))
+    with pytest.raises(InputError, match="has no seal"):
+        read_params(workdir / "checkpoints/2")
+
+
+@late_ends
 def test_all_damaged(tmp_path):
     save(tmp_path, [0.1])
     damage("cut", tmp_path / "checkpoints/1")
@@ -163,6 +277,18 @@ def test_all_damaged(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(InputError, match=r"no checkpoint can be read .* give another --workdir"):
             checkpoints.restore(make_state(0), make_batches())
+
+
+def test_all_cards_emptied(workdir, capsys):
+    """A run does not start anew without a word."""
+    for step in (1, 2):
+        (workdir / f"checkpoints/{step}/card/metadata").write_text("")
+    with pytest.raises(InputError, match=r"card/metadata: cannot be read .*; give another checkpoint"):
+        read_params(workdir)
+    with Checkpoints(workdir) as checkpoints:
+        with pytest.raises(InputError, match=r"no checkpoint can be read \(steps .*1.* give another --work"):
+            checkpoints.restore(make_state(0), make_batches())
+    assert capsys.readouterr().err.count("moved to damaged_checkpoints") == 2
 
 
 @late_ends

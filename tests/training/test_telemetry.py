@@ -1,6 +1,7 @@
-"""TensorBoard files, read back."""
+"""TensorBoard files and metrics.jsonl, read back."""
 
 import itertools
+import json
 import struct
 import sys
 
@@ -11,7 +12,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from fpsset.errors import InputError
 from fpsset.face_set import group_rows
 from fpsset.inference.descriptors import Descriptors
-from fpsset.training.telemetry import Board, selection_spread
+from fpsset.training.telemetry import Board, MetricsLog, selection_spread
+from tests.damage import bits
 
 
 def events(folder) -> list[Event]:
@@ -114,3 +116,37 @@ def test_nothing_is_written_unless_asked(tmp_path, sets, described, monkeypatch)
     with pytest.raises(InputError, match=r"pip install 'fpsset\[tensorboard\]'"):
         Board(tmp_path, 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_damaged_lines_of_the_log_are_left_out(tmp_path, capsys):
+    """Lines of later steps, which the run repeats, and an unfinished one go without a word."""
+    path = tmp_path / "metrics.jsonl"
+    bad = [b'{"step": 2, "loss": \x80}', b'{"step": "2"}', b"[2]", b'{"step": ' + b"9" * 5000 + b"}", b""]
+    lines = [
+        b'{"step": 1, "loss": 2.0}',
+        *bad,
+        b'{"step": 3, "loss": 1.0}',
+        b'{"step": 4}',
+        b'{"step": 5, "lo',
+    ]
+    path.write_bytes(b"\n".join(lines))
+    with MetricsLog(path, 3) as log:
+        log.write(4, loss=np.float32(0.5), other=np.nan)
+    expected = [
+        '{"step": 1, "loss": 2.0}',
+        '{"step": 3, "loss": 1.0}',
+        '{"step": 4, "loss": 0.5, "other": null}',
+    ]
+    assert path.read_text().splitlines() == expected
+    assert capsys.readouterr().err == f"warning: {path}: left out {len(bad)} damaged lines\n"
+
+
+def test_single_bits_and_cuts_of_the_log(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [f'{{"step": {step}, "loss": {step / 8}}}' for step in range(20)]
+    path.write_text("".join(line + "\n" for line in lines))
+    for what in bits(path, 60, seed=0):
+        MetricsLog(path, 30).__exit__()
+        kept = path.read_text().splitlines()
+        assert len(set(lines) - set(kept)) <= 2 or "cut" in what, what
+        assert all(isinstance(json.loads(line)["step"], int) for line in kept), what

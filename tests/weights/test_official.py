@@ -160,6 +160,17 @@ def test_broken_checkpoints_are_one_line(tmp_path, official):
         assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value), name
 
 
+def test_damaged_arrays_are_called_damaged(tmp_path, official):
+    """Not a shape that does not fit: an InputError is a ValueError too."""
+    path = write(tmp_path / "a.ckpt", official)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        fpsset.load_official(path)
+    assert "does not fit" not in str(error.value) and str(error.value).startswith(f"{path}: ")
+
+
 def test_a_bad_coreset_size(tmp_path, official):
     path = write(tmp_path / "a.ckpt", official | {"hyper_parameters": {"coreset_size": -1}})
     with pytest.raises(InputError, match="coreset_size is -1"):
