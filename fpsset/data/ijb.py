@@ -17,8 +17,10 @@ from fpsset.data.face_lists import (
     subjects_of,
 )
 from fpsset.data.feature_table import FeatureTable, make_table
-from fpsset.data.files import read_features, read_npz
+from fpsset.data.files import read_features
+from fpsset.data.npz import read_npy, read_npz
 from fpsset.data.numpy_pickle import read_numpy_pickle
+from fpsset.data.parquet import is_parquet
 from fpsset.errors import InputError
 
 _OFFICIAL_FACES = {"ijbb": 227_630, "ijbc": 469_375}
@@ -128,11 +130,11 @@ def _read_features(file: pathlib.Path) -> dict[str, np.ndarray]:
     """Reads 'embeddings', 'norms' and whichever other `_COLUMNS` there are."""
     if file.suffix in (".pickle", ".pkl"):
         columns = read_numpy_pickle(file)
-    elif file.suffix == ".parquet":
+    elif is_parquet(file):
         table = read_features(file)
         columns = {name: getattr(table, name) for name in _COLUMNS if getattr(table, name) is not None}
     elif file.suffix == ".npy":
-        columns = {"img_feats": _read_npy(file)}
+        columns = {"img_feats": read_npy(file)}
     else:
         columns = read_npz(file, (*_COLUMNS, "img_feats"))
     if "img_feats" in columns:
@@ -142,13 +144,6 @@ def _read_features(file: pathlib.Path) -> dict[str, np.ndarray]:
     if "norms" not in columns:
         columns["norms"] = np.linalg.norm(columns["embeddings"].astype(np.float32), axis=1)
     return {name: columns[name] for name in _COLUMNS if name in columns}
-
-
-def _read_npy(file: pathlib.Path) -> np.ndarray:
-    try:
-        return np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{file}: cannot be read as an .npy of numbers ({error}); use np.save") from error
 
 
 def _check_order(paths, names: list[str], file: pathlib.Path, faces: pathlib.Path) -> None:

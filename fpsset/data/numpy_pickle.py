@@ -2,14 +2,15 @@
 
 import pathlib
 import pickle
+import re
 from types import MappingProxyType
 
 import numpy as np
 
-from fpsset.errors import InputError
+from fpsset.errors import InputError, first_line
 from fpsset.runtime.safe_pickle import UNREADABLE, PlainUnpickler
 
-_NUMERIC_KINDS = frozenset("fiub")
+_NUMERIC = re.compile(r"[<>=|]?[fiub][0-9]{1,2}")
 
 
 def read_numpy_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -27,7 +28,9 @@ def read_numpy_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except UNREADABLE as error:
-        raise InputError(f"{path}: is a pickle that cannot be read ({error}); save an .npz") from error
+        raise InputError(
+            f"{path}: is a pickle that cannot be read ({first_line(error)}); save an .npz"
+        ) from error
     items = dict(dict.items(content)) if isinstance(content, dict) else {}
     built = {key: getattr(value, "array", None) for key, value in items.items() if isinstance(value, _Array)}
     arrays = {key: array for key, array in built.items() if array is not None}
@@ -48,10 +51,9 @@ class _Dtype:
         self.order = state[1]
 
     def build(self) -> np.dtype:
-        dtype = np.dtype(self.text).newbyteorder(self.order) if type(self.text) is str else None
-        if dtype is None or dtype.kind not in _NUMERIC_KINDS:
-            raise pickle.UnpicklingError(f"an array of {self.text!r} is not numeric")
-        return dtype
+        if type(self.text) is not str or not _NUMERIC.fullmatch(self.text):
+            raise pickle.UnpicklingError(f"an array of {str(self.text)[:20]!r} is not numeric")
+        return np.dtype(self.text).newbyteorder(self.order)
 
 
 class _Array:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fpsset.data.files import read_npz
+from fpsset.data.npz import read_npz
 from fpsset.errors import InputError
 
 _LINE = "'template template same'"

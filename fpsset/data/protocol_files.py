@@ -8,8 +8,8 @@ import pathlib
 import numpy as np
 
 from fpsset.data.feature_table import FeatureTable, check_templates
-from fpsset.data.files import read_parquet_columns
 from fpsset.data.ijb import SearchLists
+from fpsset.data.parquet import is_parquet, read_parquet
 from fpsset.errors import InputError
 
 _COLUMNS = ("path", "row", "template", "subject", "media", "role")
@@ -44,8 +44,8 @@ def apply_protocol(table: FeatureTable, path: str | os.PathLike) -> tuple[Featur
 
 def _read(path: pathlib.Path) -> dict[str, list[str]]:
     """Reads the known columns as text."""
-    if path.suffix == ".parquet":
-        found = read_parquet_columns(path, _COLUMNS)
+    if is_parquet(path):
+        found = read_parquet(path, _COLUMNS)
         columns = {name: list(map(str, found[name].tolist())) for name in _COLUMNS if name in found}
     else:
         columns = _read_csv(path)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from fpsset.data.feature_table import FeatureTable
-from fpsset.data.files import read_npz
 from fpsset.data.ijb import Ijb, SearchLists
+from fpsset.data.npz import read_npz, write_npz
 from fpsset.data.pair_lists import PairList
 from fpsset.errors import InputError
 from fpsset.runtime.digests import short_digest
@@ -105,7 +105,7 @@ def write_protocol(folder: pathlib.Path, pairs: PairList, search: SearchLists | 
     if search:
         columns |= {_GALLERY_PREFIX + name: rows for name, rows in search.galleries.items()}
         columns["probes"] = search.probes
-    np.savez(folder / _PROTOCOL, **columns)
+    write_npz(folder / _PROTOCOL, columns)
 
 
 class PreparedImages:
@@ -151,7 +151,7 @@ def write_image_index(folder: pathlib.Path, subject: np.ndarray, media: np.ndarr
       subject: [M] int64 person ids, in the order of the records.
       media: [M] int64 media ids.
     """
-    np.savez(folder / _IMAGES, subject=subject, media=media)
+    write_npz(folder / _IMAGES, {"subject": subject, "media": media})
 
 
 def import_tfds():

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from fpsset.data.feature_table import FeatureTable
-from fpsset.data.files import read_npz, require_writable, write_features
+from fpsset.data.files import require_writable, write_features
+from fpsset.data.npz import read_npz, write_npz
 from fpsset.errors import InputError
 from fpsset.images.aligned_faces import UnreadableImage, read_face, require_libraries
 from fpsset.images.augmentation import augment
@@ -67,8 +68,7 @@ def extract(config) -> FeatureTable:
                 part = _embed_part(
                     images, range(start, min(start + per_part, len(images))), recogniser, config, progress
                 )
-                with replacing(file, private=True) as temporary:
-                    np.savez(temporary, **part)
+                write_npz(file, part)
     table = _join_parts(images, files, recogniser, out, config)
     shutil.rmtree(parts)
     return table

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fpsset.data.files import read_npz
+from fpsset.data.npz import read_npz, write_npz
 from fpsset.errors import InputError
 from fpsset.face_set import unit_rows
-from fpsset.runtime.files import replacing
 
 _COLUMNS = ("ids", "descriptors", "norms")
 
@@ -38,8 +37,7 @@ def write_gallery(path: str | os.PathLike, gallery: Gallery, model: str) -> None
             f"{path}: ids must be [{len(gallery.norms)}] integers or strings, one per descriptor; "
             f"they are {gallery.ids.dtype} {list(gallery.ids.shape)}"
         )
-    with replacing(pathlib.Path(path), private=True) as beside, beside.open("wb") as file:
-        np.savez(file, **gallery._asdict(), model=np.array(model))
+    write_npz(pathlib.Path(path), gallery._asdict() | {"model": np.array(model)})
 
 
 def read_gallery(path: str | os.PathLike, model: str) -> Gallery:

@@ -11,6 +11,8 @@ from fpsset.ops.masking import count_valid, widen, zero_padding
 from fpsset.ops.metric import DEFAULT_GAMMA
 from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling, take_faces
 
+MAX_CORESET_SIZE = 4096  # picks; a file that asks for more is damaged or hostile
+
 
 class Coreset(NamedTuple):
     """The faces picked from each set."""

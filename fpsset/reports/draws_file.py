@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fpsset.data.files import read_npz
+from fpsset.data.npz import read_npz
 from fpsset.errors import InputError
 from fpsset.evaluation.metric_names import comparable_figures
 from fpsset.evaluation.resampling import Estimate, estimate

@@ -14,14 +14,13 @@ import zlib
 
 import numpy as np
 
-from fpsset.data.files import read_npz
+from fpsset.data.npz import read_npz, write_npz
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, unit_rows
 from fpsset.inference.aggregator import SetAggregator
 from fpsset.inference.out_of_core import descriptor_of_parts, descriptor_of_sums, sums_of_part
 from fpsset.models.selector import Coreset
 from fpsset.ops.attention import AttentionSums, merge
-from fpsset.runtime.files import replacing
 from fpsset.streaming.k_center import KCenter
 from fpsset.streaming.running_picks import RunningPicks
 from fpsset.streaming.uniform_sample import UniformSample
@@ -239,8 +238,7 @@ class StreamingAggregator:
         values |= {column: sample[name] for name, column in _SAMPLE.items()}
         if self._sums is not None:
             values |= {column: getattr(self._sums, name) for name, column in _SUMS.items()}
-        with replacing(pathlib.Path(path), private=True) as beside, beside.open("wb") as file:
-            np.savez(file, **values)
+        write_npz(pathlib.Path(path), values)
 
     @classmethod
     def load(cls, path: str | os.PathLike, aggregator: SetAggregator) -> "StreamingAggregator":

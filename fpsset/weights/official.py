@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fpsset.errors import InputError
+from fpsset.models.selector import MAX_CORESET_SIZE
 from fpsset.runtime.digests import file_sha256, tree_digest
 from fpsset.weights.cards import (
     AggregatorCard,
@@ -27,6 +28,7 @@ _log = logging.getLogger(__name__)
 _NUM_HEADS = 8  # not recorded in checkpoints; the published model has 8
 # Hyperparameters to keep; the others describe the training run or its machine.
 _KEPT = frozenset(("arch", "head", "coreset_size", "m", "h", "s", "t_alpha", "max_template_size"))
+_LONGEST_VALUE = 200  # characters of a hyperparameter
 # Parts of a state dict that inference does not use: pattern of the keys -> description for the card.
 _UNUSED = {
     r".*\.num_batches_tracked": "num_batches_tracked of batch norms",
@@ -164,7 +166,7 @@ def _key_errors(path: pathlib.Path, prefix: str = "") -> Iterator[None]:
     """Turns the KeyError of a missing key and the ValueError of a wrong shape into one-line InputErrors."""
     try:
         yield
-    except InputError:  # a ValueError too: the file is damaged
+    except InputError:
         raise
     except KeyError as error:
         raise InputError(
@@ -178,18 +180,27 @@ def _key_errors(path: pathlib.Path, prefix: str = "") -> Iterator[None]:
 
 def _kept(state: StateFile) -> set[str]:
     """Names of the hyperparameters to keep: those of interest that have plain values."""
-    return {
-        key
-        for key, value in state.hyperparameters.items()
-        if key in _KEPT and (type(value) in (int, str) or (type(value) is float and math.isfinite(value)))
-    }
+
+    def plain(value) -> bool:
+        match value:
+            case int():
+                return type(value) is int and value.bit_length() < 64
+            case float():
+                return math.isfinite(value)
+            case str():
+                return len(value) <= _LONGEST_VALUE
+        return False
+
+    return {key for key, value in state.hyperparameters.items() if key in _KEPT and plain(value)}
 
 
 def _coreset_size(hyperparameters: dict, path: pathlib.Path) -> int:
     """K; 3 if the file does not record it."""
-    size = hyperparameters.get("coreset_size", 3)
-    if not str(size).isdecimal() or int(size) < 1:
-        raise InputError(f"{path}: its coreset_size is {size!r}; it must be a whole number, at least 1")
+    size = str(hyperparameters.get("coreset_size", 3))
+    if not (size.isascii() and size.isdecimal() and len(size) < 20 and 1 <= int(size) <= MAX_CORESET_SIZE):
+        raise InputError(
+            f"{path}: its coreset_size is {size[:20]}; it must be a whole number in 1 ... {MAX_CORESET_SIZE}"
+        )
     return int(size)
 
 

@@ -17,7 +17,7 @@ _WRAPPERS = ("module.", "_orig_mod.")
 
 
 class StateFile(Mapping):
-    """Arrays by key, read on access.
+    """Arrays by key, read on access; an array that is not finite raises InputError that names the key.
 
     Attributes:
       hyperparameters: found beside the state dict.
@@ -25,9 +25,11 @@ class StateFile(Mapping):
       used: keys read so far.
     """
 
-    def __init__(self, read: Callable[[str], np.ndarray], keys, hyperparameters: Mapping, others=()):
-        """`read` returns the array of any of `keys`."""
-        self._read = read
+    def __init__(
+        self, path: pathlib.Path, read: Callable[[str], np.ndarray], keys, hyperparameters: Mapping, others=()
+    ):
+        """`read` returns the array of any of `keys`, in the file `path`."""
+        self._path, self._read = path, read
         self._names = _unwrapped(list(keys))
         self.hyperparameters, self.others = dict(hyperparameters), tuple(others)
         self.used: set[str] = set()
@@ -35,7 +37,12 @@ class StateFile(Mapping):
     def __getitem__(self, key: str) -> np.ndarray:
         name = self._names[key]
         self.used.add(key)
-        return self._read(name)
+        value = self._read(name)
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(np.asarray(value, np.float32)).all()
+        if not finite:
+            raise InputError(f"{self._path}: '{name}' holds a value that is not finite; download it again")
+        return value
 
     def __contains__(self, key) -> bool:  # without reading the array
         return key in self._names
@@ -87,13 +94,14 @@ def open_state(path: pathlib.Path) -> Iterator[StateFile]:
                         f"{path}: '{key}' has a dtype that NumPy lacks; save it as float32"
                     ) from error
 
-            yield StateFile(read, file.keys(), file.metadata() or {})
+            yield StateFile(path, read, file.keys(), file.metadata() or {})
         return
     with TorchFile(path) as file:
         state, others = _find_state(file.content, path)
         hyperparameters = file.content.get("hyper_parameters", {})
         tensors = {k: v for k, v in state.items() if type(k) is str and isinstance(v, Tensor)}
         yield StateFile(
+            path,
             lambda key: file.array(tensors[key], key),
             tensors,
             hyperparameters if isinstance(hyperparameters, dict) else {},

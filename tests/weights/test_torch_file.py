@@ -127,6 +127,10 @@ def hostile(marker) -> dict[str, bytes]:
         "unhashable key": b"\x80\x02}]K\x01s.",
         "memo": b"\x80\x02}r\xff\xff\xff\x0f.",
         "attribute of a dict": b"ccollections\nOrderedDict\n)RN}Vget\nVx\ns\x86b.",
+        "nested tuple as a key": b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.",
+        "nested tuple in a set": b"\x80\x02cbuiltins\nset\n])" + b"2\x86" * 60 + b"a\x85R.",
+        "nested tuple in pairs": b"ccollections\nOrderedDict\n]])" + b"2\x86" * 60 + b"aK\x01aa\x85R.",
+        "bytes without end": b"\x80\x05\x96" + b"\xff" * 6 + b"\0\0.",
         "extension": b"\x80\x02\x82\x01.",
     }  # fmt: skip
 
