@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from fpsset.errors import InputError, refuse_rows
-from fpsset.face_set import RaggedSets, checked_column, group_rows, unit_rows
+from fpsset.face_set import RaggedSets, checked_column, checked_ids, group_rows, unit_rows
 from fpsset.runtime.digests import short_digest
 from fpsset.runtime.progress import StepProgress
 
@@ -93,16 +93,20 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
             raise InputError(f"{name}: no column '{column}' (it has: {held}); feature files require it")
     embeddings, norms = unit_rows(columns["embeddings"], columns["norms"], name)
     rows = len(embeddings)
-    ids = {c: checked_column(columns[c], c, "iu", rows, name).astype(np.int64) for c in ("subject", "media")}
-    for column in ("template", "seed"):
-        if column in columns:
-            ids[column] = checked_column(columns[column], column, "iu", rows, name).astype(np.int64)
+    ids = {
+        c: checked_ids(columns[c], c, rows, name)
+        for c in ("subject", "media", "template", "seed")
+        if c in columns
+    }
     others: dict[str, np.ndarray] = {}
     if "paths" in columns:
         others["paths"] = checked_column(columns["paths"], "paths", "U", rows, name)
     if "score" in columns:
-        others["score"] = checked_column(columns["score"], "score", "fiu", rows, name).astype(np.float32)
-        refuse_rows(~(others["score"] >= 0), "score", "is negative or not a number", name)
+        with np.errstate(over="ignore"):  # refused below
+            score = checked_column(columns["score"], "score", "fiu", rows, name).astype(np.float32)
+        others["score"] = score
+        bad = ~((others["score"] >= 0) & np.isfinite(others["score"]))
+        refuse_rows(bad, "score", "is negative or not finite; leave the row out, or the column", name)
     if "flipped" in columns:
         flipped = np.asarray(columns["flipped"])
         if flipped.shape != embeddings.shape or flipped.dtype.kind != "f":
@@ -110,8 +114,10 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
                 f"{name}: 'flipped' must be float {list(embeddings.shape)}, like 'embeddings', not "
                 f"{flipped.dtype} {list(flipped.shape)}"
             )
+        with np.errstate(over="ignore"):
+            flipped = flipped.astype(np.float32, copy=False)
         refuse_rows(~np.isfinite(flipped).all(1), "flipped", "holds a value that is not finite", name)
-        others["flipped"] = flipped.astype(np.float32, copy=False)
+        others["flipped"] = flipped
     backbone = str(columns.get("backbone", ""))
     table = FeatureTable(embeddings, norms, backbone=backbone, name=name, **ids, **others)
     if table.template is not None:

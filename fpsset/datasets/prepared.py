@@ -2,16 +2,21 @@
 
 import json
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
-from fpsset.data.feature_table import FeatureTable
+from fpsset.data.bounds import require_affordable
+from fpsset.data.columns import checked_columns
+from fpsset.data.feature_table import OPTIONAL, REQUIRED, FeatureTable
 from fpsset.data.ijb import Ijb, SearchLists
 from fpsset.data.npz import read_npz, write_npz
 from fpsset.data.pair_lists import PairList
-from fpsset.errors import InputError
+from fpsset.data.parquet import VECTORS
+from fpsset.datasets.trust import FIX, METADATA, require_trusted
+from fpsset.errors import InputError, first_line
 from fpsset.runtime.digests import short_digest
+from fpsset.runtime.files import read_json
 
 _PROTOCOL = "protocol.npz"  # pairs, in the format of `read_pairs`, and 1:N lists
 _IMAGES = "images.npz"
@@ -21,7 +26,6 @@ DTYPES = {
     **dict.fromkeys(("embeddings", "norms", "score", "flipped"), np.float32),
     "paths": object,
 }
-_FIX = "delete the folder and prepare it again"
 
 
 def is_prepared(folder: pathlib.Path) -> bool:
@@ -35,6 +39,7 @@ class Records:
     Attributes:
       name: the folder.
       metadata: the metadata that the builder recorded.
+      bytes: size of all records.
     """
 
     def __init__(self, folder: pathlib.Path, encoded: tuple[str, ...] = ()):
@@ -48,6 +53,7 @@ class Records:
           InputError: the folder is damaged, or contains something else.
         """
         tfds = import_tfds()
+        require_trusted(folder)
         try:
             builder = tfds.builder_from_directory(folder)
             (split,) = builder.info.splits.values()
@@ -55,9 +61,17 @@ class Records:
             self._source = builder.as_data_source(split.name, decoders=decoders or None)
             self._shards = [folder / name for name in sorted(split.filenames)]
             self._ends = np.cumsum(split.shard_lengths)
-            self.name, self.metadata = str(folder), dict(builder.info.metadata or {})
+            self.name, self.metadata = str(folder), read_json(folder / METADATA, FIX)
+        except (InputError, MemoryError):
+            raise
         except Exception as error:  # the type depends on which file is damaged
-            raise InputError(f"{folder}: cannot be read as a prepared dataset ({error}); {_FIX}") from error
+            raise InputError(
+                f"{folder}: cannot be read as a prepared dataset ({first_line(error)}); {FIX}"
+            ) from error
+
+        if missing := [shard for shard in self._shards if not shard.is_file()]:
+            raise InputError(f"{missing[0]}: no such file; {FIX}")
+        self.bytes = sum(shard.stat().st_size for shard in self._shards)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -66,8 +80,17 @@ class Records:
         """Reads a record; raises InputError that names the shard if it is damaged."""
         try:
             return self._source[number]
-        except RuntimeError as error:  # raised by ArrayRecord
-            raise InputError(f"{self.shard(number)}: is damaged ({error}); {_FIX}") from error
+        except MemoryError:
+            raise
+        except Exception as error:  # ArrayRecord and TFDS raise many types for damaged records
+            raise InputError(f"{self.shard(number)}: is damaged ({first_line(error)}); {FIX}") from error
+
+    def field(self, name: str, kind: type):
+        """An entry of the metadata; raises InputError if it is missing or of another kind."""
+        value = self.metadata.get(name)
+        if type(value) is not kind:
+            raise InputError(f"{self.name}/{METADATA}: has no {kind.__name__} '{name}'; {FIX}")
+        return value
 
     def __iter__(self) -> Iterator[dict]:
         return map(self.__getitem__, range(len(self)))
@@ -87,14 +110,15 @@ def read_prepared(folder: pathlib.Path) -> Ijb:
     table = _read_table(records)
     if "galleries" not in records.metadata:
         return Ijb(table, None, None, "")
-    galleries = [_GALLERY_PREFIX + name for name in records.metadata["galleries"]]
-    names = [*PairList._fields, *galleries, *(["probes"] if galleries else [])]
-    columns = _read_arrays(folder / _PROTOCOL, names)  # the pairs too, so that damage is found now
+    galleries = [_GALLERY_PREFIX + str(name) for name in records.field("galleries", list)]
+    lists = {name: f"iu {name}# 2" for name in (*galleries, *(["probes"] if galleries else []))}
+    forms = {"templates": "iu P 2", "same": "b P", **lists}
+    columns = _read_arrays(folder / _PROTOCOL, forms)  # the pairs too, so that damage is found now
     search = None
     if galleries:
         lists = {name.removeprefix(_GALLERY_PREFIX): columns[name] for name in galleries}
         search = SearchLists(lists, columns["probes"])
-    return Ijb(table, folder / _PROTOCOL, search, records.metadata["note"])
+    return Ijb(table, folder / _PROTOCOL, search, records.field("note", str))
 
 
 def write_protocol(folder: pathlib.Path, pairs: PairList, search: SearchLists | None) -> None:
@@ -123,7 +147,8 @@ class PreparedImages:
         self.name = self._records.name
         if "subjects" not in self._records.metadata:
             raise InputError(f"{folder}: has no images; give a dataset of webface4m_subset")
-        columns = _read_arrays(folder / _IMAGES, ("subject", "media"))
+        forms = {"subject": "iu M", "media": "iu M"}
+        columns = _read_arrays(folder / _IMAGES, forms, M=len(self._records))
         self.subject, self.media = columns["subject"], columns["media"]
 
     def __len__(self) -> int:
@@ -139,7 +164,7 @@ class PreparedImages:
 
     def fingerprint(self) -> str:
         """A short hash of the dataset's sources, people and media, but not of the images' contents."""
-        sources = json.dumps(self._records.metadata["sources"])
+        sources = json.dumps(self._records.field("sources", dict))
         return short_digest(np.stack([self.subject, self.media]), sources)
 
 
@@ -166,25 +191,37 @@ def import_tfds():
 
 def _read_table(records: Records) -> FeatureTable:
     """Reassembles the source's table, row by row, from the records."""
-    metadata = records.metadata
-    if "columns" not in metadata:
+    if "columns" not in records.metadata:
         raise InputError(f"{records.name}: has no features; give a dataset of face_features, ijbb or ijbc")
-    columns = {}
-    for column in metadata["columns"]:
-        shape = (metadata["faces"], *([metadata["dim"]] if column in ("embeddings", "flipped") else []))
-        columns[column] = np.empty(shape, DTYPES.get(column, np.int64))
-    for record in records:
-        for column, values in columns.items():
-            values[record["row"]] = np.reshape(record[column], (-1, *values.shape[1:]))
+    faces, dim, names = records.field("faces", int), records.field("dim", int), records.field("columns", list)
+    if faces < 1 or dim < 1 or not set(REQUIRED) <= set(map(str, names)) <= {*REQUIRED, *OPTIONAL}:
+        raise InputError(f"{records.name}/{METADATA}: is damaged; {FIX}")
+    # Every face takes its embedding in the records, so its columns cannot be much larger than they are.
+    require_affordable(faces * (dim + len(names)) * 8, pathlib.Path(records.name), records.bytes)
+    wide = {name: (dim,) for name in VECTORS}
+    columns = {c: np.empty((faces, *wide.get(c, ())), DTYPES.get(c, np.int64)) for c in names}
+    seen = np.zeros(faces, np.int64)
+    for number, record in enumerate(records):
+        try:
+            rows = record["row"]
+            np.add.at(seen, rows, 1)
+            for column, values in columns.items():
+                values[rows] = np.reshape(record[column], (-1, *values.shape[1:]))
+        except (LookupError, ValueError, TypeError) as error:
+            shard = records.shard(number)
+            raise InputError(f"{shard}: is damaged ({first_line(error)}); {FIX}") from error
+    if (seen != 1).any():
+        raise InputError(f"{records.name}: row {int(np.argmax(seen != 1))} is not in one record; {FIX}")
     if "paths" in columns:
-        columns["paths"] = np.array([path.decode() for path in columns["paths"]], str)
-    return FeatureTable(**columns, backbone=metadata["backbone"], name=records.name)
+        columns["paths"] = np.array([path.decode(errors="replace") for path in columns["paths"]], str)
+    forms = {c: "f M D" if c in VECTORS else "f M" for c in columns if DTYPES.get(c) is np.float32}
+    checked_columns(columns, forms, records.name, FIX, M=faces, D=dim)
+    return FeatureTable(**columns, backbone=records.field("backbone", str), name=records.name)
 
 
-def _read_arrays(path: pathlib.Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Reads the named arrays of an `.npz` of the dataset; all must be there."""
+def _read_arrays(path: pathlib.Path, forms: dict[str, str], **sizes: int) -> dict[str, np.ndarray]:
+    """Reads the named arrays of an `.npz` of the dataset, see `checked_columns`; all must be there."""
     try:
-        columns = read_npz(path, tuple(names))
-        return {name: columns[name] for name in names}
-    except (InputError, KeyError) as error:
-        raise InputError(f"{path}: is missing or damaged; {_FIX}") from error
+        return checked_columns(read_npz(path, tuple(forms)), forms, str(path), FIX, **sizes)
+    except InputError as error:
+        raise InputError(f"{path}: is missing or damaged; {FIX}") from error

@@ -16,6 +16,8 @@ ARCFACE_112 = np.array(
 )
 _FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # Pillow's other decoders are less tested, and one runs a program
 
+_MOST_PIXELS = 89_478_485  # 256 MB of RGB; where Pillow begins to warn
+
 
 class UnreadableImage(Exception):
     """An image from which no aligned face can be read; the message says why."""
@@ -52,8 +54,9 @@ def read_face(path: pathlib.Path, landmarks: np.ndarray | None = None) -> np.nda
       UnreadableImage: the file is missing or damaged, has another size than an aligned crop and comes
         without landmarks, or its landmarks are degenerate.
     """
-    image = open_rgb(path)
-    return require_crop(image, IMAGE_SIZE) if landmarks is None else np.asarray(align(image, landmarks))
+    if landmarks is None:
+        return np.asarray(open_rgb(path, IMAGE_SIZE))
+    return np.asarray(align(open_rgb(path), landmarks))
 
 
 def decode_crop(encoded: bytes, size: int) -> np.ndarray:
@@ -62,31 +65,39 @@ def decode_crop(encoded: bytes, size: int) -> np.ndarray:
     Raises:
       UnreadableImage: the bytes are not a whole image of that size.
     """
-    return require_crop(open_rgb(io.BytesIO(encoded)), size)
+    return np.asarray(open_rgb(io.BytesIO(encoded), size))
 
 
-def open_rgb(file: str | os.PathLike | BinaryIO):
-    """Reads an image file as an RGB PIL image.
+def open_rgb(file: str | os.PathLike | BinaryIO, size: int | None = None):
+    """Reads an image file as an RGB PIL image; its size is judged by its header, before anything is decoded.
+
+    Args:
+      file: a path, or an open file.
+      size: pixels per side of an aligned crop; None for an image of any size up to 89 million pixels.
 
     Raises:
-      UnreadableImage: the file is missing or damaged.
+      UnreadableImage: the file is missing or damaged, or of another size.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(file, formats=_FORMATS) as image:
+            width, height = image.size
+            if size is not None and image.size != (size, size):
+                reason = f"{width} x {height} pixels, not an aligned crop of {size}; give landmarks"
+                raise UnreadableImage(reason)
+            if width * height > _MOST_PIXELS:
+                raise UnreadableImage(
+                    f"{width} x {height} pixels, more than {_MOST_PIXELS:,}; make it smaller"
+                )
             return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (UnreadableImage, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImage(f"more than {_MOST_PIXELS:,} pixels; make it smaller") from error
+    except Exception as error:  # Pillow's decoders raise many types for damaged files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a whole image"
         raise UnreadableImage(reason) from error
-
-
-def require_crop(image, size: int) -> np.ndarray:
-    """Converts a PIL image to an array; raises UnreadableImage unless it is `size` pixels square."""
-    if image.size != (size, size):
-        width, height = image.size
-        raise UnreadableImage(f"{width} x {height} pixels, not an aligned crop of {size}; give landmarks")
-    return np.asarray(image)
 
 
 def align(image, landmarks: np.ndarray):

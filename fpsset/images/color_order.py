@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fpsset.images.aligned_faces import UnreadableImage
-from fpsset.images.recognisers import Recogniser
+from fpsset.images.recognisers import Recogniser, embedded
 from fpsset.runtime.progress import StepProgress
 
 _RESAMPLES = 200
@@ -110,7 +110,8 @@ def examine(recogniser: Recogniser, faces: np.ndarray, subject: np.ndarray) -> D
       faces: [M, 112, 112, 3] uint8, RGB, of at least two people with at least two faces each.
       subject: [M] int person ids.
     """
-    embeddings = [recogniser(faces, swap)[0] for swap in (False, True)]
+    found = [recogniser(faces, swap) for swap in (False, True)]
+    embeddings = [np.where(embedded(*one)[:, None], one[0], 0) for one in found]
     cosines = [e @ e.T for e in embeddings]
     people, codes = np.unique(subject, return_inverse=True)
     stated, swapped = (_separation(c, codes, np.ones(len(people))) for c in cosines)

@@ -8,6 +8,7 @@ import grain
 import jax
 import numpy as np
 
+from fpsset.data.columns import checked_columns
 from fpsset.data.feature_table import FeatureTable
 from fpsset.data.files import require_writable, write_features
 from fpsset.data.npz import read_npz, write_npz
@@ -16,13 +17,17 @@ from fpsset.images.aligned_faces import UnreadableImage, read_face, require_libr
 from fpsset.images.augmentation import augment
 from fpsset.images.color_order import check_color_order
 from fpsset.images.listing import ImageList, list_images
-from fpsset.images.recognisers import Recogniser, load_recogniser
+from fpsset.images.recognisers import NOT_EMBEDDED, Recogniser, embedded, load_recogniser
 from fpsset.models.iresnet import IMAGE_SIZE
 from fpsset.runtime.digests import short_digest
 from fpsset.runtime.files import replacing
 from fpsset.runtime.progress import StepProgress
 
-_PART_COLUMNS = ("rows", "embeddings", "norms", "bad_rows", "bad_reasons")
+# Columns of a part, see `checked_columns`.
+_PART = {
+    **{"rows": "iu M", "embeddings": "f M D", "norms": "f M"},
+    **{"bad_rows": "iu B", "bad_reasons": "U B"},
+}
 _SHOWN = 10  # how many unreadable images are named on the terminal
 
 
@@ -56,7 +61,7 @@ def extract(config) -> FeatureTable:
     starts = range(0, len(images), per_part)
     files = [parts / f"{start:09}.npz" for start in starts]
     for file in files:
-        if file.is_file() and not _is_valid_part(file, images):
+        if file.is_file() and not _is_valid_part(file, images, int(file.stem), config):
             file.unlink()
     done = sum(file.is_file() for file in files)
     batches = -(-len(images) // config.batch_size)
@@ -94,7 +99,10 @@ def _embed_part(
     def flush() -> None:
         found = [recogniser(view) for view in _views(faces, pending, config)]
         embeddings, norms = (np.stack(values, 1)[: len(pending)] for values in zip(*found, strict=True))
-        columns["rows"].append(np.repeat(np.array(pending, np.int64), len(found)))
+        good = embedded(embeddings, norms).all(axis=1)  # in every view
+        bad.extend((row, NOT_EMBEDDED) for row, kept in zip(pending, good, strict=True) if not kept)
+        embeddings, norms, rows_kept = embeddings[good], norms[good], np.array(pending, np.int64)[good]
+        columns["rows"].append(np.repeat(rows_kept, len(found)))
         columns["embeddings"].append(embeddings.reshape(-1, embeddings.shape[-1]).astype(np.float16))
         columns["norms"].append(norms.reshape(-1).astype(np.float32))
         pending.clear()
@@ -111,8 +119,10 @@ def _embed_part(
             progress.advance(f"{len(bad)} unreadable in this part")
     if pending:
         flush()
+    empty = {"rows": np.zeros(0, np.int64), "embeddings": np.zeros((0, 0), np.float16)}
+    bad.sort()
     return {
-        **{name: np.concatenate(values) if values else np.zeros(0) for name, values in columns.items()},
+        **{name: np.concatenate(v) if v else empty.get(name, np.zeros(0)) for name, v in columns.items()},
         "bad_rows": np.array([row for row, _ in bad], np.int64),
         "bad_reasons": np.array([reason for _, reason in bad], str),
     }
@@ -141,15 +151,24 @@ def _read(images: ImageList, row: int) -> np.ndarray:
     return read_face(images.root / images.paths[row], landmarks)
 
 
-def _is_valid_part(file: pathlib.Path, images: ImageList) -> bool:
+def _read_part(file: pathlib.Path) -> dict[str, np.ndarray]:
+    return checked_columns(read_npz(file, tuple(_PART)), _PART, str(file), "delete it")
+
+
+def _is_valid_part(file: pathlib.Path, images: ImageList, start: int, config) -> bool:
     """Whether a part is complete, and the images it lists as unreadable still are."""
     try:
-        part = read_npz(file, _PART_COLUMNS)
-    except InputError:  # truncated by a power failure
+        part = _read_part(file)
+    except InputError:  # damaged, perhaps by a power failure
         return False
-    if set(part) != set(_PART_COLUMNS):
+    views = config.augmented * config.clip_frames if config.augmented else 1 + bool(config.flip)
+    wanted = np.arange(start, min(start + config.batch_size * config.batches_per_part, len(images)))
+    rows = np.concatenate([part["rows"][::views], part["bad_rows"]])
+    if not np.array_equal(np.sort(rows), wanted) or len(part["rows"]) % views:
         return False
-    for row in part["bad_rows"]:
+    for row, reason in zip(part["bad_rows"], part["bad_reasons"], strict=True):
+        if reason == NOT_EMBEDDED:  # the same network would say so again
+            continue
         try:
             _read(images, row)
         except UnreadableImage:
@@ -162,7 +181,7 @@ def _join_parts(
     images: ImageList, files: list[pathlib.Path], recogniser: Recogniser, out: pathlib.Path, config
 ) -> FeatureTable:
     """Writes all parts as one feature file; reports unreadable images, and lists them next to it."""
-    parts = [read_npz(file, _PART_COLUMNS) for file in files]
+    parts = [_read_part(file) for file in files]
     bad = [
         f"{images.paths[row]}: {reason}"
         for part in parts
@@ -179,7 +198,7 @@ def _join_parts(
         listing.unlink(missing_ok=True)
     parts = [part for part in parts if len(part["rows"])]
     if not parts:
-        raise InputError(f"{images.root}: none of {len(images)} images could be read; see {listing}")
+        raise InputError(f"{images.root}: none of {len(images)} images could be embedded; see {listing}")
     rows = np.concatenate([part["rows"] for part in parts])
     norms = np.concatenate([part["norms"] for part in parts])
     embeddings = np.concatenate([part["embeddings"] for part in parts])
@@ -214,7 +233,7 @@ def _claim_parts(out: pathlib.Path, images: ImageList, recogniser: Recogniser, c
     """The folder of parts, emptied first if they were made from other images or settings."""
     parts = out.with_name(f".{out.name}.parts")
     owner, fingerprint = parts / "of", _fingerprint(images, recogniser, config)
-    if not (owner.is_file() and owner.read_text() == fingerprint):
+    if not (owner.is_file() and owner.read_bytes() == fingerprint.encode()):
         shutil.rmtree(parts, ignore_errors=True)
         parts.mkdir(parents=True)
         owner.write_text(fingerprint)

@@ -6,7 +6,7 @@ from fpsset.data.feature_table import FeatureTable
 from fpsset.errors import InputError
 from fpsset.images.aligned_faces import UnreadableImage, read_face, require_libraries
 from fpsset.images.listing import ImageList
-from fpsset.images.recognisers import load_recogniser
+from fpsset.images.recognisers import NOT_EMBEDDED, embedded, load_recogniser
 
 _BATCH_SIZE = 32
 
@@ -46,10 +46,16 @@ def embed_images(images: ImageList, config) -> tuple[FeatureTable, list[np.ndarr
         batch_embeddings, batch_norms = recogniser(filled)
         embeddings.append(batch_embeddings[: len(batch)])
         norms.append(batch_norms[: len(batch)])
-    kept = images.take(np.array(rows))
+    vectors, lengths = np.concatenate(embeddings), np.concatenate(norms)
+    good = embedded(vectors, lengths)
+    problems += [f"{images.paths[rows[place]]}: {NOT_EMBEDDED}" for place in np.flatnonzero(~good)]
+    if not good.any():
+        raise InputError(f"{images.root}: no image can be embedded; {problems[-1]}")
+    faces = [face for face, kept in zip(faces, good, strict=True) if kept]
+    kept = images.take(np.array(rows)[good])
     table = FeatureTable(
-        embeddings=np.concatenate(embeddings),
-        norms=np.concatenate(norms),
+        embeddings=vectors[good],
+        norms=lengths[good],
         subject=kept.subject,
         media=kept.media,
         paths=np.array(kept.paths, str),

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpsset.errors import InputError, first_line
+from fpsset.face_set import MAX_NORM
 from fpsset.images.embedding import embed
 from fpsset.models.iresnet import IMAGE_SIZE, fold
 from fpsset.runtime.digests import file_sha256
 from fpsset.weights.cards import BackboneCard, backbone_card, is_weights, read_weights
 from fpsset.weights.official import load_official
 
+NOT_EMBEDDED = "its embedding is not finite, or zero"  # why an image is left out that could be read
 _ONNX_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -42,6 +44,11 @@ class Recogniser:
           ([B, D] float32 unit rows, [B] float32 norms).
         """
         return self.run(self.card.normalize(faces[..., ::-1] if swap else faces))
+
+
+def embedded(embeddings: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """Which faces a recogniser embedded: [...] bool, from embeddings [..., D] and norms [...]."""
+    return np.isfinite(embeddings).all(axis=-1) & embeddings.any(axis=-1) & (norms > 0) & (norms <= MAX_NORM)
 
 
 def load_recogniser(config) -> Recogniser:
@@ -141,8 +148,9 @@ def _onnx(path: pathlib.Path, config) -> Recogniser:
             part[:count] = images[start : start + batch]
             parts.append(session.run(None, {inputs[0].name: part})[0][:count])
         vectors = np.concatenate(parts).astype(np.float32)
-        norms = np.linalg.norm(vectors, axis=1)
-        return vectors / np.maximum(norms, 1e-12)[:, None], norms
+        with np.errstate(over="ignore", invalid="ignore"):  # `embedded` tells which rows overflowed
+            norms = np.linalg.norm(vectors, axis=1)
+            return vectors / np.maximum(norms, 1e-12)[:, None], norms
 
     card = backbone_card(path.name, sha256, config.color_order, config.mean, config.std)
     return Recogniser(card, run)

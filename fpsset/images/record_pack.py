@@ -55,7 +55,10 @@ class RecordImages:
         starts = offsets // 4
         self._check(words[starts] == _MAGIC, numbers, offsets)
         flags, lengths = words[starts + _FLAG].astype(np.int64), words[starts + 1]
-        self._check(offsets + _FRAME_BYTES + (lengths & _LENGTH_MASK) <= self._bytes, numbers, offsets)
+        held = (lengths & _LENGTH_MASK).astype(np.int64)
+        self._check(offsets + _FRAME_BYTES + held <= self._bytes, numbers, offsets)
+        # The header, and the first of further labels, lie in the first part of every record.
+        self._check(held >= _HEADER_BYTES + np.where(flags > 0, 4, 0), numbers, offsets)
         is_image = (lengths > _LENGTH_MASK) | (lengths > _HEADER_BYTES + 4 * flags)
         if flags[0] and not is_image[0]:
             expected = int(words[starts[0] + _MORE_LABELS].view("<f4")) - 1
@@ -88,6 +91,8 @@ class RecordImages:
             while more:
                 part, more = _read_part(file)
                 content += struct.pack("<I", _MAGIC) + part
+        if len(content) < _HEADER_BYTES:
+            raise _changed()
         (flag,) = struct.unpack_from("<I", content)
         return content[_HEADER_BYTES + 4 * flag :]
 
@@ -116,12 +121,14 @@ def _read_index(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     with path.open("rb") as lines:
         for count, line in enumerate(lines, 1):
             try:
-                number, offset = map(int, line.split())
+                number, offset = line.split()
+                if not (number.isdigit() and offset.isdigit()):
+                    raise ValueError(line)
+                rows.append((int(number), int(offset)))
             except ValueError as error:
                 raise InputError(
                     f"{path}: line {count} is not 'number offset'; download it again, or rebuild it"
                 ) from error
-            rows.append((number, offset))
     if not rows:
         raise InputError(f"{path}: is empty; download it again, or rebuild it")
     try:
@@ -135,6 +142,10 @@ def _read_index(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     return numbers[order], offsets[order]
 
 
+def _changed() -> OSError:
+    return OSError(0, "the file has changed: no whole record is there")
+
+
 class _Part(NamedTuple):
     content: bytes
     more: bool  # whether another part of the record follows
@@ -145,6 +156,6 @@ def _read_part(file) -> _Part:
     kind, length = length >> 29, length & _LENGTH_MASK
     content = file.read(length)
     if magic != _MAGIC or len(content) < length:
-        raise OSError(0, "the file has changed: no whole record is there")
+        raise _changed()
     file.seek(-length % 4, 1)
     return _Part(content, kind in (1, 2))

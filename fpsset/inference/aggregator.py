@@ -11,6 +11,7 @@ import numpy as np
 
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, RaggedSets, group_rows, pad_sets, unit_rows
+from fpsset.inference.checks import numbered, require_coreset_size, require_descriptors, scaled_norms
 from fpsset.inference.descriptors import describe_one
 from fpsset.inference.explanation import Explanation, explain
 from fpsset.inference.galleries import Gallery, read_gallery, write_gallery
@@ -104,7 +105,8 @@ class SetAggregator:
 
         Raises:
           InputError: the arrays disagree, the embeddings do not have the model's width, a row is zero, not
-            finite or has a negative norm, or `norms` is None although all embeddings have length 1.
+            finite or has a norm out of range, `norms` is None although all embeddings have length 1, or a set
+            has no descriptor (all its norms are zero).
 
         Example:
           >>> import numpy as np, fpsset
@@ -119,8 +121,9 @@ class SetAggregator:
         set_ids = np.zeros(len(norms), np.int64) if set_ids is None else np.asarray(set_ids)
         if set_ids.shape != norms.shape:
             raise InputError(f"set_ids must be [{len(norms)}], one per row; they are {list(set_ids.shape)}")
-        ids, sets = group_rows(embeddings, norms, set_ids, _numbered(media, len(norms)))
+        ids, sets = group_rows(embeddings, norms, set_ids, numbered(media, len(norms)))
         out = describe_one(self.module, self.variables, self.scaled(sets), split_from=_SPLIT_FROM)
+        require_descriptors(out.vectors, out.norms, ids)
         return Aggregated(ids, out.vectors, out.norms, out.coreset)
 
     def aggregate_blocks(self, blocks: Blocks) -> BlocksAggregated:
@@ -175,7 +178,7 @@ class SetAggregator:
           InputError: see `aggregate`.
         """
         embeddings, norms = self._checked(embeddings, norms)
-        _numbered(media, len(norms))
+        numbered(media, len(norms))
         return explain(self.module, self.variables, embeddings, norms, media, self.norm_scale, leave_one_out)
 
     def pad(
@@ -206,14 +209,14 @@ class SetAggregator:
         checked = [self._checked(*pair) for pair in zip(embeddings_list, norms_list, strict=True)]
         if media_list is not None:
             media_list = [
-                _numbered(media, len(norms)) for media, (_, norms) in zip(media_list, checked, strict=True)
+                numbered(media, len(norms)) for media, (_, norms) in zip(media_list, checked, strict=True)
             ]
-        scaled = [norms * np.float32(self.norm_scale) for _, norms in checked]
+        scaled = [scaled_norms(norms, self.norm_scale, "input") for _, norms in checked]
         return pad_sets([embeddings for embeddings, _ in checked], scaled, size, media_list)
 
     def scaled(self, sets: RaggedSets) -> RaggedSets:
         """The sets with their norms multiplied by `norm_scale`, as the model expects them."""
-        return sets._replace(norms=sets.norms * np.float32(self.norm_scale))
+        return sets._replace(norms=scaled_norms(sets.norms, self.norm_scale, "input"))
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the model as a folder that `fpsset.load` reads.
@@ -257,17 +260,9 @@ class SetAggregator:
         return unit_rows(embeddings, norms, "input")
 
 
-def _numbered(media, rows: int) -> np.ndarray | None:
-    """Media ids as integers [M], or None; raises InputError if their shape is wrong."""
-    if media is None:
-        return None
-    if np.shape(media) != (rows,):
-        raise InputError(f"media must be [{rows}], one per row; they are {list(np.shape(media))}")
-    return np.unique(media, return_inverse=True)[1]
-
-
 def _module_of(card: AggregatorCard, params: dict) -> SetModel:
     """The linen module that a card describes."""
+    require_coreset_size(card.coreset_size)
     match card.model:
         case "face_coreset_net":
             return FaceCoresetNet(
@@ -332,6 +327,7 @@ class PlainAggregator(SetAggregator):
           coreset_size: K, the number of picks per set, >= 1.
           gamma: exponent of the norm in the metric.
         """
+        require_coreset_size(coreset_size)
         self.module = PlainCoreset(coreset_size, gamma)
         self.variables = {"params": {"gamma": np.float32(gamma)}}
         self.card = AggregatorCard(coreset_size, 1, dim=0, norm_scale=1.0, model="plain")

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, RaggedSets
 from fpsset.inference.batching import Batch, batches
 from fpsset.parallel import sharded_sets
@@ -52,7 +53,7 @@ def describe(
       Descriptors by model name, in the order of the sets.
 
     Raises:
-      InputError: a set is empty.
+      InputError: a set is empty, or a descriptor is not finite.
     """
     run = _runner(tuple(models.items()))
     mesh = sharded_sets.device_mesh() if split_from is not None and jax.local_device_count() > 1 else None
@@ -100,6 +101,12 @@ def describe(
             pass
     finally:
         pool.shutdown(cancel_futures=True)
+    for name, found in collected.items():
+        if found and not (finite := np.isfinite(found["vectors"]).all(axis=1)).all():
+            raise InputError(
+                f"set {int(np.argmin(finite))}: its descriptor by {name} is not finite; check the model's "
+                "weights and the norms"
+            )
     return {name: Descriptors(f["vectors"], f["norms"], f.get("coreset")) for name, f in collected.items()}
 
 

@@ -30,8 +30,10 @@ def write_gallery(path: str | os.PathLike, gallery: Gallery, model: str) -> None
       model: digest of the model that computed the descriptors.
 
     Raises:
-      InputError: the ids are neither integers nor strings, or there is not exactly one per descriptor.
+      InputError: the ids are neither integers nor strings, there is not exactly one per descriptor, or a
+        descriptor is zero or not finite.
     """
+    unit_rows(gallery.descriptors, gallery.norms, str(path), "descriptors")
     if gallery.ids.dtype.kind not in "iuU" or gallery.ids.shape != gallery.norms.shape:
         raise InputError(
             f"{path}: ids must be [{len(gallery.norms)}] integers or strings, one per descriptor; "
@@ -63,8 +65,11 @@ def read_gallery(path: str | os.PathLike, model: str) -> Gallery:
             f"{path}: was made by the model {columns['model']}, not by {model}; descriptors of different "
             "models cannot be compared, so make the gallery again from its features"
         )
-    descriptors, norms = unit_rows(columns["descriptors"], columns["norms"], str(path))
+    descriptors, norms = unit_rows(columns["descriptors"], columns["norms"], str(path), "descriptors")
     ids = columns["ids"]
-    if ids.shape != norms.shape:
-        raise InputError(f"{path}: 'ids' must be [{len(norms)}], one per descriptor; it is {list(ids.shape)}")
+    if ids.shape != norms.shape or ids.dtype.kind not in "iuU":
+        raise InputError(
+            f"{path}: 'ids' must be [{len(norms)}] integers or strings, one per descriptor; it is "
+            f"{ids.dtype} {list(ids.shape)}"
+        )
     return Gallery(ids, descriptors, norms)

@@ -14,6 +14,7 @@ import numpy as np
 
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, unit_rows
+from fpsset.inference.checks import require_descriptors, scaled_norms
 from fpsset.models.selector import Coreset
 from fpsset.models.set_model import SetModel
 from fpsset.ops.attention import AttentionSums, merge
@@ -111,6 +112,7 @@ def descriptor_of_sums(
 ) -> tuple[np.ndarray, np.float32]:
     """Descriptor [D] and norm of one set, from the sums over all parts."""
     out = _jitted(module).conclude(variables, coreset, sums)
+    require_descriptors(np.asarray(out.descriptor)[None], np.asarray(out.norm)[None], ["of all faces"])
     return np.asarray(out.descriptor), np.float32(out.norm)
 
 
@@ -157,7 +159,7 @@ def _largest_norm(blocks: Blocks) -> tuple[int, int, tuple[np.ndarray, np.ndarra
     """
     faces, best, place, face = 0, -np.inf, 0, None
     for embeddings, norms in _start(blocks):
-        norms = np.asarray(norms, np.float32).reshape(-1)
+        norms = np.asarray(norms).reshape(-1)
         if len(norms) and (face is None or norms.max() > best):
             row = int(norms.argmax())
             best, place, face = norms[row], faces + row, (embeddings[row : row + 1], norms[row : row + 1])
@@ -211,4 +213,4 @@ def _checked(embeddings, norms, dim: int, norm_scale, name: str) -> tuple[np.nda
     embeddings, norms = unit_rows(embeddings, norms, name)
     if dim and embeddings.shape[1] != dim:
         raise InputError(f"{name}: embeddings are {embeddings.shape[1]} wide; the model takes {dim}")
-    return embeddings, norms * norm_scale
+    return embeddings, scaled_norms(norms, norm_scale, name)

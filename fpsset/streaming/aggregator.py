@@ -8,37 +8,29 @@ share of the stream. If the sums do not depend on the picks, as in the plain mod
 are kept instead, which is exact.
 """
 
+import functools
 import os
 import pathlib
 import zlib
 
+import jax
 import numpy as np
 
+from fpsset.data.columns import checked_columns
 from fpsset.data.npz import read_npz, write_npz
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, unit_rows
 from fpsset.inference.aggregator import SetAggregator
+from fpsset.inference.checks import scaled_norms
 from fpsset.inference.out_of_core import descriptor_of_parts, descriptor_of_sums, sums_of_part
 from fpsset.models.selector import Coreset
 from fpsset.ops.attention import AttentionSums, merge
 from fpsset.streaming.k_center import KCenter
 from fpsset.streaming.running_picks import RunningPicks
+from fpsset.streaming.saved_state import AGAIN, COLUMNS, K_CENTER, PICKS, SAMPLE, SUMS, checked_state
 from fpsset.streaming.uniform_sample import UniformSample
 
-# Columns of a saved summary, for the states of KCenter, RunningPicks and UniformSample.
-_NUMBERS = ("size", "growth", "faces", "model")
-_K_CENTER = {
-    "threshold": "threshold",
-    "least_radius": "least_radius",
-    **{name: f"cover_{name}" for name in ("centers", "norms", "counts", "reach")},
-}
-_PICKS = (
-    *(f"pick_{name}" for name in ("faces", "norms", "scores")),
-    *(f"runner_{name}" for name in ("faces", "norms", "scores", "counts")),
-)
-_SAMPLE = {name: f"sample_{name}" for name in ("faces", "norms", "keys")}
-_SUMS = {name: f"sum_{name}" for name in AttentionSums._fields}  # only if not `SetModel.picks_ask`
-_COLUMNS = (*_NUMBERS, *_K_CENTER.values(), *_PICKS, *_SAMPLE.values())
+_MAX_SIZE = 1 << 16
 
 
 class StreamingAggregator:
@@ -74,7 +66,7 @@ class StreamingAggregator:
 
         Args:
           aggregator: the aggregator whose descriptors to compute.
-          size: M >= K, the maximum number of representatives.
+          size: M, the maximum number of representatives, in K ... 65536.
           growth: b > 1, the factor by which the merging threshold grows when there are too many
             representatives. The radius is at most 2 b^2 / (b - 1) times the smallest possible one: 24 times
             for b = 1.1; the bound is smallest for b = 2, 8 times.
@@ -82,10 +74,10 @@ class StreamingAggregator:
         Raises:
           InputError: an argument is out of range.
         """
-        if size < aggregator.module.coreset_size or not growth > 1:
+        if not aggregator.module.coreset_size <= size <= _MAX_SIZE or not 1 < growth < np.inf:
             raise InputError(
                 f"size is {size} and growth is {growth}; size must be at least the coreset size "
-                f"{aggregator.module.coreset_size}, and growth must be above 1"
+                f"{aggregator.module.coreset_size} and at most {_MAX_SIZE}, and growth above 1 and finite"
             )
         self.aggregator, self.size, self.growth, self.faces = aggregator, size, growth, 0
         self._dim = 0
@@ -139,12 +131,12 @@ class StreamingAggregator:
         """
         norms = None if norms is None else np.atleast_1d(np.asarray(norms))
         embeddings, norms = unit_rows(np.atleast_2d(np.asarray(embeddings)), norms, "faces")
+        if self._dim not in (0, embeddings.shape[1]):
+            raise InputError(f"faces: embeddings are {embeddings.shape[1]} wide; the model takes {self._dim}")
+        norms = scaled_norms(norms, self.aggregator.norm_scale, "faces")
+        norms = np.ones_like(norms) if self.aggregator.module.ignores_norms else norms
         if not self._dim:
             self._begin(embeddings.shape[1])
-        if embeddings.shape[1] != self._dim:
-            raise InputError(f"faces: embeddings are {embeddings.shape[1]} wide; the model takes {self._dim}")
-        norms = norms * np.float32(self.aggregator.norm_scale)
-        norms = np.ones_like(norms) if self.aggregator.module.ignores_norms else norms
         for start in range(0, len(norms), self.size):
             unit, lengths = embeddings[start : start + self.size], norms[start : start + self.size]
             self._picks.add(unit, lengths, (self._k_center.centers, self._k_center.norms))
@@ -234,10 +226,10 @@ class StreamingAggregator:
         k_center, sample = self._k_center.state(), self._sample.state()
         values = {name: getattr(self, name) for name in ("size", "growth", "faces")}
         values |= {"model": self.aggregator.digest, **self._picks.state()}
-        values |= {column: k_center[name] for name, column in _K_CENTER.items()}
-        values |= {column: sample[name] for name, column in _SAMPLE.items()}
+        values |= {column: k_center[name] for name, column in K_CENTER.items()}
+        values |= {column: sample[name] for name, column in SAMPLE.items()}
         if self._sums is not None:
-            values |= {column: getattr(self._sums, name) for name, column in _SUMS.items()}
+            values |= {column: getattr(self._sums, name) for name, column in SUMS.items()}
         write_npz(pathlib.Path(path), values)
 
     @classmethod
@@ -252,31 +244,42 @@ class StreamingAggregator:
           InputError: the file is missing or malformed, or was made with another model.
         """
         path = pathlib.Path(path)
-        values = read_npz(path, (*_COLUMNS, *_SUMS.values()))
-        if missing := [name for name in _COLUMNS if name not in values]:
+        values = read_npz(path, (*COLUMNS, *SUMS.values()))
+        if missing := [name for name in COLUMNS if name not in values]:
             raise InputError(
                 f"{path}: no column '{missing[0]}', so this is not a summary of a stream; "
                 "give a file written by StreamingAggregator.save"
             )
-        if str(values["model"]) != aggregator.digest:
+        if (made_with := str(values["model"])) != aggregator.digest:
             raise InputError(
-                f"{path}: was made with the model {values['model']}, not with {aggregator.digest}; "
+                f"{path}: was made with the model {made_with[:40]}, not with {aggregator.digest}; "
                 "load it with that model, or start again from the faces"
             )
-        stream = cls(aggregator, int(values["size"]), float(values["growth"]))
-        stream._begin(values["cover_centers"].shape[1])
-        size, stream.faces = stream.size, int(values["faces"])
-        k_center = {name: values[column] for name, column in _K_CENTER.items()}
+        numbers = checked_columns(values, {"size": "iu", "growth": "f", "faces": "iu"}, str(path), AGAIN)
+        try:
+            stream = cls(aggregator, int(numbers["size"]), float(numbers["growth"]))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        size, stream.faces = stream.size, int(numbers["faces"])
+        state = checked_state(values, aggregator, size, str(path))
+        stream._begin(state["cover_centers"].shape[1])
+        k_center = {name: state[column] for name, column in K_CENTER.items()}
         stream._k_center = KCenter.of_state(size, stream.growth, k_center)
         stream._sample = UniformSample.of_state(
-            8 * size, {name: values[column] for name, column in _SAMPLE.items()}
+            8 * size, {name: state[column] for name, column in SAMPLE.items()}
         )
-        picks = {name: values[name] for name in _PICKS}
+        picks = {name: state[name] for name in PICKS}
         stream._picks = RunningPicks.of_state(aggregator.module.coreset_size, 2 * size, stream._gamma, picks)
         if not aggregator.module.picks_ask and stream.faces:
-            if missing := [column for column in _SUMS.values() if column not in values]:
-                raise InputError(f"{path}: no column '{missing[0]}'; start again from the faces")
-            stream._sums = AttentionSums(*(values[column] for column in _SUMS.values()))
+            part = _padded(k_center["centers"], k_center["norms"], k_center["counts"], size)
+            look = functools.partial(sums_of_part, *stream._model, stream._coreset())
+            like = jax.eval_shape(lambda part: look(part, None), part)
+            forms = {
+                column: " ".join(("f-", *map(str, getattr(like, name).shape)))
+                for name, column in SUMS.items()
+            }
+            sums = checked_columns(values, forms, str(path), AGAIN)
+            stream._sums = AttentionSums(*(sums[column] for column in SUMS.values()))
         return stream
 
 

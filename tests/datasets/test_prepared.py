@@ -208,8 +208,32 @@ def test_damage_is_named(ijb, tmp_path, pattern, spoil):
     spoil(path)
     with pytest.raises(InputError, match="prepare it again") as error:
         read_prepared(folder)
-    assert str(path if "json" not in pattern else folder) in str(error.value)
+    assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_dataset_runs_no_code_of_its_own(ijb, tmp_path, monkeypatch, legacy):
+    """Neither a module that a folder brings to the path, nor one beside the records."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for path in ijb[1].iterdir():
+        if path.name != "checksums.json":
+            (folder / path.name).write_bytes(path.read_bytes())
+    for place in (tmp_path, folder):
+        (place / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert len(Records(folder))  # the other files of the folder are not imported either
+    text = (folder / "features.json").read_text()
+    named = text.replace("tensorflow_datasets.core.features.tensor_feature.Tensor", "evil.Tensor", 1)
+    if legacy:
+        named = '{"type": "evil.Tensor", "content": {}}'
+    (folder / "features.json").write_text(named)
+    with pytest.raises(InputError, match=r"features\.json: ") as error:
+        Records(folder)
+    assert ("evil.Tensor" in str(error.value)) != legacy
+    assert not (tmp_path / "ran").exists()
 
 
 def test_images_are_not_read_as_features_nor_features_as_images(feature_file, people, tmp_path):

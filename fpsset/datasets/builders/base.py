@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import tensorflow_datasets as tfds
 
+from fpsset.datasets.trust import write_checksums
 from fpsset.runtime.progress import StepProgress
 
 
@@ -62,6 +63,10 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         with StepProgress(self._plan.bounds[-1], 0, 1, self.name, "records") as self._progress:
             super()._download_and_prepare(dl_manager, download_config)
         self._plan.finish(pathlib.Path(self.data_dir))
+        # TFDS does these two next, and again gives the same bytes, of which the checksums are.
+        self.info.download_size = dl_manager.downloaded_size
+        self.info.write_to_directory(self.data_dir)
+        write_checksums(pathlib.Path(self.data_dir))
 
     def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[Callable[[], Iterator]]]:
         shards = itertools.starmap(range, itertools.pairwise(self._plan.bounds))
