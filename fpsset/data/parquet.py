@@ -1,5 +1,7 @@
 """Reads and writes columns in Parquet: with checksums, and without building more than a file may ask for."""
 
+import hashlib
+import mmap
 import os
 import pathlib
 
@@ -7,14 +9,14 @@ import numpy as np
 
 from fpsset.data.bounds import require_affordable
 from fpsset.errors import InputError, first_line
-from fpsset.runtime.digests import arrays_digest, short_digest
 from fpsset.runtime.files import replacing
 
 SUFFIXES = (".parquet", ".pq")
 VECTORS = ("embeddings", "flipped")  # columns whose cells are lists
-# Keys in the metadata of a file's schema.
-_BACKBONE, _DIGEST = b"fpsset.backbone", b"fpsset.digest"
-_BYTES = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}  # of a value; 8 for others
+_BACKBONE = b"fpsset.backbone"  # key in the metadata of a file's schema
+_SEAL = b"fpsset.sha256="  # followed by the SHA-256 of all other bytes, between a file's data and its footer
+_DIGITS = 64
+_ROWS_AT_ONCE = 1024
 
 
 def is_parquet(path: pathlib.Path) -> bool:
@@ -23,7 +25,9 @@ def is_parquet(path: pathlib.Path) -> bool:
 
 
 def write_parquet(path: pathlib.Path, columns: dict[str, np.ndarray], backbone: str) -> None:
-    """Writes columns atomically, with a checksum of every page and a digest of all values.
+    """Writes columns atomically, with a checksum of every page and a seal over all bytes.
+
+    Other programs read the pages' checksums, and do not see the seal, which lies where nothing refers to.
 
     Args:
       path: the file.
@@ -37,10 +41,17 @@ def write_parquet(path: pathlib.Path, columns: dict[str, np.ndarray], backbone: 
         else pyarrow.array(values)
         for name, values in columns.items()
     }
-    metadata = {_BACKBONE: backbone, _DIGEST: _digest(columns, backbone)}
     with replacing(path, private=True) as beside:
-        table = pyarrow.table(arrays).replace_schema_metadata(metadata)
+        table = pyarrow.table(arrays).replace_schema_metadata({_BACKBONE: backbone})
         parquet.write_table(table, beside, write_page_checksum=True)
+        with beside.open("r+b") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(-8, os.SEEK_END)  # the length of the footer, and the format's name
+            length = int.from_bytes(file.read(4), "little")
+            file.seek(-8 - length, os.SEEK_END)
+            footer = file.read()
+            file.seek(-len(footer), os.SEEK_END)
+            file.write(_SEAL + digest.encode() + footer)
 
 
 def read_parquet(path: pathlib.Path, known: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -54,25 +65,17 @@ def read_parquet(path: pathlib.Path, known: tuple[str, ...]) -> dict[str, np.nda
     if not os.path.isfile(path):
         raise InputError(f"{path}: {'is a folder; give a file' if os.path.isdir(path) else 'no such file'}")
     try:
+        _require_unbroken(path)
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            names = [name for name in file.schema_arrow.names if name in known]
-            require_affordable(_wanted_bytes(file.metadata, names), path)
-            metadata = file.schema_arrow.metadata or {}
-            texts = [name for name in names if name not in VECTORS]
-        # Text stays in dictionaries, so that a long name that is repeated takes its place once.
-        table = parquet.read_table(
-            path, columns=names, page_checksum_verification=True, read_dictionary=texts
-        )
-        backbone = metadata.get(_BACKBONE, b"").decode()
-        columns = {name: _column(name, table[name], path) for name in names}
+            schema = file.schema_arrow
+            names = [name for name in schema.names if name in known]
+            backbone = (schema.metadata or {}).get(_BACKBONE, b"").decode()
+            columns = _read_columns(file, names, path)
+        return {"backbone": backbone} | {name: _column(name, columns[name], path) for name in names}
     except InputError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, LookupError, OverflowError) as error:
         raise InputError(f"{path}: cannot be read as Parquet ({first_line(error)})") from error
-    written = metadata.get(_DIGEST)
-    if written is not None and written != _digest(columns, backbone).encode():
-        raise InputError(f"{path}: is damaged: its values are not those that were written; make it again")
-    return {"backbone": backbone, **columns}
 
 
 def import_pyarrow(path: pathlib.Path):
@@ -85,50 +88,61 @@ def import_pyarrow(path: pathlib.Path):
     return pyarrow, pyarrow.parquet
 
 
-def _digest(columns: dict[str, np.ndarray], backbone: str) -> str:
-    """Identifies columns and their values, in any order; text of any width."""
-    names = sorted(columns)
-    arrays = [columns[name] for name in names]
-    arrays = [np.array(a.tolist(), str) if a.dtype.kind == "U" else a for a in arrays]
-    return short_digest("\n".join((backbone, *names)), arrays_digest(*arrays))
+def _require_unbroken(path: pathlib.Path) -> None:
+    """Raises InputError if a file has a seal that its bytes do not match. Arrow may abort on footers."""
+    if not path.stat().st_size:
+        raise InputError(f"{path}: cannot be read as Parquet (is empty)")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        place = content.rfind(_SEAL)
+        if place < 0:
+            return
+        end = place + len(_SEAL) + _DIGITS
+        digest = hashlib.sha256()
+        with memoryview(content) as view, view[:place] as before, view[end:] as after:
+            digest.update(before)
+            digest.update(after)
+        if content[place + len(_SEAL) : end] != digest.hexdigest().encode():
+            raise InputError(f"{path}: is damaged: its bytes are not those that were written; make it again")
 
 
-def _wanted_bytes(metadata, names: list[str]) -> int:
-    """Bytes of the columns without encoding, as the file's own directory counts their values."""
-    wanted = 0
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            if column.path_in_schema.partition(".")[0] in names:
-                each = _BYTES.get(column.physical_type, 8) * column.num_values
-                wanted += max(each, column.total_uncompressed_size)
-    return wanted
+def _read_columns(file, names: list[str], path: pathlib.Path) -> dict:
+    """Arrow arrays by name, read little by little: a run of equal values takes few bytes in a file."""
+    import pyarrow
+
+    parts, wanted = {name: [] for name in names}, 0
+    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=names):
+        for name in names:
+            values = batch[name]
+            decoded = values.dictionary_decode() if pyarrow.types.is_dictionary(values.type) else values
+            parts[name].append(decoded)
+            wanted += decoded.nbytes
+        require_affordable(wanted, path)
+    return {
+        name: pyarrow.chunked_array(parts[name], parts[name][0].type if parts[name] else pyarrow.null())
+        for name in names
+    }
 
 
 def _column(name: str, values, path: pathlib.Path) -> np.ndarray:
     """A column as an array."""
     from pyarrow import types
 
+    if not len(values):
+        raise InputError(f"{path}: has no rows; write at least one")
     values = values.combine_chunks()
     if values.null_count:
         raise InputError(f"{path}: column '{name}' has {values.null_count} empty cells; fill them")
     if name in VECTORS:
         return _stacked(name, values, types, path)
-    if types.is_dictionary(values.type):
-        words = values.dictionary
-        if not _is_text(words.type, types):
-            return values.dictionary_decode().to_numpy(zero_copy_only=False)
-        words = np.array(words.to_pylist(), str)
-        require_affordable(words.itemsize * len(values), path)
-        return words[values.indices.to_numpy(zero_copy_only=False)] if len(words) else np.zeros(0, str)
-    if _is_text(values.type, types):
+    if (
+        types.is_string(values.type)
+        or types.is_large_string(values.type)
+        or types.is_string_view(values.type)
+    ):
         texts = values.to_pylist()
-        require_affordable(4 * max(map(len, texts), default=0) * len(texts), path)
+        require_affordable(4 * max(map(len, texts)) * len(texts), path)  # as wide as the longest
         return np.array(texts, str)
     return values.to_numpy(zero_copy_only=False)
-
-
-def _is_text(kind, types) -> bool:
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
 def _stacked(column: str, values, types, path: pathlib.Path) -> np.ndarray:
@@ -140,8 +154,6 @@ def _stacked(column: str, values, types, path: pathlib.Path) -> np.ndarray:
     if flat.null_count:
         raise InputError(f"{path}: lists in '{column}' have {flat.null_count} empty places; fill them")
     widths = np.asarray(values.value_lengths())
-    if not len(widths):
-        raise InputError(f"{path}: has no rows; write at least one face")
     if (widths != widths[0]).any():
         row = int(np.argmax(widths != widths[0]))
         raise InputError(f"{path}: row {row} of '{column}' is {widths[row]} wide, but row 0 is {widths[0]}")

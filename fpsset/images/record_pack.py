@@ -122,7 +122,7 @@ def _read_index(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
         for count, line in enumerate(lines, 1):
             try:
                 number, offset = line.split()
-                if not (number.isdigit() and offset.isdigit()):
+                if not all(word.lstrip(b"-").isdigit() for word in (number, offset)):
                     raise ValueError(line)
                 rows.append((int(number), int(offset)))
             except ValueError as error:

@@ -86,6 +86,34 @@ def test_equal_norms_give_a_warning(tmp_path, weights, monkeypatch, capsys):
     assert "warning: all norms are equal" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_an_image_whose_embedding_is_not_finite_is_left_out(tmp_path, weights, monkeypatch, flip):
+    write_people(tmp_path / "faces")
+    spoilt, calls = {4: np.nan, 7: 0.0}, [0]
+
+    def run(images):
+        embeddings = np.eye(len(images), 8, dtype=np.float32)
+        for place in range(len(images)):
+            row = calls[0] // (1 + flip) * 4 + place
+            embeddings[place] *= spoilt.get(row, 1)
+        calls[0] += 1
+        return embeddings, np.arange(1, len(images) + 1, dtype=np.float32)
+
+    recogniser = Recogniser(BackboneCard("test", "rgb", 127.5, 127.5, ""), run)
+    monkeypatch.setattr(extraction, "load_recogniser", lambda config: recogniser)
+    config = config_for(tmp_path / "faces", weights, tmp_path / "F.npz", check_color_order=False, flip=flip)
+    extraction.extract(config)
+    kept = [f"person_{row // 3}/still_{row % 3}.png" for row in (0, 1, 2, 3, 5, 6, 8)]
+    assert read_features(tmp_path / "F.npz").paths.tolist() == kept
+    lines = (tmp_path / "F.unreadable.txt").read_text().splitlines()
+    problem = "its embedding is not finite, or zero"
+    assert lines == [f"person_1/still_1.png: {problem}", f"person_2/still_1.png: {problem}"]
+    spoilt.update(dict.fromkeys(range(9), np.nan))
+    calls[0] = 0
+    with pytest.raises(fpsset.InputError, match="none of 9 images could be embedded"):
+        extraction.extract(config)
+
+
 def test_an_interrupted_run_continues(tmp_path, weights, monkeypatch):
     write_people(tmp_path / "faces", people=4, each=5)
     out, straight = tmp_path / "F.npz", tmp_path / "straight.npz"

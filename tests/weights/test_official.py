@@ -171,9 +171,25 @@ def test_damaged_arrays_are_called_damaged(tmp_path, official):
     assert "does not fit" not in str(error.value) and str(error.value).startswith(f"{path}: ")
 
 
-def test_a_bad_coreset_size(tmp_path, official):
-    path = write(tmp_path / "a.ckpt", official | {"hyper_parameters": {"coreset_size": -1}})
-    with pytest.raises(InputError, match="coreset_size is -1"):
+@pytest.mark.parametrize("size", [-1, 0, 4097, 10**9, "1e3", "٣"])
+def test_a_bad_coreset_size(tmp_path, official, size):
+    path = write(tmp_path / "a.ckpt", official | {"hyper_parameters": {"coreset_size": size}})
+    with pytest.raises(InputError, match=f"coreset_size is {size}; it must be a whole number in 1"):
+        fpsset.load_official(path)
+
+
+def test_hyperparameters_without_end_are_left_out(tmp_path, official):
+    path = write(tmp_path / "a.ckpt", official | {"hyper_parameters": {"m": 10**5000, "arch": "a" * 10**6}})
+    assert fpsset.load_official(path).card.hyperparameters == {}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, np.float64(1e300)])
+def test_weights_that_are_not_finite_are_refused_by_key(tmp_path, official, value):
+    key = "aggregate_model.pos_trans_norm.bias"
+    spoilt = official["state_dict"][key].astype(np.float64)
+    spoilt[3] = value
+    path = write(tmp_path / "a.ckpt", official | {"state_dict": official["state_dict"] | {key: spoilt}})
+    with pytest.raises(InputError, match=rf"a\.ckpt: '{key}' holds a value that is not finite"):
         fpsset.load_official(path)
 
 
