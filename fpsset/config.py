@@ -11,6 +11,7 @@ from fpsset.errors import InputError
 from fpsset.evaluation.pooling_protocols import switches_of
 from fpsset.images.listing import MEDIA_PATTERN
 from fpsset.models.margin_heads import HEADS
+from fpsset.models.selector import MAX_CORESET_SIZE
 from fpsset.ops.metric import DEFAULT_GAMMA
 
 MODELS = ("posterior", "face_coreset_net")
@@ -243,7 +244,11 @@ def check_config(config: ConfigDict) -> None:
     for field in ("steps", "batch_size", "log_every", "eval_every"):
         need(config[field] >= 1, field, "at least 1")
     need(config.model.name in MODELS, "model.name", f"one of {', '.join(MODELS)}")
-    need(config.model.coreset_size >= 1, "model.coreset_size", "at least 1")
+    need(
+        1 <= config.model.coreset_size <= MAX_CORESET_SIZE,
+        "model.coreset_size",
+        f"at least 1 and at most {MAX_CORESET_SIZE}",
+    )
     need(config.model.num_heads >= 1, "model.num_heads", "at least 1")
     need(0 <= config.model.dropout_rate < 1, "model.dropout_rate", "in [0, 1)")
     need(config.model.init in ("random", "closed_form"), "model.init", "'random' or 'closed_form'")

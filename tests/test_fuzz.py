@@ -250,6 +250,19 @@ def checkpoint(folder):
     return path, read
 
 
+def safetensors(folder):
+    from safetensors.numpy import save_file
+
+    path = folder / "model.safetensors"
+    save_file({key: np.asarray(value) for key, value in aggregator_state(8).items()}, path)
+
+    def read():
+        weights = fpsset.load_official(path)
+        return dict(weights), values(weights.card)
+
+    return path, read
+
+
 KINDS = {
     "features.npz": Kind(features("f.npz")),
     "features.parquet": Kind(features("f.parquet")),
@@ -277,6 +290,7 @@ KINDS = {
     "face.webp": Kind(image(".webp"), sealed=False),
     "face.bmp": Kind(image(".bmp"), sealed=False),
     "model.ckpt": Kind(checkpoint, few=8),
+    "model.safetensors": Kind(safetensors, sealed=False, few=8),
 }
 
 

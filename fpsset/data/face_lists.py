@@ -85,6 +85,8 @@ def read_search_list(file: pathlib.Path) -> np.ndarray:
             for number, row in enumerate(csv.reader(lines)):
                 if number or _is_number(row[0]):  # a list without its header starts with a template
                     rows.append((np.int64(int(row[0])), np.int64(int(row[1]))))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
     except (ValueError, IndexError, OverflowError, csv.Error) as error:
         raise InputError(f"{file}: line {number + 1} is not {_SEARCH_LINE}") from error
     if not rows:

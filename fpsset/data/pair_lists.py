@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fpsset.data.columns import checked_columns
 from fpsset.data.npz import read_npz
 from fpsset.errors import InputError
 
@@ -30,20 +31,21 @@ def read_pairs(path: pathlib.Path) -> PairList:
       InputError: the file is missing or malformed; the message names the line.
     """
     if path.suffix == ".npz":
-        columns = read_npz(path, PairList._fields)
-        if set(columns) != set(PairList._fields):
-            raise InputError(f"{path}: is not a list of pairs; give a text file of lines {_LINE}")
-        return PairList(**columns)
+        forms = {"templates": "iu P 2", "same": "b P"}
+        fix = f"give a text file of lines {_LINE}"
+        return PairList(**checked_columns(read_npz(path, PairList._fields), forms, str(path), fix))
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    with path.open(errors="replace") as file:
-        delimiter = "," if "," in file.readline() else None
     try:
+        with path.open(errors="replace") as file:
+            delimiter = "," if "," in file.readline() else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NumPy warns of an empty file, which is an error below
             rows = np.loadtxt(path, dtype=np.int64, delimiter=delimiter, ndmin=2)
         if rows.size and rows.shape[1] != 3:
             raise ValueError(rows.shape)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, OverflowError) as error:
         raise InputError(f"{path}: line {_bad_line(path, delimiter)} is not {_LINE}") from error
     if not rows.size:
