@@ -21,18 +21,22 @@ The rooms of the package, each importing only from those below it:
     fpsset/ops/         pure functions of arrays: metric, sampling, norm encoding, attention
 """
 
-from fpsset.errors import InputError
-from fpsset.face_set import FaceSet, pad_sets
-from fpsset.images.embedding import embed
-from fpsset.inference.aggregator import Aggregator, PlainAggregator
-from fpsset.inference.explanation import Explanation
-from fpsset.inference.loading import load
-from fpsset.models.face_coreset_net import FaceCoresetNet
-from fpsset.models.margin_heads import AdaFaceHead, ArcFaceHead, CosFaceHead
-from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling
-from fpsset.streaming.aggregator import StreamingAggregator
-from fpsset.training.closed_form import fit
-from fpsset.weights.official import load_official
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fpsset.errors import InputError
+    from fpsset.face_set import FaceSet, pad_sets
+    from fpsset.images.embedding import embed
+    from fpsset.inference.aggregator import Aggregator, PlainAggregator
+    from fpsset.inference.explanation import Explanation
+    from fpsset.inference.loading import load
+    from fpsset.models.face_coreset_net import FaceCoresetNet
+    from fpsset.models.margin_heads import AdaFaceHead, ArcFaceHead, CosFaceHead
+    from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling
+    from fpsset.streaming.aggregator import StreamingAggregator
+    from fpsset.training.closed_form import fit
+    from fpsset.weights.official import load_official
 
 __version__ = "0.1.0"
 
@@ -55,3 +59,36 @@ __all__ = [
     "pad_sets",
     "soft_farthest_point_sampling",
 ]
+
+# Imported when first used, so that a program can catch signals before it spends seconds in imports.
+_HOMES = {
+    "AdaFaceHead": "models.margin_heads",
+    "Aggregator": "inference.aggregator",
+    "ArcFaceHead": "models.margin_heads",
+    "CosFaceHead": "models.margin_heads",
+    "Explanation": "inference.explanation",
+    "FaceCoresetNet": "models.face_coreset_net",
+    "FaceSet": "face_set",
+    "InputError": "errors",
+    "PlainAggregator": "inference.aggregator",
+    "StreamingAggregator": "streaming.aggregator",
+    "embed": "images.embedding",
+    "farthest_point_sampling": "ops.sampling",
+    "fit": "training.closed_form",
+    "load": "inference.loading",
+    "load_official": "weights.official",
+    "pad_sets": "face_set",
+    "soft_farthest_point_sampling": "ops.sampling",
+}
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fpsset' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fpsset.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,11 +1,25 @@
 """Errors that the user can fix, and one-line summaries of errors raised by other libraries."""
 
+from __future__ import annotations
+
 import errno
 import os
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:  # not imported: a program reads this file before it can be stopped in an orderly way
+    import numpy as np
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+# Errors of a disk, and how to fix them.
+_DISK = {
+    errno.ENOSPC: "free some space, and run the same command again",
+    errno.EDQUOT: "free some of your quota, and run the same command again",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), and run the same command again",
+    errno.EROFS: "give a place that can be written to",
+    errno.EACCES: "give a place that can be written to, or change its permissions",
+    errno.EPERM: "give a place that can be written to, or change its permissions",
+    errno.EIO: "check the disk, and run the same command again",
+}
+_IN_MESSAGES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # words that mean nothing else
 _LONGEST = 200
 
 
@@ -21,6 +35,20 @@ class InputError(ValueError):
         ...
       fpsset.errors.InputError: input: row 1 of 'embeddings' has length zero; leave the row out
     """
+
+
+class DiskError(InputError):
+    """A file or folder could not be written (exit code 2).
+
+    Attributes:
+      reason: the operating system's words.
+      fix: what the user can do.
+    """
+
+    def __init__(self, path: object, reason: str, fix: str, kept: str = ""):
+        """Names what was written, and what is `kept` nevertheless."""
+        super().__init__(f"{path}: could not be written ({reason}); " + (f"{kept}; " if kept else "") + fix)
+        self.reason, self.fix = reason, fix
 
 
 class TrainingError(RuntimeError):
@@ -45,6 +73,27 @@ def first_line(error: Exception | str) -> str:
     return disk or (text or type(error).__name__).splitlines()[0][:_LONGEST]
 
 
+def disk_problem(error: BaseException) -> tuple[str, str] | None:
+    """What is wrong with the disk that an error comes from, and the fix; None for any other error.
+
+    Args:
+      error: an OSError, or another library's error with the operating system's words in its message.
+
+    Example:
+      >>> import errno
+      >>> disk_problem(OSError(errno.ENOSPC, "No space left on device"))
+      ('No space left on device', 'free some space, and run the same command again')
+    """
+    for number, fix in _DISK.items():
+        if isinstance(error, OSError) and error.errno is not None:
+            found = error.errno == number
+        else:
+            found = number in _IN_MESSAGES and os.strerror(number) in str(error)
+        if found:
+            return os.strerror(number), fix
+    return None
+
+
 def refuse_rows(bad: np.ndarray, column: str, problem: str, name: str) -> None:
     """Raises InputError if any row is bad.
 
@@ -59,4 +108,4 @@ def refuse_rows(bad: np.ndarray, column: str, problem: str, name: str) -> None:
     """
     if bad.any():
         more = f" ({int(bad.sum())} such rows)" if bad.sum() > 1 else ""
-        raise InputError(f"{name}: row {int(np.argmax(bad))} of '{column}' {problem}{more}")
+        raise InputError(f"{name}: row {int(bad.argmax())} of '{column}' {problem}{more}")

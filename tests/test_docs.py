@@ -10,7 +10,7 @@ import click
 import pytest
 from ml_collections import ConfigDict
 
-from fpsset.commands.cli import fpsset
+from fpsset.commands.group import fpsset
 from fpsset.config import base_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

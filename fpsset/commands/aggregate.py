@@ -5,14 +5,14 @@ import pathlib
 
 import click
 
-from fpsset.commands.options import by_option, json_option, model_argument
+from fpsset.commands.options import PATH, by_option, json_option, model_argument
 from fpsset.errors import InputError
 
 
 @click.command()
 @model_argument
-@click.argument("features", metavar="FEATURES", type=click.Path(path_type=pathlib.Path))
-@click.argument("target", metavar="OUT", type=click.Path(path_type=pathlib.Path))
+@click.argument("features", metavar="FEATURES", type=PATH)
+@click.argument("target", metavar="OUT", type=PATH)
 @by_option
 @json_option
 def aggregate(

@@ -5,16 +5,17 @@ import pathlib
 
 import click
 
+from fpsset.commands.options import PATH
 from fpsset.errors import InputError
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=pathlib.Path))
-@click.argument("features", type=click.Path(path_type=pathlib.Path))
+@click.argument("model", type=PATH)
+@click.argument("features", type=PATH)
 @click.option("--far", default=1e-3, show_default=True, help="False accept rate, not exceeded on FEATURES.")
 @click.option(
     "--pairs",
-    type=click.Path(path_type=pathlib.Path),
+    type=PATH,
     help="Text file of lines 'template template same'.  [default: all pairs]",
 )
 @click.option(

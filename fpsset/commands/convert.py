@@ -4,12 +4,13 @@ import pathlib
 
 import click
 
+from fpsset.commands.options import PATH
 from fpsset.errors import InputError
 
 
 @click.command()
-@click.argument("source", metavar="IN", type=click.Path(path_type=pathlib.Path))
-@click.argument("target", metavar="OUT", type=click.Path(path_type=pathlib.Path))
+@click.argument("source", metavar="IN", type=PATH)
+@click.argument("target", metavar="OUT", type=PATH)
 @click.option(
     "--color-order", type=click.Choice(["bgr", "rgb"]), help="Needed only if IN does not determine it."
 )

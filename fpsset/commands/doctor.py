@@ -10,6 +10,7 @@ import textwrap
 
 import click
 
+from fpsset.commands.options import PATH
 from fpsset.errors import InputError
 
 _CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -31,7 +32,7 @@ _WIDTH = 80
     "--data",
     "places",
     multiple=True,
-    type=click.Path(path_type=pathlib.Path),
+    type=PATH,
     metavar="DIR",
     help="Folder to search for data; may be repeated.",
 )

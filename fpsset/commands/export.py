@@ -4,12 +4,13 @@ import pathlib
 
 import click
 
+from fpsset.commands.options import PATH, PathOf
 from fpsset.errors import InputError
 
 
 @click.command()
-@click.argument("weights", type=click.Path(path_type=pathlib.Path))
-@click.argument("target", metavar="OUT", type=click.Path(path_type=pathlib.Path, dir_okay=False))
+@click.argument("weights", type=PATH)
+@click.argument("target", metavar="OUT", type=PathOf(path_type=pathlib.Path, dir_okay=False))
 @click.option(
     "--platforms",
     default="cpu,cuda,tpu",

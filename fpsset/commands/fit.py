@@ -5,12 +5,13 @@ import pathlib
 import click
 
 from fpsset.commands.inputs import FITTED
+from fpsset.commands.options import PATH
 from fpsset.errors import InputError
 
 
 @click.command()
-@click.argument("features", metavar="FEATURES", type=click.Path(path_type=pathlib.Path))
-@click.argument("target", metavar="OUT", type=click.Path(path_type=pathlib.Path))
+@click.argument("features", metavar="FEATURES", type=PATH)
+@click.argument("target", metavar="OUT", type=PATH)
 @click.option("--model", type=click.Choice(FITTED), default=FITTED[0], show_default=True)
 @click.option("--picks", type=click.IntRange(min=1), default=3, show_default=True, help="Faces per coreset.")
 def fit(features: pathlib.Path, target: pathlib.Path, model: str, picks: int) -> None:

@@ -1,12 +1,27 @@
 """Options and arguments that several commands share."""
 
+import os
+import pathlib
 from collections.abc import Callable
 
 import click
 
+
+class PathOf(click.Path):
+    """A path, in which a leading ~ is the home folder, as in --weights=~/x, where shells leave it alone."""
+
+    def convert(self, value, param, ctx):
+        """The path as `path_type`."""
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
+PATH = PathOf(path_type=pathlib.Path)
+_TEXT = PathOf()
+
 _BACKBONE = (
     click.option(
         "--weights",
+        type=_TEXT,
         metavar="BACKBONE",
         help="Backbone for images: converted weights, a checkpoint or an .onnx file.",
     ),
@@ -14,7 +29,11 @@ _BACKBONE = (
     click.option("--mean", type=float, help="Mean of pixels in 0..255, for an .onnx backbone."),
     click.option("--std", type=float, help="Their standard deviation, for an .onnx backbone."),
     click.option(
-        "--landmarks", default="", metavar="FILE", help="Lines 'name x1 y1 ... x5 y5', to align faces."
+        "--landmarks",
+        type=_TEXT,
+        default="",
+        metavar="FILE",
+        help="Lines 'name x1 y1 ... x5 y5', to align faces.",
     ),
 )
 
@@ -23,10 +42,11 @@ def model_argument(command: Callable) -> Callable:
     """Adds MODEL, and --fit for models that are fitted on the spot; see `inputs.load_model`."""
     option = click.option(
         "--fit",
+        type=_TEXT,
         metavar="FEATURES",
         help="Labelled faces that MODEL 'posterior' or 'whitened' is fitted to first.",
     )
-    return click.argument("model", metavar="MODEL")(option(command))
+    return click.argument("model", type=_TEXT, metavar="MODEL")(option(command))
 
 
 def backbone_options(command: Callable) -> Callable:

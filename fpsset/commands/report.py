@@ -4,15 +4,16 @@ import pathlib
 
 import click
 
+from fpsset.commands.options import PATH, PathOf
 from fpsset.errors import InputError
 
 
 @click.command()
-@click.argument("workdirs", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
+@click.argument("workdirs", nargs=-1, required=True, type=PATH)
 @click.option("--method", default="fpsset", show_default=True, help="Method of each run to compare.")
 @click.option(
     "--out",
-    type=click.Path(path_type=pathlib.Path, file_okay=False),
+    type=PathOf(path_type=pathlib.Path, file_okay=False),
     help="Folder for index.html, tables and plots.",
 )
 def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | None) -> None:

@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+from contextlib import ExitStack
 
 import jax
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 import fpsset
 from fpsset.errors import InputError
 from fpsset.runtime import hosts
+from fpsset.runtime.files import as_path
+from fpsset.runtime.locks import sole_use
 from fpsset.runtime.progress import StepProgress
 
 
@@ -42,7 +45,8 @@ def run_config(config, workdir: str | None) -> None:
 def train_and_evaluate(config, workdir: str | None) -> None:
     """Trains unless `config.mode` is 'eval', then evaluates, writes the report and prints its tables.
 
-    With several processes all compute the same; only the first writes the report and prints.
+    With several processes all compute the same; only the first writes the report and prints. It locks the
+    workdir and the folder of the checkpoints, against another run in either; a bucket has no locks.
 
     Args:
       config: see `fpsset.config.base_config`.
@@ -77,35 +81,46 @@ def train_and_evaluate(config, workdir: str | None) -> None:
     if data.note and hosts.is_first():
         print(data.note, file=sys.stderr)
     protocol = make_protocol(data.table, data.pairs_file, data.search)
-    if config.mode == "train":
-        faces = load_training_faces(config)
-        require_backbone(protocol, faces.dim, faces.backbone)
-        (fit_model if config.model.name == "posterior" else train)(config, workdir, faces)
-        fit_rival(config, workdir, faces)
-    aggregator = load(config.weights or config.checkpoints or workdir)
-    rival = saved_rival(pathlib.Path(config.weights) if config.weights else workdir)
-    config.model.name = aggregator.card.model  # report the model that was evaluated
-    for field in ("coreset_size", "num_heads", "quality"):
-        config.model[field] = getattr(aggregator.card, field)
-    if warning := warning_of(aggregator, data.table):
-        StepProgress.say(f"warning: {warning}; evaluate people that the model has not seen")
-    found = evaluate(
-        aggregator,
-        protocol,
-        config.evaluation.fps_gamma,
-        config.evaluation.resamples,
-        config.evaluation.faces_per_batch,
-        config.evaluation.convention,
-        config.evaluation.pooling,
-        config.evaluation.seed,
-        config.evaluation.packed,
-        {WHITENED: rival} if rival is not None and rival.dim == protocol.dim else {},
-    )
-    title = f"{pathlib.Path(protocol.name).name}; fpsset is {aggregator.name}"
-    if hosts.is_first():
-        fields = {name: repr(value) for name, value in flat_config(config.to_dict()).items()}
-        versions = {"fpsset": fpsset.__version__, "jax": jax.__version__, "numpy": np.__version__}
-        print(write_report(workdir, found, Provenance(title, fields, versions)))
+    with ExitStack() as stack:
+        if config.mode == "train":
+            faces = load_training_faces(config)
+            require_backbone(protocol, faces.dim, faces.backbone)
+            folders = dict.fromkeys([workdir, as_path(config.checkpoints or workdir)])
+        else:
+            folders = [workdir]
+
+        def lock() -> None:
+            for folder in folders:
+                stack.enter_context(sole_use(folder, "--workdir", folder=True))
+
+        hosts.on_first_process(lock)
+        if config.mode == "train":
+            (fit_model if config.model.name == "posterior" else train)(config, workdir, faces)
+            fit_rival(config, workdir, faces)
+        aggregator = load(config.weights or config.checkpoints or workdir)
+        rival = saved_rival(pathlib.Path(config.weights) if config.weights else workdir)
+        config.model.name = aggregator.card.model  # report the model that was evaluated
+        for field in ("coreset_size", "num_heads", "quality", "by_media"):
+            config.model[field] = getattr(aggregator.card, field)
+        if warning := warning_of(aggregator, data.table):
+            StepProgress.say(f"warning: {warning}; evaluate people that the model has not seen")
+        found = evaluate(
+            aggregator,
+            protocol,
+            config.evaluation.fps_gamma,
+            config.evaluation.resamples,
+            config.evaluation.faces_per_batch,
+            config.evaluation.convention,
+            config.evaluation.pooling,
+            config.evaluation.seed,
+            config.evaluation.packed,
+            {WHITENED: rival} if rival is not None and rival.dim == protocol.dim else {},
+        )
+        title = f"{pathlib.Path(protocol.name).name}; fpsset is {aggregator.name}"
+        if hosts.is_first():
+            fields = {name: repr(value) for name, value in flat_config(config.to_dict()).items()}
+            versions = {"fpsset": fpsset.__version__, "jax": jax.__version__, "numpy": np.__version__}
+            print(write_report(workdir, found, Provenance(title, fields, versions)))
 
 
 def enable_compilation_cache(folder: str) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from fpsset.commands.options import backbone_options, by_option, json_option, model_argument
+from fpsset.commands.options import PATH, backbone_options, by_option, json_option, model_argument
 from fpsset.errors import InputError
 
 _LEAVE_OUT_AT_MOST = 1000  # faces; for more, leaving each one out in turn takes minutes
@@ -15,7 +15,7 @@ _LEAVE_OUT_AT_MOST = 1000  # faces; for more, leaving each one out in turn takes
 
 @click.command()
 @model_argument
-@click.argument("source", metavar="SOURCE", type=click.Path(path_type=pathlib.Path))
+@click.argument("source", metavar="SOURCE", type=PATH)
 @click.option("--set", "which", metavar="NAME", help="Folder or id of the set, if SOURCE has several.")
 @by_option
 @backbone_options
@@ -23,7 +23,7 @@ _LEAVE_OUT_AT_MOST = 1000  # faces; for more, leaving each one out in turn takes
 @click.option(
     "--sheet",
     metavar="OUT.html",
-    type=click.Path(path_type=pathlib.Path),
+    type=PATH,
     help="Also write a web page, and a picture to OUT.png.",
 )
 @click.option(

@@ -4,9 +4,11 @@ import pathlib
 
 import click
 
+from fpsset.commands.options import PATH
+
 
 @click.command("simulate-ijb")
-@click.argument("target", metavar="OUT", type=click.Path(path_type=pathlib.Path))
+@click.argument("target", metavar="OUT", type=PATH)
 @click.option(
     "--like", type=click.Choice(["ijbb", "ijbc"]), default="ijbc", show_default=True, help="Protocol."
 )

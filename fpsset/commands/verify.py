@@ -6,15 +6,13 @@ import pathlib
 import click
 import numpy as np
 
-from fpsset.commands.options import backbone_options, json_option
+from fpsset.commands.options import PATH, backbone_options, json_option
 
 
 @click.command()
-@click.argument("first", metavar="A", type=click.Path(path_type=pathlib.Path))
-@click.argument("second", metavar="B", type=click.Path(path_type=pathlib.Path))
-@click.option(
-    "--model", required=True, type=click.Path(path_type=pathlib.Path), help="Model given to fpsset calibrate."
-)
+@click.argument("first", metavar="A", type=PATH)
+@click.argument("second", metavar="B", type=PATH)
+@click.option("--model", required=True, type=PATH, help="Model given to fpsset calibrate.")
 @click.option("--far", type=float, help="FAR of the threshold, if several are calibrated.")
 @backbone_options
 @json_option

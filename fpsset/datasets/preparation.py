@@ -10,6 +10,8 @@ from absl import logging
 
 from fpsset.datasets.prepared import Records, import_tfds, is_prepared
 from fpsset.errors import InputError
+from fpsset.runtime.disk import writing
+from fpsset.runtime.locks import sole_use
 
 
 def prepare(config) -> str:
@@ -24,18 +26,23 @@ def prepare(config) -> str:
       One line that names the folder and says what it contains.
 
     Raises:
-      InputError: the source is missing or malformed, or the folder contains something else.
+      InputError: the source is missing or malformed, the folder contains something else, or another process
+        prepares it.
     """
     tfds = import_tfds()
     logging.set_verbosity(logging.ERROR)  # TFDS warns about things that are intended here
     builder, source = _builder(config)
     folder = pathlib.Path(builder.data_dir)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with sole_use(folder, "--config.out"), writing(folder):
+        return _prepare(tfds.download.DownloadConfig(manual_dir=source), builder, folder)
+
+
+def _prepare(settings, builder, folder: pathlib.Path) -> str:
     unfinished = {"prefix": "incomplete.", "suffix": f"_{folder.name}"}  # TFDS's own naming
     for leftover in folder.parent.glob("*".join(unfinished.values())):
         shutil.rmtree(leftover)
     if is_prepared(folder):
-        _require_same_sources(folder, builder.checksums(source))
+        _require_same_sources(folder, builder.checksums(settings.manual_dir))
         return f"{folder}: is already prepared from this source"
     if folder.exists():
         raise InputError(f"{folder}: is not a prepared dataset; delete it, or give another --config.out")
@@ -43,7 +50,6 @@ def prepare(config) -> str:
         tempfile.TemporaryDirectory(dir=folder.parent, **unfinished) as downloads,  # required, stays empty
         contextlib.redirect_stdout(io.StringIO()),
     ):
-        settings = tfds.download.DownloadConfig(manual_dir=source)
         builder.download_and_prepare(download_dir=downloads, download_config=settings)
     return f"{folder}: {len(Records(folder))} records"
 

@@ -20,7 +20,9 @@ from fpsset.images.listing import ImageList, list_images
 from fpsset.images.recognisers import NOT_EMBEDDED, Recogniser, embedded, load_recogniser
 from fpsset.models.iresnet import IMAGE_SIZE
 from fpsset.runtime.digests import short_digest
+from fpsset.runtime.disk import writing
 from fpsset.runtime.files import replacing
+from fpsset.runtime.locks import sole_use
 from fpsset.runtime.progress import StepProgress
 
 # Columns of a part, see `checked_columns`.
@@ -35,8 +37,8 @@ def extract(config) -> FeatureTable:
     """Embeds the images of `config.images` and writes `config.out`.
 
     Progress is saved in parts next to the file, so that an interrupted run can continue; the parts are
-    deleted once the file is written. Unreadable images are reported at the end, and listed in a file next to
-    the features.
+    deleted once the file is written. Two extractions to one file are refused. Unreadable images are reported
+    at the end, and listed in a file next to the features.
 
     Args:
       config: see `fpsset.config.extraction_config`.
@@ -45,7 +47,8 @@ def extract(config) -> FeatureTable:
       The features written.
 
     Raises:
-      InputError: there are no images, there is no backbone, or no image can be read.
+      InputError: there are no images, there is no backbone, no image can be read, or another process extracts
+        to the same file.
     """
     out = pathlib.Path(config.out)
     require_writable(out)
@@ -54,6 +57,11 @@ def extract(config) -> FeatureTable:
     recogniser = load_recogniser(config)
     if ignored := images.said_ignored():
         StepProgress.say(ignored)
+    with sole_use(out, "--config.out"):
+        return _extract(images, recogniser, out, config)
+
+
+def _extract(images: ImageList, recogniser: Recogniser, out: pathlib.Path, config) -> FeatureTable:
     parts = _claim_parts(out, images, recogniser, config)
     if config.check_color_order and not any(parts.glob("*.npz")):
         check_color_order(images.subject, lambda row: _read(images, row), recogniser)
@@ -73,7 +81,8 @@ def extract(config) -> FeatureTable:
                 part = _embed_part(
                     images, range(start, min(start + per_part, len(images))), recogniser, config, progress
                 )
-                write_npz(file, part)
+                with writing(out, "the images embedded so far are kept"):
+                    write_npz(file, part)
     table = _join_parts(images, files, recogniser, out, config)
     shutil.rmtree(parts)
     return table
@@ -235,8 +244,9 @@ def _claim_parts(out: pathlib.Path, images: ImageList, recogniser: Recogniser, c
     owner, fingerprint = parts / "of", _fingerprint(images, recogniser, config)
     if not (owner.is_file() and owner.read_bytes() == fingerprint.encode()):
         shutil.rmtree(parts, ignore_errors=True)
-        parts.mkdir(parents=True)
-        owner.write_text(fingerprint)
+        with writing(out):
+            parts.mkdir(parents=True)
+            owner.write_text(fingerprint)
     return parts
 
 

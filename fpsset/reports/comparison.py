@@ -4,6 +4,7 @@ import pathlib
 
 from fpsset.errors import InputError
 from fpsset.reports.draws_file import Run
+from fpsset.reports.folders import replacing_report
 from fpsset.reports.forms import write_tables
 from fpsset.reports.pages import write_page
 from fpsset.reports.pictures import draw_curves, make_picture
@@ -62,11 +63,16 @@ def write_comparison(folder: pathlib.Path, runs: list[Run], made: Section, metho
     """Writes index.html, the tables in three forms, and the pictures.
 
     Args:
-      folder: to write to.
+      folder: to write to; an earlier comparison in it is replaced, other files stay.
       runs: those compared.
       made: from `compare`.
       method: of each run.
     """
+    with replacing_report(folder) as beside:
+        _write_comparison(beside, runs, made, method)
+
+
+def _write_comparison(folder: pathlib.Path, runs: list[Run], made: Section, method: str) -> None:
     write_tables(folder, [made])
     labels, title = _labels(runs), f"{method} of each run"
     differences = {name: figures for name, figures in made.figures.items() if name not in labels}

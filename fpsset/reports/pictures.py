@@ -34,7 +34,7 @@ _CURVES = {
 def draw_curves(
     folder: pathlib.Path, curves: dict[str, Points], places: dict[str, tuple[str, str]]
 ) -> list[Picture]:
-    """Draws ROC and DET, and CMC if there is one; removes those of an earlier evaluation.
+    """Draws ROC and DET, and CMC if there is one.
 
     Args:
       folder: of the PNG files.
@@ -44,7 +44,6 @@ def draw_curves(
     pictures = []
     for name, (curve, draw, caption) in _CURVES.items():
         path = folder / f"{name}.png"
-        path.unlink(missing_ok=True)
         if curve in curves:
             section, title = places[curve]
             pictures.append(make_picture(path, section, caption, draw, curves[curve], title))

@@ -7,14 +7,14 @@ from fpsset.evaluation.metric_names import far_name, tar_name, to_json
 from fpsset.evaluation.results import Evaluation
 from fpsset.evaluation.verification import FARS
 from fpsset.reports.draws_file import DRAWS, as_run, write_draws
-from fpsset.reports.forms import FORMS, as_text, write_tables
+from fpsset.reports.folders import replacing_report
+from fpsset.reports.forms import as_text, write_tables
 from fpsset.reports.pages import write_page
 from fpsset.reports.pictures import Picture, draw_curves, make_picture
 from fpsset.reports.plots import draw_bins, draw_discard
 from fpsset.reports.tables import sections
-from fpsset.runtime.files import replacing, write_json
+from fpsset.runtime.files import write_json
 
-_TABLES = ("verification", "paired", "identification", "quality")
 _FEW = 100  # deciding impostor pairs; below this, a TAR hinges on a few people
 
 
@@ -29,6 +29,9 @@ class Provenance(NamedTuple):
 def write_report(workdir: pathlib.Path, found: Evaluation, provenance: Provenance) -> str:
     """Writes results.json, and in report/ the page, each table in three forms, pictures and draws.npz.
 
+    The report replaces an earlier one as a whole. If it cannot be written, e.g. on a full disk, the earlier
+    one stays, and results.json holds the new figures.
+
     Args:
       workdir: to write to.
       found: the evaluation.
@@ -37,20 +40,17 @@ def write_report(workdir: pathlib.Path, found: Evaluation, provenance: Provenanc
     Returns:
       The tables as text.
     """
-    report, title = workdir / "report", provenance.title
+    title = provenance.title
     made = sections(found, title)
-    for name in _TABLES:
-        for suffix in FORMS:  # this evaluation may have fewer tables than an earlier one
-            (report / f"{name}.{suffix}").unlink(missing_ok=True)
-    write_tables(report, made)
-    pictures = _draw_all(report, found, title)
+    write_json(workdir / "results.json", to_json(found))
     facts = provenance.versions | {
         f"fingerprint of the {name}": value or "not known" for name, value in found.fingerprints.items()
     }
-    write_page(report / "index.html", title, _summary(found), made, pictures, facts, provenance.config)
-    with replacing(report / DRAWS) as partial:
-        write_draws(partial, as_run(str(workdir), title, found))
-    write_json(workdir / "results.json", to_json(found))
+    with replacing_report(workdir / "report", "results.json is written") as report:
+        write_tables(report, made)
+        write_draws(report / DRAWS, as_run(str(workdir), title, found))
+        pictures = _draw_all(report, found, title)
+        write_page(report / "index.html", title, _summary(found), made, pictures, facts, provenance.config)
     return "\n".join(map(as_text, made))
 
 
@@ -94,9 +94,7 @@ def _summary(found: Evaluation) -> list[str]:
 
 
 def _draw_all(report: pathlib.Path, found: Evaluation, title: str) -> list[Picture]:
-    """Draws the pictures that the results allow, and removes those of an earlier evaluation."""
-    for name in ("discard_input_norm", "discard_output_norm", "size", "video"):
-        (report / f"{name}.png").unlink(missing_ok=True)
+    """Draws the pictures that the results allow."""
     verified = next(iter(found.verification.values()))
     pairs = f"{title}\n{verified.genuine_pairs} genuine, {verified.impostor_pairs} impostor pairs"
     places = {"roc": ("verification", pairs)}

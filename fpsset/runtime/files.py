@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 from fpsset.errors import InputError, first_line
 from fpsset.runtime.digests import seal
+from fpsset.runtime.disk import kept_on_error
 from fpsset.runtime.leftovers import leftovers, name_beside
 
 _PART, _OLD = "part", "old"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def as_path(path: str | os.PathLike, absolute: bool = False):
@@ -27,6 +27,7 @@ def as_path(path: str | os.PathLike, absolute: bool = False):
     return epath.Path(path)
 
 
+@kept_on_error("file")
 @contextlib.contextmanager
 def replacing(path: pathlib.Path, private: bool = False) -> Iterator[pathlib.Path]:
     """Yields an empty temporary file beside `path` to write to; it replaces `path` if the block succeeds.
@@ -54,18 +55,18 @@ def replacing(path: pathlib.Path, private: bool = False) -> Iterator[pathlib.Pat
     for leftover in leftovers(path, _PART):
         leftover.unlink(missing_ok=True)
     try:
-        with _disk_errors(path, beside):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            os.close(os.open(beside, flags, 0o600 if private else 0o666))
-            yield beside
-            _keep_mode(path, beside)
-            _flush(beside)
-            os.replace(beside, path)
-            _flush(path.parent)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        os.close(os.open(beside, flags, 0o600 if private else 0o666))
+        yield beside
+        _keep_mode(path, beside)
+        _flush(beside)
+        os.replace(beside, path)
+        _flush(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
 
+@kept_on_error("folder")
 @contextlib.contextmanager
 def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields an empty temporary folder beside `path`; it replaces `path` if the block succeeds.
@@ -86,42 +87,22 @@ def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(leftover, ignore_errors=True)
     beside, old = name_beside(path, _PART), name_beside(path, _OLD)
     try:
-        with _disk_errors(path, beside):
-            beside.mkdir()
-            yield beside
-            _keep_mode(path, beside)
-            flush_tree(beside)
-            if path.exists():
-                os.replace(path, old)
-            try:
-                os.replace(beside, path)
-            except BaseException:
-                if old.exists():
-                    os.replace(old, path)
-                raise
-            _flush(path.parent)
+        beside.mkdir()
+        yield beside
+        _keep_mode(path, beside)
+        flush_tree(beside)
+        if path.exists():
+            os.replace(path, old)
+        try:
+            os.replace(beside, path)
+        except BaseException:
+            if old.exists():
+                os.replace(old, path)
+            raise
+        _flush(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _disk_errors(path: pathlib.Path, beside: pathlib.Path) -> Iterator[None]:
-    """Says of `path` what went wrong with the file or folder beside it; other errors pass."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # libraries raise many types
-        full = next((said for said in map(os.strerror, _FULL) if said in str(error)), None)
-        if full is None and not (isinstance(error, OSError) and str(error.filename).startswith(str(beside))):
-            raise
-        kept = "what was there before is kept" if path.exists() else "nothing is left of it"
-        fix = "free some space" if full else "let it be written to"
-        raise InputError(
-            f"{path}: could not be written ({full or error.strerror}); {kept}; {fix}, or give another place, "
-            "and run the same command again"
-        ) from error
 
 
 def _keep_mode(path: pathlib.Path, beside: pathlib.Path) -> None:

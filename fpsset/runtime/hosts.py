@@ -116,6 +116,11 @@ class Agreement:
         self._pending = self._any(jax.make_array_from_process_local_data(self._sharding, votes))
         return before is not None and bool(before)
 
+    def at_last(self, vote: bool) -> bool:
+        """Casts the last vote and waits for its answer."""
+        earlier = self(vote)
+        return self(vote) or earlier
+
 
 def cluster_arguments(environment: Mapping[str, str]) -> dict | None:
     """Arguments for `jax.distributed.initialize`, or None for a single process.
@@ -124,7 +129,7 @@ def cluster_arguments(environment: Mapping[str, str]) -> dict | None:
     and elsewhere with FPSSET_HOSTS=auto (TPU VMs, Kubernetes, MPI), JAX detects them.
 
     Raises:
-      InputError: some of the three variables are missing or not numbers.
+      InputError: some of the three variables are missing, or one of these is not a number.
     """
     given = [environment.get(name) for name in _EXPLICIT]
     if any(given):
@@ -136,7 +141,14 @@ def cluster_arguments(environment: Mapping[str, str]) -> dict | None:
         except ValueError as error:
             raise InputError("JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers") from error
         return {"coordinator_address": address, "num_processes": count, "process_id": index}
-    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or environment.get("FPSSET_HOSTS") == "auto":
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
+    try:
+        several = int(tasks) > 1
+    except ValueError as error:
+        raise InputError(
+            f"SLURM_STEP_NUM_TASKS is {tasks!r}; it must be a whole number: start with srun, or unset it"
+        ) from error
+    if several or environment.get("FPSSET_HOSTS") == "auto":
         return {}
     return None
 

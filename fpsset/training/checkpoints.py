@@ -16,6 +16,7 @@ from fpsset.errors import InputError, first_line
 from fpsset.runtime import hosts
 from fpsset.runtime.digests import seal
 from fpsset.runtime.files import as_path, flush_tree, read_json
+from fpsset.runtime.interrupts import stops_held
 from fpsset.runtime.progress import StepProgress
 from fpsset.training.step import TrainState
 from fpsset.weights.cards import AggregatorCard, lone_checkpointer
@@ -73,6 +74,7 @@ class Checkpoints:
         logging.getLogger("absl").addFilter(_is_not_from_orbax)
         return self
 
+    @stops_held()
     def __exit__(self, kind, error, trace) -> None:
         try:
             with self._writing():
@@ -87,6 +89,7 @@ class Checkpoints:
         """The step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
+    @stops_held()
     def save(
         self, state: TrainState, batches: grain.DatasetIterator, card: AggregatorCard, score: float | None
     ) -> None:
@@ -160,6 +163,7 @@ class Checkpoints:
             )
         return state
 
+    @stops_held()
     def _read(self, step: int, state: TrainState) -> tuple[TrainState, dict]:
         """The state and the position in the data, checked; without waiting for other processes."""
         path = self._folder / str(step)

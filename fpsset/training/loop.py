@@ -105,11 +105,15 @@ def train(
                 checkpoints.save(state, faces.batches, card, score)
             if logs or validates:
                 throughput.restart(step)
-            if stopping and not last:
-                raise Interrupted(
-                    f"stopped at step {step} of {config.steps}; run the same command to continue from there"
-                )
+            if stopping:
+                raise _interrupted(step, config.steps)
         progress.advance("")
+        if any_process.at_last(stop.requested):  # e.g. during the last validation
+            raise _interrupted(config.steps, config.steps)
+
+
+def _interrupted(step: int, steps: int) -> Interrupted:
+    return Interrupted(f"stopped at step {step} of {steps}; run the same command to continue from there")
 
 
 def _state_and_step(

@@ -10,6 +10,7 @@ import numpy as np
 from fpsset.errors import InputError, first_line
 from fpsset.runtime.digests import SEAL, checksums, short_digest, unsealed
 from fpsset.runtime.files import read_json, replacing_folder, write_json
+from fpsset.runtime.interrupts import stops_held
 
 _FORMAT = 2  # 1 had no seal
 _FIX = "convert the weights again"
@@ -144,7 +145,7 @@ def save_weights(path: pathlib.Path, weights: Weights) -> None:
     if path.exists() and (others := sorted({file.name for file in path.iterdir()} - {CARD, _VARIABLES})):
         raise InputError(f"{path}: holds {others[0]!r}, which would be lost; move it, or give another folder")
     with replacing_folder(path) as beside:
-        with lone_checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer:
+        with stops_held(), lone_checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer:
             checkpointer.save(beside / _VARIABLES, dict(weights))
         fields = {"format": _FORMAT, **dataclasses.asdict(weights.card)}
         write_json(beside / CARD, fields | {"files": _checksums(beside)}, sealed=True)
@@ -203,7 +204,7 @@ def read_weights(path: pathlib.Path) -> Weights:
                 f"{path / name}: is missing, damaged or not part of these weights; convert them again"
             )
     try:
-        with lone_checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer:
+        with stops_held(), lone_checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer:
             tree = checkpointer.metadata(path / _VARIABLES).item_metadata.tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             variables = checkpointer.restore(path / _VARIABLES, restore_args=as_numpy)

@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 
 from fpsset.errors import InputError, first_line
 from fpsset.runtime.files import as_path
+from fpsset.runtime.interrupts import stops_held
 from fpsset.runtime.progress import StepProgress
 from fpsset.weights.cards import AggregatorCard, lone_checkpointer
 from fpsset.weights.checkpoint_card import (
@@ -64,6 +65,7 @@ def _quiet() -> Iterator[None]:
 
 
 @_quiet()
+@stops_held()
 def read_params(path: str | os.PathLike) -> tuple[dict, AggregatorCard, str]:
     """Reads the aggregator's parameters from a checkpoint.
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fpsset.commands.cli import fpsset
+from fpsset.commands.group import fpsset
 from tests.commands.lines import process, refused
 from tests.torch_files import aggregator_state, save
 

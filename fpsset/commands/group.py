@@ -1,0 +1,54 @@
+"""The subcommands of `fpsset`."""
+
+import click
+
+from fpsset.commands.aggregate import aggregate
+from fpsset.commands.calibrate import calibrate
+from fpsset.commands.convert import convert
+from fpsset.commands.doctor import doctor
+from fpsset.commands.export import export
+from fpsset.commands.fit import fit
+from fpsset.commands.report import report
+from fpsset.commands.select import select
+from fpsset.commands.simulate_ijb import simulate_ijb
+from fpsset.commands.verify import verify
+from fpsset.errors import InputError
+from fpsset.runtime.interrupts import STOPPED, Interrupted
+
+
+class _Group(click.Group):
+    def invoke(self, context: click.Context):
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt as error:  # click would print an empty line
+            raise Interrupted(STOPPED) from error
+
+
+@click.group(cls=_Group, invoke_without_command=True)
+@click.pass_context
+def fpsset(context: click.Context) -> None:
+    """One descriptor from a set of faces of one person.
+
+    To train, evaluate or extract features, run a config: python -m fpsset.main --help.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for subcommand in (fit, aggregate, select, calibrate, verify, report, convert, export, simulate_ijb, doctor):
+    fpsset.add_command(subcommand)
+
+
+def run_command(argv: list[str] | None) -> None:
+    """Runs a command line; None: that of this process.
+
+    Raises:
+      InputError: bad options or input.
+      Interrupted: the command was stopped by a signal.
+    """
+    try:
+        fpsset.main(argv, prog_name="fpsset", standalone_mode=False)
+    except click.Abort as error:
+        raise Interrupted(STOPPED) from error
+    except click.ClickException as error:
+        raise InputError(error.format_message()) from error

@@ -1,0 +1,66 @@
+"""Full and read-only disks: one line that names what could not be written, what is kept, and the fix."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+
+from fpsset.errors import DiskError, disk_problem
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike, kept: str = "") -> Iterator[None]:
+    """Turns errors of the disk inside the block, which writes `path`, into a DiskError.
+
+    The outermost of nested blocks is the one that the error names.
+
+    Args:
+      path: file or folder, as the user knows it.
+      kept: what is kept nevertheless, e.g. 'the file from before is kept'.
+
+    Raises:
+      DiskError: the disk is full or cannot be written to.
+    """
+    try:
+        yield
+    except DiskError as error:
+        raise DiskError(path, error.reason, error.fix, kept) from error
+    except Exception as error:  # libraries wrap the operating system's errors in many types
+        problem = disk_problem(error)
+        if problem is None or _is_of_another(path, error):
+            raise
+        raise DiskError(path, *problem, kept) from error
+
+
+def kept_on_error(what: str) -> Callable[[Callable], Callable]:
+    """Decorates a context manager that replaces a path: a disk's errors name the path, and say what is kept.
+
+    Args:
+      what: 'file' or 'folder'.
+    """
+
+    def decorate(replace: Callable) -> Callable:
+        @functools.wraps(replace)
+        @contextlib.contextmanager
+        def wrapped(path, *arguments, **options):
+            kept = f"the {what} that was there is kept" if _exists(path) else ""
+            with writing(path, kept), replace(path, *arguments, **options) as beside:
+                yield beside
+
+        return wrapped
+
+    return decorate
+
+
+def _is_of_another(path, error: Exception) -> bool:
+    """Whether an error is about a file elsewhere, such as one that cannot be read."""
+    named = getattr(error, "filename", None)
+    folder = os.path.dirname(os.path.abspath(path))
+    return isinstance(named, str) and not os.path.abspath(named).startswith(folder)
+
+
+def _exists(path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
