@@ -41,6 +41,7 @@ def calibrate(
     from fpsset.evaluation import calibration
     from fpsset.evaluation.protocols import make_protocol
     from fpsset.inference.loading import load
+    from fpsset.runtime.locks import sole_use
     from fpsset.runtime.progress import StepProgress
 
     if not 0 < far < 1:
@@ -59,7 +60,8 @@ def calibrate(
     found = calibration.calibrate(aggregator, protocol, far, resamples, seed)
     found = dataclasses.replace(found, warning=warning)
     path = calibration.thresholds_file(model)
-    calibration.save_threshold(path, aggregator.digest, found)
+    with sole_use(path, "MODEL"):  # the file's other thresholds are read and written again
+        calibration.save_threshold(path, aggregator.digest, found)
     click.echo(f"threshold {found.threshold} for a FAR of {far:g}")
     click.echo(f"achieved FAR {found.achieved_far:.3g}, TAR {found.tar}")
     click.echo(

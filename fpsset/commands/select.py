@@ -90,9 +90,11 @@ def select(
     if sheet is not None:
         from fpsset.reports.sheets.page import write_page
         from fpsset.reports.sheets.picture import draw_picture
+        from fpsset.runtime.files import replacing
 
-        write_page(sheet, found)
-        draw_picture(sheet.with_suffix(".png"), found)
+        with replacing(sheet) as page, replacing(sheet.with_suffix(".png")) as picture:  # both, or neither
+            write_page(page, found)
+            draw_picture(picture, found)
     if as_json:
         paths = faces.names if table.paths is None else table.paths.tolist()
         answer = {

@@ -3,6 +3,7 @@
 Imports the standard library alone, because a program listens before it imports anything else.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -51,9 +52,9 @@ class _Listener:
     def install(self) -> None:
         """Starts to listen; a SIGINT that is ignored, as shells do for background jobs, stays ignored."""
         self._drop = sys.unraisablehook
-        numbers = [signal.SIGTERM, signal.SIGALRM]
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            numbers.append(signal.SIGINT)
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM]
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            numbers.remove(signal.SIGINT)
         self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
         sys.unraisablehook = self._on_unraisable
 
@@ -119,6 +120,11 @@ class _Listener:
         if self.insisting:
             os._exit(STOPPED_CODE)
 
+    def ignore_for_good(self) -> None:
+        """Ignores stops by the operating system: at its very end Python would restore the default handlers."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
 
 _listener: _Listener | None = None
 
@@ -135,6 +141,7 @@ def ignore_until_exit() -> None:
     """Ignores stops, which come too late now, until the process has exited."""
     if _listener:
         _listener.ways.append(_listener.ignore)
+        atexit.register(_listener.ignore_for_good)  # runs when all threads have ended
 
 
 @contextmanager

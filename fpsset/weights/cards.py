@@ -221,6 +221,9 @@ def lone_checkpointer(handler: type):
     """
     import orbax.checkpoint as ocp  # takes seconds to import
 
+    from fpsset.weights.trained import silence_late_io_errors
+
+    silence_late_io_errors()
     here = jax.process_index()
     options = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
     return ocp.Checkpointer(handler(multiprocessing_options=options), multiprocessing_options=options)
