@@ -121,7 +121,7 @@ class _Listener:
             os._exit(STOPPED_CODE)
 
     def ignore_for_good(self) -> None:
-        """Ignores stops by the operating system: at its very end Python would restore the default handlers."""
+        """Has the system ignore stops: at its very end Python restores the default handlers."""
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
 
