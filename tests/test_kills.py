@@ -1,10 +1,11 @@
 """Random kills of every long command; minutes of work: `pytest -m kills`. See `tests/kills.py`."""
 
 import os
+import signal
 
 import pytest
 
-from tests.kills import COMMANDS, prepare_inputs, trial
+from tests.kills import COMMANDS, kill, prepare_inputs, trial
 
 
 @pytest.fixture(scope="module")
@@ -12,6 +13,12 @@ def given(tmp_path_factory):
     folder = tmp_path_factory.mktemp("given")
     prepare_inputs(folder)
     return folder
+
+
+@pytest.mark.parametrize("seconds, number, times", [(0.0, signal.SIGTERM, 10), (0.3, signal.SIGINT, 2)])
+def test_a_stop_during_the_imports_is_one_line(seconds, number, times):
+    problem, outcome = kill(["-m", "fpsset.commands.cli", "doctor"], seconds, number, times, 0)
+    assert not problem and outcome == "130"
 
 
 @pytest.mark.kills

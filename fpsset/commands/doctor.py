@@ -10,7 +10,7 @@ import textwrap
 
 import click
 
-from fpsset.commands.options import PATH
+from fpsset.commands.options import PATH, PATH_TEXT
 from fpsset.errors import InputError
 
 _CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -37,10 +37,18 @@ _WIDTH = 80
     help="Folder to search for data; may be repeated.",
 )
 @click.option(
-    "--weights", default="", metavar="FILE", help="Backbone whose colour order to check, on --images."
+    "--weights",
+    type=PATH_TEXT,
+    default="",
+    metavar="FILE",
+    help="Backbone whose colour order to check, on --images.",
 )
 @click.option(
-    "--images", default="", metavar="DIR", help="Folder with one folder per person, for that check."
+    "--images",
+    type=PATH_TEXT,
+    default="",
+    metavar="DIR",
+    help="Folder with one folder per person, for that check.",
 )
 @click.option(
     "--color-order", type=click.Choice(["bgr", "rgb"]), help="Needed only if the weights do not determine it."

@@ -16,12 +16,12 @@ class PathOf(click.Path):
 
 
 PATH = PathOf(path_type=pathlib.Path)
-_TEXT = PathOf()
+PATH_TEXT = PathOf()
 
 _BACKBONE = (
     click.option(
         "--weights",
-        type=_TEXT,
+        type=PATH_TEXT,
         metavar="BACKBONE",
         help="Backbone for images: converted weights, a checkpoint or an .onnx file.",
     ),
@@ -30,7 +30,7 @@ _BACKBONE = (
     click.option("--std", type=float, help="Their standard deviation, for an .onnx backbone."),
     click.option(
         "--landmarks",
-        type=_TEXT,
+        type=PATH_TEXT,
         default="",
         metavar="FILE",
         help="Lines 'name x1 y1 ... x5 y5', to align faces.",
@@ -42,11 +42,11 @@ def model_argument(command: Callable) -> Callable:
     """Adds MODEL, and --fit for models that are fitted on the spot; see `inputs.load_model`."""
     option = click.option(
         "--fit",
-        type=_TEXT,
+        type=PATH_TEXT,
         metavar="FEATURES",
         help="Labelled faces that MODEL 'posterior' or 'whitened' is fitted to first.",
     )
-    return click.argument("model", type=_TEXT, metavar="MODEL")(option(command))
+    return click.argument("model", type=PATH_TEXT, metavar="MODEL")(option(command))
 
 
 def backbone_options(command: Callable) -> Callable:

@@ -172,8 +172,14 @@ def test_an_incomplete_environment(change, message):
         hosts.cluster_arguments({**EXPLICIT, **change})
 
 
+def test_a_count_of_tasks_that_is_no_number():
+    with pytest.raises(InputError, match="SLURM_STEP_NUM_TASKS is 'abc'; it must be a whole number"):
+        hosts.cluster_arguments({"SLURM_STEP_NUM_TASKS": "abc"})
+
+
 def test_a_process_alone_agrees_with_itself():
     agreement, done = hosts.Agreement(data_mesh()), []
     assert [agreement(asks) for asks in (False, True)] == [False, True]
+    assert [agreement.at_last(asks) for asks in (False, True)] == [False, True]
     hosts.on_first_process(lambda: done.append(1))
     assert done == [1] and hosts.is_first()
