@@ -3,9 +3,14 @@
 import contextlib
 import functools
 import os
+import pathlib
+import shutil
+import time
 from collections.abc import Callable, Iterator
 
 from fpsset.errors import DiskError, disk_problem
+
+_TRIES, _PAUSE_SECONDS = 20, 0.05
 
 
 @contextlib.contextmanager
@@ -50,6 +55,15 @@ def kept_on_error(what: str) -> Callable[[Callable], Callable]:
         return wrapped
 
     return decorate
+
+
+def remove_tree(folder: pathlib.Path) -> None:
+    """Removes a folder, to which threads of a write that failed may still write for a moment."""
+    for _ in range(_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _is_of_another(path, error: Exception) -> bool:

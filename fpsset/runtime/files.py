@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from fpsset.errors import InputError, first_line
 from fpsset.runtime.digests import seal
-from fpsset.runtime.disk import kept_on_error
+from fpsset.runtime.disk import kept_on_error, remove_tree
 from fpsset.runtime.leftovers import leftovers, name_beside
 
 _PART, _OLD = "part", "old"
@@ -102,7 +102,7 @@ def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         _flush(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        remove_tree(beside)
 
 
 def _keep_mode(path: pathlib.Path, beside: pathlib.Path) -> None:

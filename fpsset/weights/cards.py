@@ -1,7 +1,10 @@
 """Converted weights on disk: variables as an Orbax checkpoint, and a card that describes them."""
 
+import contextlib
 import dataclasses
+import logging
 import pathlib
+from collections.abc import Iterator
 from typing import TypeVar
 
 import jax
@@ -145,7 +148,11 @@ def save_weights(path: pathlib.Path, weights: Weights) -> None:
     if path.exists() and (others := sorted({file.name for file in path.iterdir()} - {CARD, _VARIABLES})):
         raise InputError(f"{path}: holds {others[0]!r}, which would be lost; move it, or give another folder")
     with replacing_folder(path) as beside:
-        with stops_held(), lone_checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer:
+        with (
+            stops_held(),
+            _errors_raised_alone(),
+            lone_checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer,
+        ):
             checkpointer.save(beside / _VARIABLES, dict(weights))
         fields = {"format": _FORMAT, **dataclasses.asdict(weights.card)}
         write_json(beside / CARD, fields | {"files": _checksums(beside)}, sealed=True)
@@ -211,6 +218,21 @@ def read_weights(path: pathlib.Path) -> Weights:
     except Exception as error:  # Orbax raises many types, e.g. out of memory; the files are those saved
         raise InputError(f"{path}: its weights could not be read ({first_line(error)}); try again") from error
     return Weights(variables, card)
+
+
+@contextlib.contextmanager
+def _errors_raised_alone() -> Iterator[None]:
+    """Drops Orbax's log records inside the block: it logs the tracebacks of errors that it raises as well."""
+    logger = logging.getLogger("absl")
+
+    def elsewhere(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+    logger.addFilter(elsewhere)
+    try:
+        yield
+    finally:
+        logger.removeFilter(elsewhere)
 
 
 def lone_checkpointer(handler: type):
