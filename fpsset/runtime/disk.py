@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from fpsset.errors import DiskError, disk_problem
 
-_TRIES, _PAUSE_SECONDS = 20, 0.05
+_TRIES, _PAUSES, _PAUSE_SECONDS = 40, 4, 0.05
 
 
 @contextlib.contextmanager
@@ -58,12 +58,14 @@ def kept_on_error(what: str) -> Callable[[Callable], Callable]:
 
 
 def remove_tree(folder: pathlib.Path) -> None:
-    """Removes a folder, to which threads of a write that failed may still write for a moment."""
+    """Removes a folder, which threads of a write that failed may create again for a moment."""
+    gone = _PAUSES if not folder.exists() else 0
     for _ in range(_TRIES):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
+        if gone == _PAUSES:
             return
+        shutil.rmtree(folder, ignore_errors=True)
         time.sleep(_PAUSE_SECONDS)
+        gone = 0 if folder.exists() else gone + 1
 
 
 def _is_of_another(path, error: Exception) -> bool:
