@@ -1,5 +1,6 @@
 """Atomic writing of files and folders, so that readers never see a partial one, and reading of JSON."""
 
+import codecs
 import contextlib
 import errno
 import json
@@ -189,7 +190,7 @@ def parse_json(text: str | bytes, name: str, fix: str, kind: type = dict):
       fpsset.errors.InputError: a.json: cannot be read as JSON (holds NaN); calibrate again
     """
     try:
-        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        text = text.removeprefix(codecs.BOM_UTF8).decode() if isinstance(text, bytes) else text
         value = json.loads(
             text, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_without_repeats
         )

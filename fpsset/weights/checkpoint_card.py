@@ -26,7 +26,14 @@ _FIX = "give another checkpoint"
 _PASSING = (
     *("PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED"),
     *("ABORTED", "CANCELLED", "Permission denied", "Too many open files", "Cannot allocate memory"),
-    *("out of memory", "Out of memory", "Input/output error", "Stale file handle", "timed out"),
+    *(
+        "can't start new thread",
+        "out of memory",
+        "Out of memory",
+        "Input/output error",
+        "Stale file handle",
+        "timed out",
+    ),
 )
 
 
@@ -139,9 +146,12 @@ def is_damage(error: Exception) -> bool:
 
     Memory that does not suffice, a network that is away or a file that may not be read does not.
     """
-    cause = error.__cause__ if isinstance(error, InputError) and error.__cause__ else error
-    if isinstance(cause, MemoryError | LaterVersion):
-        return False
-    if isinstance(cause, OSError):
-        return isinstance(cause, FileNotFoundError | NotADirectoryError | IsADirectoryError)
-    return not any(words in str(cause) for words in _PASSING)
+    link: BaseException | None = error
+    while link is not None:  # libraries wrap one error in another
+        missing = isinstance(link, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+        if isinstance(link, MemoryError | ImportError | LaterVersion | OSError) and not missing:
+            return False
+        if any(words in str(link) for words in _PASSING):
+            return False
+        link = link.__cause__ or link.__context__
+    return True

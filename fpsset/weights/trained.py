@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from fpsset.errors import InputError, first_line
 from fpsset.runtime.files import as_path
@@ -176,9 +177,10 @@ def _restore_aggregator(path: pathlib.Path, card: CheckpointCard) -> dict:
       InputError: they are not those that were saved.
       Exception: of many types, from Orbax, for damaged files.
     """
-    state = path / "state"
+    state = epath.Path(path) / "state"
     with lone_checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer:
-        tree = checkpointer.metadata(state).item_metadata.tree
+        # Of the handler: the checkpointer gives None for errors that say what is wrong.
+        tree = checkpointer.handler.metadata(state).tree
         wanted = {"params": {"aggregator": tree["params"]["aggregator"]}}
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = jax.tree.map(

@@ -14,6 +14,7 @@ import pytest
 import fpsset
 from fpsset.errors import InputError
 from fpsset.parallel.mesh import data_mesh, padded_classes, state_shardings
+from fpsset.runtime import hosts
 from fpsset.training.checkpoints import Checkpoints
 from fpsset.training.step import TrainState
 from fpsset.weights import trained
@@ -235,6 +236,16 @@ def test_what_says_nothing_of_a_checkpoint_leaves_it_where_it_is(workdir, monkey
                 with pytest.raises(InputError, match=r"metadata: cannot .* JSON \(Permission denied\).*mend"):
                     use(workdir)
     assert kept(workdir) == [1, 2] and not (workdir / "damaged_checkpoints").exists()
+
+
+@pytest.mark.parametrize(("vote", "problem"), [(2, "it may be good"), (1, "no checkpoint can be read")])
+def test_processes_of_a_run_agree_on_a_checkpoint(workdir, monkeypatch, vote, problem):
+    """What one of them could not read, or found damaged, none of them uses."""
+    monkeypatch.setattr(hosts, "highest", lambda own: max(own, vote))
+    with Checkpoints(workdir) as checkpoints:
+        with pytest.raises(InputError, match=problem):
+            checkpoints.restore(make_state(0), make_batches())
+    assert kept(workdir) == ([1, 2] if vote == 2 else [])
 
 
 def test_a_checkpoint_that_is_being_deleted_is_left_for_the_next(workdir, monkeypatch, capsys):

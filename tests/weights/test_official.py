@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import resource
 
 import chex
 import jax
@@ -259,6 +260,22 @@ def test_a_failed_replacement_leaves_the_old_weights(tmp_path, official, monkeyp
         save_weights(tmp_path / "w", weights)
     monkeypatch.undo()
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+    fpsset.load(tmp_path / "w")
+
+
+def test_a_full_disk_leaves_the_old_weights(tmp_path, official, capfd):
+    """Simulated by a limit on file sizes, which fails writes as a full disk does."""
+    weights = fpsset.load_official(write(tmp_path / "a.ckpt", official))
+    save_weights(tmp_path / "w", weights)
+    limits, before = resource.getrlimit(resource.RLIMIT_FSIZE), sorted(tmp_path.rglob("*"))
+    message = r"w: could not be written \(File too large\); what was there before is kept; free some space"
+    try:
+        with pytest.raises(InputError, match=message):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+            save_weights(tmp_path / "w", weights)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(tmp_path.rglob("*")) == before and "Traceback" not in capfd.readouterr().err
     fpsset.load(tmp_path / "w")
 
 
