@@ -15,7 +15,7 @@ The rooms of the package, each importing only from those below it:
     fpsset/images/      listing, decoding, alignment, augmentation, recognisers, extraction
     fpsset/data/        feature files, IJB's lists, protocols, synthetic faces, the Grain pipeline
     fpsset/weights/     readers of published checkpoints; cards; which checkpoint of a run is used
-    fpsset/runtime/     exit codes, interrupts, progress, safe files, multi-process training
+    fpsset/runtime/     exit codes, stops, locks, progress, safe files, multi-process training
     fpsset/parallel/    the device mesh, the sharded softmax, sets split over devices
     fpsset/models/      linen modules: the default model, FaceCoresetNet, margin heads, poolings, IResNet
     fpsset/ops/         pure functions of arrays: metric, sampling, norm encoding, attention

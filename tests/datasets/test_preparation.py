@@ -15,6 +15,7 @@ from fpsset.config import check_preparation_config, preparation_config
 from fpsset.datasets.preparation import prepare
 from fpsset.datasets.prepared import Records, is_prepared
 from fpsset.errors import InputError
+from fpsset.runtime.locks import sole_use
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEOPLE = 20_000
@@ -118,6 +119,25 @@ def test_bad_input_is_refused(tmp_path, fields, message):
         prepare(config)
     assert message in str(error.value)
     assert not any(map(is_prepared, tmp_path.rglob("*")))
+
+
+def test_two_preparations_of_one_dataset_are_refused(tmp_path):
+    np.savez(
+        tmp_path / "f.npz",
+        embeddings=np.ones((2, 4), np.float32),
+        norms=np.ones(2),
+        subject=np.arange(2),
+        media=np.arange(2),
+    )
+    config, folder = preparation_config(), tmp_path / "out/face_features/person/1.0.0"
+    config.update(dataset="face_features", source=str(tmp_path / "f.npz"), out=str(tmp_path / "out"))
+    with sole_use(folder, "--config.out"):
+        (folder.parent / "incomplete.x_1.0.0").mkdir()  # the first one's
+        with pytest.raises(InputError, match=r"1\.0\.0: is in use by process \d+"):
+            prepare(config)
+        assert (folder.parent / "incomplete.x_1.0.0").exists()
+    prepare(config)
+    assert [path.name for path in folder.parent.iterdir()] == ["1.0.0"]
 
 
 def test_the_command_of_tfds_prepares_a_dataset(tmp_path):

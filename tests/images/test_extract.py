@@ -13,10 +13,12 @@ import fpsset
 import fpsset.images.extract as extraction
 from fpsset.config import check_extraction_config, extraction_config
 from fpsset.data.files import read_features
+from fpsset.errors import InputError
 from fpsset.images.aligned_faces import read_face
 from fpsset.images.augmentation import augment
 from fpsset.images.recognisers import Recogniser
 from fpsset.models.iresnet import IResNetConfig
+from fpsset.runtime.locks import sole_use
 from fpsset.weights.cards import BackboneCard
 from tests.images.images import picture, write_ijb, write_people
 from tests.torch_files import random_variables, save, state_dict
@@ -112,6 +114,17 @@ def test_an_image_whose_embedding_is_not_finite_is_left_out(tmp_path, weights, m
     calls[0] = 0
     with pytest.raises(fpsset.InputError, match="none of 9 images could be embedded"):
         extraction.extract(config)
+
+
+def test_two_extractions_to_one_file_are_refused(tmp_path, weights):
+    write_people(tmp_path / "faces", people=2, each=1)
+    config = config_for(tmp_path / "faces", weights, tmp_path / "F.npz")
+    with sole_use(tmp_path / "F.npz", "--config.out"):
+        with pytest.raises(
+            InputError, match=r"F\.npz: is in use by process \d+ on .* give another --config.out"
+        ):
+            extraction.extract(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["faces"]
 
 
 def test_an_interrupted_run_continues(tmp_path, weights, monkeypatch):

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import html.parser
 import io
 import itertools
@@ -15,6 +16,7 @@ import pytest
 from fpsset.commands import cli
 from fpsset.data.files import read_features, write_features
 from fpsset.data.synthetic import make_synthetic
+from fpsset.errors import InputError
 from fpsset.evaluation.evaluator import evaluate
 from fpsset.evaluation.metric_names import to_json
 from fpsset.evaluation.protocols import make_protocol
@@ -22,6 +24,7 @@ from fpsset.evaluation.scoring import pair_scores
 from fpsset.face_set import pad_sets
 from fpsset.inference.loading import load
 from fpsset.models.face_coreset_net import FaceCoresetNet
+from fpsset.reports import pictures
 from fpsset.reports.draws_file import as_run, write_draws
 from fpsset.reports.report import Provenance, write_report
 from fpsset.weights.cards import AggregatorCard, Weights, WeightsCard, save_weights
@@ -138,6 +141,28 @@ def test_an_evaluation_removes_the_files_of_an_earlier_one(house, tmp_path):
     left = {path.name for path in (tmp_path / "run/report").iterdir()}
     kept = {f"verification.{form}" for form in ("txt", "csv", "tex")}
     assert left == {"index.html", "draws.npz", "roc.png", "det.png", *kept}
+
+
+def test_a_report_that_fails_keeps_the_earlier_one_and_the_new_results(house, tmp_path, monkeypatch):
+    root, results = house
+    shutil.copytree(root / "first", tmp_path / "run")
+    report = tmp_path / "run/report"
+    before = {path.name: path.read_bytes() for path in report.iterdir()}
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(pictures._CURVES, "det", ("roc", fail, ""))
+    with pytest.raises(InputError) as raised:
+        write_report(tmp_path / "run", results["second"], Provenance("second", {}, {}))
+    assert str(raised.value) == (
+        f"{report}: could not be written (No space left on device); results.json is written, and the report "
+        "from before is kept; free some space, and run the same command again"
+    )
+    assert {path.name: path.read_bytes() for path in report.iterdir()} == before
+    second = json.loads((root / "second/results.json").read_text())
+    assert json.loads((tmp_path / "run/results.json").read_text()) == second
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["report", "results.json"]
 
 
 def test_runs_are_compared_on_the_same_draws(house, tmp_path):
