@@ -29,7 +29,7 @@ def sole_use(path: os.PathLike, instead: str, folder: bool = False) -> Iterator[
       folder: `path` is a folder that stays, in which the lock file may lie; else it lies beside.
 
     Raises:
-      InputError: another process works there; the message names it.
+      InputError: another process works there, which the message names, or the place cannot be written to.
     """
     if "://" in str(path):
         yield
@@ -37,9 +37,14 @@ def sole_use(path: os.PathLike, instead: str, folder: bool = False) -> Iterator[
     path = pathlib.Path(path)
     file = path / ".lock" if folder else path.with_name(f".{path.name}.lock")
     made = not file.parent.exists()
-    with writing(path):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        held = _locked(file)
+    try:
+        with writing(path):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            held = _locked(file)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written to ({error.strerror}); give another {instead}"
+        ) from error
     if held is None:
         owner = _owner(file)
         raise InputError(f"{path}: is in use by {owner}; wait for it, or give another {instead}")
