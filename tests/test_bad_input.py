@@ -49,7 +49,10 @@ BAD = {
         ["--config.data.train={tmp}/ours.npz", "--config.data.eval={tmp}/theirs.npz"],
         "theirs.npz: its embeddings come from the backbone bbbb, those of the model from aaaa",
     ),
-    "unknown_person": (["--config.data.train={tmp}/unknown.npz"], "unknown.npz: row 5 of 'subject' is -1"),
+    "unknown_person": (
+        ["--config.data.train={tmp}/unknown.npz"],
+        "unknown.npz: column 'subject' is negative",
+    ),
     "nan": (["--config.data.train={tmp}/nan.npz"], "nan.npz: row 5 of 'embeddings'"),
     "zero_length": (["--config.data.eval={tmp}/zero.npz"], "row 5 of 'embeddings' has length zero"),
     "negative_norm": (
@@ -122,7 +125,7 @@ def failures(tmp_path_factory):
     write("narrow", embeddings=good["embeddings"][:, :16])
     write("ours", backbone=np.array("aaaa"))
     write("theirs", backbone=np.array("bbbb"))
-    write("unknown", subject=np.where(fifth, -1, good["subject"]))
+    write("unknown", subject=np.full_like(good["subject"], -1))
     write("nan", embeddings=np.where(fifth[:, None], np.nan, good["embeddings"]))
     write("zero", embeddings=np.where(fifth[:, None], 0, good["embeddings"]))
     write("negative", norms=np.where(fifth, -1, good["norms"]))

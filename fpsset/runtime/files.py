@@ -57,7 +57,8 @@ def replacing(path: pathlib.Path, private: bool = False) -> Iterator[pathlib.Pat
         leftover.unlink(missing_ok=True)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        os.close(os.open(beside, flags, 0o600 if private else 0o666))
+        with _nothing_in_the_way(path, beside):
+            os.close(os.open(beside, flags, 0o600 if private else 0o666))
         yield beside
         _keep_mode(path, beside)
         _flush(beside)
@@ -88,7 +89,8 @@ def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(leftover, ignore_errors=True)
     beside, old = name_beside(path, _PART), name_beside(path, _OLD)
     try:
-        beside.mkdir()
+        with _nothing_in_the_way(path, beside):
+            beside.mkdir()
         yield beside
         _keep_mode(path, beside)
         flush_tree(beside)
@@ -104,6 +106,17 @@ def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         remove_tree(beside)
+
+
+@contextlib.contextmanager
+def _nothing_in_the_way(path: pathlib.Path, beside: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError as error:
+        raise InputError(
+            f"{path}: could not be written ({error.strerror}: {beside.name}); somebody guessed that name: "
+            "remove it, and run the same command again"
+        ) from error
 
 
 def _keep_mode(path: pathlib.Path, beside: pathlib.Path) -> None:

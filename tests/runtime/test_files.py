@@ -91,11 +91,11 @@ def test_a_link_put_in_the_place_is_not_followed(tmp_path, monkeypatch):
     with replacing(tmp_path / "a.txt") as beside:
         pass
     beside.symlink_to(victim)
-    with pytest.raises(InputError, match=r"a.txt: could not be written \(File exists\)"):
+    with pytest.raises(InputError, match=r"a.txt: could not be written \(File exists: "):
         with replacing(tmp_path / "a.txt") as beside:
             beside.write_text("theirs")
     name_beside(tmp_path / "w", "part").symlink_to(victim)
-    with pytest.raises(InputError, match=r"w: could not be written \(File exists\)"):
+    with pytest.raises(InputError, match=r"w: could not be written \(File exists: "):
         with replacing_folder(tmp_path / "w"):
             pass
     assert victim.read_text() == "mine"
@@ -154,7 +154,9 @@ def test_a_full_disk_names_the_file_and_the_fix(tmp_path):
     path, limits = tmp_path / "a.npz", resource.getrlimit(resource.RLIMIT_FSIZE)
     with replacing(path) as beside:
         beside.write_text("good")
-    message = r"a.npz: could not be written \(File too large\); what was there before is kept; free"
+    message = (
+        r"a.npz: could not be written \(File too large\); the file that was there is kept; raise the limit"
+    )
     try:
         with pytest.raises(InputError, match=message):
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
