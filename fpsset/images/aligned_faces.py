@@ -90,7 +90,7 @@ def open_rgb(file: str | os.PathLike | BinaryIO, size: int | None = None):
                 raise UnreadableImage(
                     f"{width} x {height} pixels, more than {_MOST_PIXELS:,}; make it smaller"
                 )
-            return image.convert("RGB")
+            return _upright_rgb(image)
     except (UnreadableImage, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -98,6 +98,17 @@ def open_rgb(file: str | os.PathLike | BinaryIO, size: int | None = None):
     except Exception as error:  # Pillow's decoders raise many types for damaged files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a whole image"
         raise UnreadableImage(reason) from error
+
+
+def _upright_rgb(image):
+    """An open PIL image as RGB, turned as its EXIF orientation says."""
+    from PIL import Image, ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
+        grey = np.asarray(upright).astype(np.int64) * 255
+        upright = Image.fromarray(((grey + 32767) // 65535).clip(0, 255).astype(np.uint8))
+    return upright.convert("RGB")
 
 
 def align(image, landmarks: np.ndarray):

@@ -8,16 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fpsset.errors import InputError, first_line
+from fpsset.errors import InputError
 from fpsset.face_set import MAX_NORM
 from fpsset.images.embedding import embed
-from fpsset.models.iresnet import IMAGE_SIZE, fold
-from fpsset.runtime.digests import file_sha256
-from fpsset.weights.cards import BackboneCard, backbone_card, is_weights, read_weights
+from fpsset.images.onnx_network import load_onnx
+from fpsset.models.iresnet import fold
+from fpsset.weights.cards import BackboneCard, is_weights, read_weights
 from fpsset.weights.official import load_official
 
 NOT_EMBEDDED = "its embedding is not finite, or zero"  # why an image is left out that could be read
-_ONNX_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +62,7 @@ def load_recogniser(config) -> Recogniser:
     """
     path = pathlib.Path(config.weights)
     if path.suffix == ".onnx":
-        return _onnx(path, config)
+        return Recogniser(*load_onnx(path, config))
     return backbone_recogniser(*load_backbone(config), config.dtype)
 
 
@@ -107,50 +106,3 @@ def load_backbone(config, name: str = "config") -> tuple[BackboneCard, dict]:
         if stated not in (None, "", wanted):
             raise InputError(f"{name}.{field} is {stated!r}, but {path} needs {wanted!r}; leave it out")
     return card, jax.device_put(fold(weights["backbone"]))
-
-
-def _onnx(path: pathlib.Path, config) -> Recogniser:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError(f"{path}: needs onnxruntime; pip install 'fpsset[onnx]'") from error
-    for field, example in (("color_order", "bgr"), ("mean", "127.5"), ("std", "127.5")):
-        if config[field] in (None, ""):
-            raise InputError(
-                f"config.{field} is not given, and {path} does not contain it; give it, e.g. "
-                f"--config.{field}={example}"
-            )
-    sha256 = file_sha256(path)
-    try:
-        session = onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
-    except Exception as error:  # onnxruntime's own exceptions share no other base
-        raise InputError(f"{path}: cannot be read as ONNX ({first_line(error)})") from error
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    shape = inputs[0].shape if len(inputs) == 1 and len(outputs) == 1 else None
-    is_channels_first = {(3, IMAGE_SIZE, IMAGE_SIZE): True, (IMAGE_SIZE, IMAGE_SIZE, 3): False}
-    image_shape = tuple(shape[1:]) if shape and len(shape) == 4 else None
-    if image_shape not in is_channels_first or len(outputs[0].shape) != 2:
-        ports = ", ".join(f"{port.name} {port.shape}" for port in (*inputs, *outputs))
-        raise InputError(
-            f"{path}: has {ports}; give a recogniser of 112 x 112 faces with one input and one output [N, D]"
-        )
-    if inputs[0].type not in _ONNX_TYPES:
-        raise InputError(f"{path}: takes {inputs[0].type}; give a network that takes float images")
-    channels_first, dtype = is_channels_first[image_shape], _ONNX_TYPES[inputs[0].type]
-
-    def run(images: np.ndarray):
-        batch = shape[0] if isinstance(shape[0], int) else len(images)
-        images = images.transpose(0, 3, 1, 2) if channels_first else images
-        parts = []
-        for start in range(0, len(images), batch):  # a fixed batch size admits no smaller last batch
-            part = np.zeros((batch, *images.shape[1:]), dtype)
-            count = len(images[start : start + batch])
-            part[:count] = images[start : start + batch]
-            parts.append(session.run(None, {inputs[0].name: part})[0][:count])
-        vectors = np.concatenate(parts).astype(np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # `embedded` tells which rows overflowed
-            norms = np.linalg.norm(vectors, axis=1)
-            return vectors / np.maximum(norms, 1e-12)[:, None], norms
-
-    card = backbone_card(path.name, sha256, config.color_order, config.mean, config.std)
-    return Recogniser(card, run)

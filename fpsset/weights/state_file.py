@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -12,8 +13,8 @@ from fpsset.weights.torch_file import Tensor, TorchFile
 
 # Keys under which training code stores the state dict, Lightning's first.
 _STATE_KEYS = ("state_dict", "state_dict_backbone", "model_state_dict", "model")
-# Prefixes that data-parallel and compiled modules add to every key.
-_WRAPPERS = ("module.", "_orig_mod.")
+# Names that data-parallel and compiled modules add to keys, in front or between others.
+_WRAPPERS = ("module", "_orig_mod")
 
 
 class StateFile(Mapping):
@@ -131,9 +132,16 @@ def _find_state(content, path: pathlib.Path) -> tuple[dict, list[str]]:
         )
     for key in _STATE_KEYS:
         if _holds_tensors(content.get(key)):
-            return content[key], [str(other) for other in content if other not in (key, "hyper_parameters")]
+            return content[key], _others(content, key)
     if _holds_tensors(content):
         return content, []
+    nested = [key for key, value in content.items() if _holds_tensors(value)]
+    if len(nested) == 1:  # under a name of the user's own, such as 'net'
+        return content[nested[0]], _others(content, nested[0])
+    if nested:
+        raise InputError(
+            f"{path}: holds state dicts under {', '.join(map(str, nested))}; save the one you mean by itself"
+        )
     raise InputError(
         f"{path}: holds no state dict, only {', '.join(map(str, content)) or 'nothing'}; save state_dict()"
     )
@@ -143,9 +151,12 @@ def _holds_tensors(value) -> bool:
     return isinstance(value, dict) and any(isinstance(item, Tensor) for item in value.values())
 
 
+def _others(content: dict, chosen) -> list[str]:
+    return [str(key) for key in content if key not in (chosen, "hyper_parameters")]
+
+
 def _unwrapped(keys: list[str]) -> dict[str, str]:
-    """Maps keys without wrappers' prefixes to the keys in the file."""
-    names = dict(zip(keys, keys, strict=True))
-    while wrapper := next((w for w in _WRAPPERS if names and all(k.startswith(w) for k in names)), None):
-        names = {name.removeprefix(wrapper): key for name, key in names.items()}
-    return names
+    """Maps keys without wrappers' names to the keys in the file; keys that would be the same keep theirs."""
+    short = {key: ".".join(part for part in key.split(".") if part not in _WRAPPERS) for key in keys}
+    counts = Counter(short.values())
+    return {short[key] if counts[short[key]] == 1 and short[key] else key: key for key in keys}

@@ -77,3 +77,30 @@ def test_an_unreadable_face_is_refused_with_the_reason(tmp_path):
     ]:
         with pytest.raises(UnreadableImage, match=problem):
             read_face(tmp_path / name, marks)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["jpg", "png", "webp"])
+def test_the_orientation_in_exif_is_followed(tmp_path, orientation, form):
+    upright = picture(1)
+    turn = {
+        **{2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90"},
+        **{7: "TRANSVERSE", 8: "ROTATE_270"},
+    }.get(orientation)
+    stored = upright.transpose(Image.Transpose[turn]) if turn else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / f"a.{form}", exif=exif, quality=95)
+    found = read_face(tmp_path / f"a.{form}").astype(float)
+    assert np.abs(found - np.asarray(upright)).mean() < 12
+    landmarks = read_face(tmp_path / f"a.{form}", ARCFACE_112).astype(float)
+    assert np.abs(landmarks - found).mean() < 1
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_16_bit_grey_keeps_its_shades(tmp_path, mode):
+    grey = np.linspace(0, 65535, 112 * 112).reshape(112, 112).round()
+    pixels = grey.astype({"I;16": "<u2", "I;16B": ">u2"}[mode])
+    Image.frombytes(mode, (112, 112), pixels.tobytes()).save(tmp_path / "a.png")
+    found = read_face(tmp_path / "a.png")
+    np.testing.assert_array_equal(found, np.repeat((grey / 257).round()[..., None], 3, axis=-1))

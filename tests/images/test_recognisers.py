@@ -12,7 +12,9 @@ from fpsset.images.recognisers import load_recogniser
 DIM = 5
 
 
-def network(path, batch="n", channels_first=True, kind=TensorProto.FLOAT, size=112, outputs=1):
+def network(
+    path, batch="n", channels_first=True, kind=TensorProto.FLOAT, size=112, outputs=1, norms=False, said=None
+):
     """Writes a network that projects the mean of each channel; returns its weight."""
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     shape = [batch, 3, size, size] if channels_first else [batch, size, size, 3]
@@ -22,12 +24,20 @@ def network(path, batch="n", channels_first=True, kind=TensorProto.FLOAT, size=1
         helper.make_node("ReduceMean", ["image", "axes"], ["mean"], keepdims=0),
         *(helper.make_node("MatMul", ["mean", "weight"], [f"out{i}"]) for i in range(outputs)),
     ]
+    ports = [helper.make_tensor_value_info(f"out{i}", kind, [said or batch, DIM]) for i in range(outputs)]
+    if norms:  # twice the length, to tell it from that of the embeddings
+        nodes += [
+            helper.make_node("ReduceL2", ["out0", "last"], ["length"], keepdims=1),
+            helper.make_node("Add", ["length", "length"], ["norm"]),
+        ]
+        ports.append(helper.make_tensor_value_info("norm", kind, [batch, 1]))
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("image", kind, shape)],
-        [helper.make_tensor_value_info(f"out{i}", kind, [batch, DIM]) for i in range(outputs)],
+        ports,
         [
+            numpy_helper.from_array(np.array([1], np.int64), "last"),
             numpy_helper.from_array(np.array(axes, np.int64), "axes"),
             numpy_helper.from_array(weight, "weight"),
         ],
@@ -75,11 +85,40 @@ def test_the_digest_covers_the_colour_order_and_normalisation(tmp_path):
     assert len({load_recogniser(config_for(tmp_path / "x.onnx", **s)).card.digest for s in stated}) == 4
 
 
+@pytest.mark.parametrize("fields", [{"norms": True}, {"size": "side"}, {"said": 1}])
+def test_norms_free_sides_and_wrong_batches_of_outputs(tmp_path, capfd, fields):
+    weight = network(tmp_path / "x.onnx", **fields)
+    faces = np.random.default_rng(1).integers(0, 256, (4, 112, 112, 3), dtype=np.uint8)
+    embeddings, norms = load_recogniser(config_for(tmp_path / "x.onnx"))(faces)
+    want = ((faces[..., ::-1] - 127.0) / 128.0).mean((1, 2)) @ weight
+    lengths = np.linalg.norm(want, axis=1)
+    np.testing.assert_allclose(norms, lengths * (2 if "norms" in fields else 1), rtol=1e-5)
+    np.testing.assert_allclose(embeddings, want / lengths[:, None], atol=1e-5)
+    assert capfd.readouterr().err == ""
+
+
+def test_the_digest_covers_values_in_other_files(tmp_path):
+    digests = []
+    for seed in (0, 1, 0):
+        network(tmp_path / "x.onnx")
+        model = onnx.load(tmp_path / "x.onnx")
+        (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "weight")
+        values = np.random.default_rng(seed).standard_normal((3, DIM)).astype(np.float32)
+        weight.CopyFrom(numpy_helper.from_array(values, "weight"))
+        name = "values of the network.data"
+        (tmp_path / name).unlink(missing_ok=True)
+        onnx.save(model, tmp_path / "x.onnx", save_as_external_data=True, location=name, size_threshold=80)
+        assert (tmp_path / name).is_file()
+        digests.append(load_recogniser(config_for(tmp_path / "x.onnx")).card.digest)
+    assert digests[0] == digests[2] != digests[1]
+
+
 @pytest.mark.parametrize(
     "fields, problem",
     [
         ({"size": 96}, "give a recogniser of 112 x 112"),
         ({"outputs": 2}, "give a recogniser of 112 x 112"),
+        ({"outputs": 3, "norms": True}, "give a recogniser of 112 x 112"),
         ({"kind": TensorProto.DOUBLE}, "takes float images"),
     ],
 )

@@ -86,6 +86,7 @@ def test_face_coreset_net(tmp_path, official, backbone):
         ("CVLface", TINY, "model.net.", "rgb"),
         ("InsightFace", TINY_INSIGHT, "", "rgb"),
         ("InsightFace", TINY_INSIGHT, "module.", "rgb"),
+        ("CVLface", TINY, "module.model._orig_mod.net.module.", "rgb"),
         ("AdaFace", IResNetConfig((1, 1, 1, 1), bottleneck=True), "model.", "bgr"),
         ("AdaFace", IResNetConfig((2, 1, 1, 1), squeeze_excite=True), "module.model.", "bgr"),
     ],
@@ -96,6 +97,16 @@ def test_backbones_alone(tmp_path, family, config, prefix, order):
     assert set(weights) == {"backbone"}
     assert (weights.card.family, weights.card.backbone.color_order) == (family, order)
     chex.assert_trees_all_equal(weights["backbone"], variables)
+
+
+@pytest.mark.parametrize("name", ["net", "backbone", "ema"])
+def test_a_state_dict_may_have_any_name(tmp_path, backbone, name):
+    state = state_dict(backbone, TINY, "model.")
+    weights = fpsset.load_official(write(tmp_path / "a.pth", {name: state, "epoch": 3}))
+    chex.assert_trees_all_equal(weights["backbone"], backbone)
+    assert "epoch" in "; ".join(weights.card.ignored)
+    with pytest.raises(InputError, match=r"a\.pth: holds state dicts under net, ema; save the one you mean"):
+        fpsset.load_official(write(tmp_path / "a.pth", {"net": state, "ema": state}))
 
 
 def test_a_network_without_a_family_needs_its_colour_order(tmp_path, backbone):
@@ -268,7 +279,7 @@ def test_a_full_disk_leaves_the_old_weights(tmp_path, official, capfd):
     weights = fpsset.load_official(write(tmp_path / "a.ckpt", official))
     save_weights(tmp_path / "w", weights)
     limits, before = resource.getrlimit(resource.RLIMIT_FSIZE), sorted(tmp_path.rglob("*"))
-    message = r"w: could not be written \(File too large\); what was there before is kept; free some space"
+    message = r"w: could not be written \(File too large\); the folder that was there is kept; raise"
     try:
         with pytest.raises(InputError, match=message):
             resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))

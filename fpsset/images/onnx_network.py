@@ -1,0 +1,128 @@
+"""Runs ONNX networks that embed aligned faces."""
+
+import pathlib
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from fpsset.errors import InputError, first_line
+from fpsset.models.iresnet import IMAGE_SIZE
+from fpsset.runtime.digests import file_sha256, short_digest
+from fpsset.weights.cards import BackboneCard, backbone_card
+
+Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_ERRORS_ONLY = 3  # severity; some files declare a batch of 1 for an output that has one for each image
+# The field in which an initializer names the file that has its values: the key 'location', then the name.
+_LOCATION = re.compile(rb"\n\x08location\x12([\x80-\xff]*[\x00-\x7f])")
+
+
+def load_onnx(path: pathlib.Path, config) -> tuple[BackboneCard, Run]:
+    """Loads a network of one image input and an output of embeddings, with or without one of their norms.
+
+    Args:
+      path: an `.onnx` file; values that it keeps in other files are beside it.
+      config: `color_order`, `mean` and `std` of the input.
+
+    Returns:
+      (card, run), see `Recogniser`.
+
+    Raises:
+      InputError: onnxruntime is not installed, a setting is not given, or the file is another network.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(f"{path}: needs onnxruntime; pip install 'fpsset[onnx]'") from error
+    for field, example in (("color_order", "bgr"), ("mean", "127.5"), ("std", "127.5")):
+        if config[field] in (None, ""):
+            raise InputError(
+                f"config.{field} is not given, and {path} does not contain it; give it, e.g. "
+                f"--config.{field}={example}"
+            )
+    digest = _digest(path)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    try:
+        providers = onnxruntime.get_available_providers()
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
+    except Exception as error:  # onnxruntime's own exceptions share no other base
+        raise InputError(f"{path}: cannot be read as ONNX ({first_line(error)})") from error
+    form = _form(session, path)
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        batch = form.batch or len(images)
+        images = images.transpose(0, 3, 1, 2) if form.channels_first else images
+        parts = []
+        for start in range(0, len(images), batch):  # a fixed batch size admits no smaller last batch
+            part = np.zeros((batch, *images.shape[1:]), form.dtype)
+            count = len(images[start : start + batch])
+            part[:count] = images[start : start + batch]
+            found = session.run(list(form.outputs), {form.image: part})
+            parts.append([values[:count] for values in found])
+        vectors, *norms = (np.concatenate(values).astype(np.float32) for values in zip(*parts, strict=True))
+        with np.errstate(over="ignore", invalid="ignore"):  # `embedded` tells which rows overflowed
+            lengths = np.linalg.norm(vectors, axis=1)
+            unit = vectors / np.maximum(lengths, 1e-12)[:, None]
+        return unit, norms[0].reshape(-1) if norms else lengths
+
+    return backbone_card(path.name, digest, config.color_order, config.mean, config.std), run
+
+
+class _Form(NamedTuple):
+    image: str  # name of the input
+    outputs: tuple[str, ...]  # names of the embeddings and, if there is one, of their norms
+    channels_first: bool
+    batch: int | None  # None for any
+    dtype: type
+
+
+def _form(session, path: pathlib.Path) -> _Form:
+    """What a network takes and gives; sides that are free are those of an aligned face."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    shape = inputs[0].shape if len(inputs) == 1 else ()
+    sides = [IMAGE_SIZE if not isinstance(side, int) else side for side in shape[1:]]
+    channels_first = {(3, IMAGE_SIZE, IMAGE_SIZE): True, (IMAGE_SIZE, IMAGE_SIZE, 3): False}
+    norms = [port for port in outputs if len(port.shape) == 1 or port.shape[1:] == [1]]
+    vectors = [port for port in outputs if port not in norms and len(port.shape) == 2]
+    known = len(vectors) == 1 and len(norms) <= 1 and len(outputs) == len(vectors) + len(norms)
+    if len(shape) != 4 or tuple(sides) not in channels_first or not known:
+        ports = ", ".join(f"{port.name} {port.shape}" for port in (*inputs, *outputs))
+        raise InputError(
+            f"{path}: has {ports}; give a recogniser of 112 x 112 faces with one input and one output "
+            "[N, D], or also norms [N, 1]"
+        )
+    if inputs[0].type not in _TYPES:
+        raise InputError(f"{path}: takes {inputs[0].type}; give a network that takes float images")
+    return _Form(
+        image=inputs[0].name,
+        outputs=tuple(port.name for port in (*vectors, *norms)),
+        channels_first=channels_first[tuple(sides)],
+        batch=shape[0] if isinstance(shape[0], int) else None,
+        dtype=_TYPES[inputs[0].type],
+    )
+
+
+def _digest(path: pathlib.Path) -> str:
+    """Identifies the network, with the values that it keeps in other files."""
+    own = file_sha256(path)
+    others = sorted(_external_files(path))
+    return (
+        short_digest(own, *(f"{name} {file_sha256(path.parent / name)}" for name in others))
+        if others
+        else own
+    )
+
+
+def _external_files(path: pathlib.Path) -> set[str]:
+    """Names of the files, relative to the network's folder, in which it keeps values."""
+    content, found = path.read_bytes(), set()
+    for match in _LOCATION.finditer(content):
+        length = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(match[1]))  # a varint
+        name = content[match.end() : match.end() + length].decode(errors="replace")
+        if (path.parent / name).is_file():  # else onnxruntime will say so
+            found.add(name)
+    return found
