@@ -23,6 +23,8 @@ def main(out: pathlib.Path) -> None:
     pdoc.render.configure(docformat="google", footer_text=f"fpsset {fpsset.__version__}")
     pdoc.render.env.filters["to_markdown"] = _to_markdown(pdoc.render.env.filters["to_markdown"])
     names = ["fpsset", *(m.name for m in pkgutil.walk_packages(fpsset.__path__, "fpsset."))]
+    for name in fpsset.__all__:
+        getattr(fpsset, name)  # pdoc documents what a module holds, and these are imported when first used
     modules = {name: pdoc.doc.Module.from_name(name) for name in names if not _needs_extra(name)}
     pages = {path.stem: _page(path) for path in sorted(HERE.glob("*.md"))}
     everything = {**pages, **modules}
