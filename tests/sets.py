@@ -4,10 +4,11 @@ import numpy as np
 from hypothesis import strategies as st
 
 KINDS = ("random", "ties", "all_equal", "zero_norms", "some_zero_norms")
+TIED = ("ties", "all_equal", "zero_norms", "equal_norms", "few_norms", "axes")  # scores tie
 
 
 def make_set(seed: int, size: int, kind: str = "random", dim: int = 16):
-    """Embeddings [size, dim], unit float32, and norms [size] float32 of one of KINDS."""
+    """Embeddings [size, dim], unit float32, and norms [size] float32 of one of KINDS or TIED."""
     rng = np.random.default_rng([seed, size])
     embeddings = rng.standard_normal((size, dim)).astype(np.float32)
     norms = rng.uniform(1.0, 30.0, size).astype(np.float32)
@@ -16,6 +17,12 @@ def make_set(seed: int, size: int, kind: str = "random", dim: int = 16):
         embeddings, norms = embeddings[source], norms[source]
     elif kind == "all_equal":
         embeddings, norms = np.repeat(embeddings[:1], size, 0), np.repeat(norms[:1], size)
+    elif kind == "few_norms":
+        norms = rng.integers(1, 4, size).astype(np.float32)
+    elif kind in ("equal_norms", "axes"):
+        norms = np.full_like(norms, 7)
+        if kind == "axes":  # all distances tie as well
+            embeddings = np.eye(dim, dtype=np.float32)[rng.integers(0, dim, size)]
     elif kind == "zero_norms":
         norms = np.zeros_like(norms)
     elif kind == "some_zero_norms":
@@ -43,6 +50,7 @@ seeds = st.integers(0, 2**16)
 sizes = st.sampled_from((1, 2, 3, 5, 33, 64))
 coreset_sizes = st.sampled_from((1, 3, 5))
 kinds = st.sampled_from(KINDS)
+tied_kinds = st.sampled_from(TIED)
 
 
 def random_posterior(dim: int) -> dict:

@@ -19,6 +19,7 @@ from fpsset.models.selector import Coreset
 from fpsset.models.set_model import SetModel
 from fpsset.ops.attention import AttentionSums, merge
 from fpsset.ops.sampling import farthest_from
+from fpsset.ops.ties import outranks, ranked
 
 Blocks = Iterable[tuple[np.ndarray, np.ndarray]] | Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
 
@@ -54,24 +55,23 @@ def aggregate_blocks(
     norm_scale = np.float32(norm_scale)
     if module.ignores_norms:
         blocks = functools.partial(_with_norms_of_one, blocks)
-    faces, first, face = _largest_norm(blocks)
-    size, (center, length) = module.coreset_size, _checked(*face, dim, norm_scale, "blocks")
-    dim = center.shape[1]
+    faces, first, length, center = _largest_norm(blocks, dim, norm_scale)
+    size, dim = module.coreset_size, len(center)
     read = functools.partial(_read, blocks, dim, norm_scale, faces)
     rows = min(_ROWS, 1 << (faces - 1).bit_length())
     centers, lengths = np.zeros((size, dim), np.float32), np.zeros(size, np.float32)
-    picks, centers[:1], lengths[:1] = [first], center, length
+    picks, centers[0], lengths[0] = [first], center, length
     gamma = variables["params"]["gamma"]
     for count in range(1, min(size, faces)):
-        best = -np.inf
+        best = None
         for start, block in _padded(read(), rows):
             mask = block.mask & ~np.isin(start + np.arange(rows), picks)
-            score, place = _farthest(block.embeddings, block.norms, mask, centers, count, gamma)
-            if score > best:  # ties go to the first
-                best, row = float(score), int(place)
-                found = start + row, block.embeddings[row], block.norms[row]
-        picks.append(found[0])
-        centers[count], lengths[count] = found[1:]
+            score, row = jax.device_get(_farthest(block.embeddings, block.norms, mask, centers, count, gamma))
+            face = score, block.norms[row], block.embeddings[row]
+            if score > -np.inf and (best is None or outranks(*face, best)):
+                best, place = face, start + int(row)
+        picks.append(place)
+        _, lengths[count], centers[count] = best
     places = np.full(size, -1, np.int64)
     places[: len(picks)] = picks
     valid = places >= 0
@@ -152,21 +152,33 @@ def _with_norms_of_one(blocks: Blocks) -> Iterator[tuple[np.ndarray, np.ndarray]
     return ((faces, np.where(np.asarray(norms) >= 0, 1, norms)) for faces, norms in _start(blocks))
 
 
-def _largest_norm(blocks: Blocks) -> tuple[int, int, tuple[np.ndarray, np.ndarray]]:
-    """Number of faces, position of the face with the largest norm, and that face as a block of one.
+def _largest_norm(blocks: Blocks, dim: int, norm_scale) -> tuple[int, int, np.float32, np.ndarray]:
+    """(Number of faces, position of the face with the largest norm, its scaled norm, its unit row [D]).
 
-    Ties go to the first face. For memory-mapped embeddings, only rows of candidate faces are read.
+    Ties are broken by content, see `ops.ties`. For memory-mapped embeddings, only rows of candidate faces are
+    read, or the whole part of a block in which several faces have its largest norm.
     """
-    faces, best, place, face = 0, -np.inf, 0, None
-    for embeddings, norms in _start(blocks):
-        norms = np.asarray(norms).reshape(-1)
-        if len(norms) and (face is None or norms.max() > best):
-            row = int(norms.argmax())
-            best, place, face = norms[row], faces + row, (embeddings[row : row + 1], norms[row : row + 1])
-        faces += len(norms)
-    if face is None:
+    faces, best, place = 0, None, 0
+    for number, (embeddings, norms) in enumerate(_start(blocks)):
+        scaled = np.asarray(norms, np.float32).reshape(-1) * norm_scale
+        for start in range(0, len(scaled), _ROWS):
+            part = scaled[start : start + _ROWS]
+            if best is not None and part.max() < best[0]:
+                continue
+            rows = start + np.flatnonzero(part == part.max())
+            if not len(rows):  # NaN; reading all rows names it
+                rows = start + np.arange(len(part))
+            read = slice(rows[0], rows[0] + 1) if len(rows) == 1 else slice(start, start + len(part))
+            units, lengths = _checked(embeddings[read], norms[read], dim, norm_scale, f"block {number}")
+            units, lengths = units[rows - read.start], lengths[rows - read.start]
+            top = ranked(lengths, lengths, units)[0]
+            face = lengths[top], lengths[top], units[top]
+            if best is None or outranks(*face, best):
+                best, place = face, faces + int(rows[top])
+        faces += len(scaled)
+    if best is None:
         raise InputError("blocks: hold no faces; pass at least one")
-    return faces, place, face
+    return faces, place, *best[1:]
 
 
 def _read(blocks, dim, norm_scale, faces) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from fpsset.face_set import check_faces
 from fpsset.ops.masking import count_valid, normalize, safe_length, widen, zero_padding
 from fpsset.ops.metric import DEFAULT_GAMMA, cosine_distance, norm_weight
+from fpsset.ops.ties import best_face
 
 # Finite, so that the masked softmax of a set without faces is zero instead of NaN.
 _MASKED_LOGIT = -1e30
-_NO_SLOT = jnp.iinfo(jnp.int32).max
 
 
 def _check(embeddings, norms, mask, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -31,8 +31,10 @@ def farthest_point_sampling(
     """Picks `size` faces: the one with the largest norm, then each time the farthest from those picked.
 
     The distance is d(i, s) = n_i^gamma (1 - cos(u_i, u_s)) / 2. After pick s, D_i <- min(D_i, d(i, s)), and
-    the next pick is the face with the largest D_i. Ties go to the lowest index; no face is picked twice.
-    (arXiv 2308.14075, section 3.)
+    the next pick is the face with the largest D_i; no face is picked twice. (arXiv 2308.14075, section 3.)
+
+    Ties are broken by content, so the picks do not depend on the order of the faces: see `ops.ties`. Of exact
+    copies, which are interchangeable, the lowest index is returned.
 
     Args:
       embeddings: [*B, N, D] float32 or bfloat16 unit rows, N >= 1; [*P, 1, N, D] for packs.
@@ -41,7 +43,7 @@ def farthest_point_sampling(
       size: K >= 1.
       gamma: scalar exponent of the norm in the metric.
       axis_name: inside `shard_map`, the device axis over which the slots of each set are split, N per device.
-        Each device finds its best face, and all agree on the best overall.
+        Each device finds its best face, and all agree on the best of these.
 
     Returns:
       [*B, K] int32 slots, counted over all devices; -1 where a set has fewer than K faces.
@@ -62,15 +64,11 @@ def farthest_point_sampling(
     slots = jnp.broadcast_to(first_slot + jnp.arange(mask.shape[-1], dtype=jnp.int32), mask.shape)
 
     def best(score, available):
-        score = jnp.where(available, score, -jnp.inf)
-        index = first_slot + jnp.argmax(score, axis=-1).astype(jnp.int32)
-        index = jnp.where(jnp.any(available, axis=-1), index, _NO_SLOT)
-        if axis_name is not None:
-            # Ties go to the lowest index, as they do on one device.
-            top = jnp.max(score, axis=-1)
-            index = jnp.where(top == jax.lax.pmax(top, axis_name), index, _NO_SLOT)
-            index = jax.lax.pmin(index, axis_name)
-        return jnp.where(index == _NO_SLOT, -1, index)
+        index = best_face(score, norms, embeddings, available)
+        found = jnp.any(available, axis=-1)
+        if axis_name is None:
+            return jnp.where(found, index, -1)
+        return _best_of_devices(score, norms, embeddings, index, found, axis_name)
 
     def pick(carry, _):
         last, distance, available = carry
@@ -84,6 +82,34 @@ def farthest_point_sampling(
     start = (first, jnp.full_like(norms, jnp.inf), mask & (slots != first[..., None]))
     _, others = jax.lax.scan(pick, start, length=size - 1)
     return jnp.moveaxis(jnp.concatenate([first[None], others]), 0, -1)
+
+
+def _best_of_devices(score, norms, embeddings, index, found, axis_name: str) -> jax.Array:
+    """The slot, counted over all devices, of the best of each device's best face: [*B] int32, -1 if none.
+
+    Args:
+      score: [*B, N] of this device's faces.
+      norms: [*B, N].
+      embeddings: [*B, N, D].
+      index: [*B] this device's best face.
+      found: [*B] bool, whether this device has one.
+      axis_name: the device axis.
+    """
+    here, slots = jax.lax.axis_index(axis_name), score.shape[-1]
+    devices = jnp.arange(jax.lax.axis_size(axis_name)).reshape(*(1,) * found.ndim, -1)
+
+    def at_index(faces):
+        return jnp.take_along_axis(faces, index[..., None, None], axis=-2)[..., 0, :].astype(jnp.float32)
+
+    columns = score[..., None], jnp.broadcast_to(norms, score.shape)[..., None], embeddings
+    mine = jnp.concatenate([*map(at_index, columns), found[..., None]], axis=-1)
+    # A sum with zeros of the other devices, rather than a gather, tells JAX that all hold the same.
+    is_mine = (devices == here) & found[..., None]
+    every = jax.lax.psum(jnp.where(is_mine[..., None], mine[..., None, :], 0.0), axis_name)
+    taking_part = every[..., -1] > 0
+    owner = best_face(every[..., 0], every[..., 1], every[..., 2:-1], taking_part)
+    slot = jax.lax.psum(jnp.where(owner == here, here * slots + index, 0), axis_name)
+    return jnp.where(jnp.any(taking_part, axis=-1), slot, -1)
 
 
 def farthest_from(
@@ -106,14 +132,16 @@ def farthest_from(
 
     Returns:
       (float32 distance of the farthest face to its nearest center, -inf if no face is left; its int32 slot).
+      Ties are broken as by `farthest_point_sampling`.
     """
-    weight = norm_weight(zero_padding(norms, mask), gamma)
+    norms = zero_padding(norms, mask)
+    weight = norm_weight(norms, gamma)
     distance = jnp.full_like(weight, jnp.inf)
     for place in range(len(centers)):
         nearer = jnp.minimum(distance, weight * cosine_distance(embeddings, centers[place]))
         distance = jnp.where(place < count, nearer, distance)
     distance = jnp.where(mask, distance, -jnp.inf)
-    return jnp.max(distance), jnp.argmax(distance).astype(jnp.int32)
+    return jnp.max(distance), best_face(distance, norms, embeddings, mask)
 
 
 def take_faces(faces: jax.Array, indices: jax.Array, axis_name: str | None = None) -> jax.Array:

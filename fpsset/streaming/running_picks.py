@@ -8,12 +8,14 @@ So the runners-up of a pick are the S faces farthest from stand-ins for the earl
 one's first runners-up, which hardly changes when that pick does. No two runners-up are nearly equal, so that
 a clip takes only one place.
 
-A new pick is exact if it was a runner-up, otherwise nearly as far.
+A new pick is exact if it was a runner-up, otherwise nearly as far. Ties are broken by content,
+see `ops.ties`, so that the order in which equally good faces arrive does not matter.
 """
 
 import numpy as np
 
 from fpsset.ops.metric import cosines_on_host
+from fpsset.ops.ties import outranks, ranked
 from fpsset.streaming.k_center import SAME
 
 _ALIKE = 0.985  # of two runners-up with a larger cosine, only the better one is kept
@@ -76,21 +78,31 @@ class RunningPicks:
           others: (faces [m, D], norms [m]), earlier faces kept elsewhere; candidates when a pick changes.
         """
         scores = [self._scores(faces, norms, self.faces[:number]) for number in range(self._size)]
-        if any(new.max() > old for new, old in zip(scores, self.scores, strict=True)):
+        if any(self._improves(number, new, faces, norms) for number, new in enumerate(scores)):
             self._choose(*_joined([self.known(), others, (faces, norms)]))
         means = []
         for slot in self.runners:
             slot.offer(faces, norms, lambda faces, norms: self._scores(faces, norms, means))
             means.append(slot.mean)
 
+    def _improves(self, number: int, scores: np.ndarray, faces: np.ndarray, norms: np.ndarray) -> bool:
+        """Whether a face is better than the pick of this number, or fills its free place."""
+        best, old = scores.max(), self.scores[number]
+        if best != old or best == -np.inf:
+            return bool(best > old)
+        rows = np.flatnonzero(scores == best)
+        row = rows[ranked(scores[rows], norms[rows], faces[rows])[0]]
+        return outranks(best, norms[row], faces[row], (old, self.norms[number], self.faces[number]))
+
     def _choose(self, faces: np.ndarray, norms: np.ndarray) -> None:
         """Makes all picks again, among the given faces."""
         picks, self.scores = [], np.full(self._size, -np.inf, np.float32)
         for number in range(self._size):
             scores = self._scores(faces, norms, faces[picks])
-            best = int(scores.argmax())
-            if scores[best] == -np.inf:  # only duplicates of the picks are left
+            top = np.flatnonzero(scores == scores.max())
+            if scores[top[0]] == -np.inf:  # only duplicates of the picks are left
                 break
+            best = int(top[ranked(scores[top], norms[top], faces[top])[0]]) if len(top) > 1 else int(top[0])
             picks.append(best)
             self.scores[number] = scores[best]
         self.faces, self.norms = faces[picks], norms[picks]
@@ -134,21 +146,25 @@ class Runners:
           score: function of (faces [n, D], norms [n]) that returns scores [n] float32.
         """
         scores, held = score(faces, norms), len(self.norms)
-        better = np.flatnonzero(scores > (self.scores[-1] if held == self._size else -np.inf))
+        better = np.flatnonzero(scores >= (self.scores[-1] if held == self._size else -np.inf))
         if not len(better):
             return
-        better = better[np.argsort(-scores[better], kind="stable")]
         faces, norms = _joined([(self.faces, self.norms), (faces[better], norms[better])])
         scores = np.concatenate([score(self.faces, self.norms), scores[better]])
+        order = ranked(scores, norms, faces)
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        rows = order[order >= held]
+        if held == self._size:
+            rows = rows[rank[rows] < rank[:held].max()]
         alike, kept, found = cosines_on_host(faces[held:], faces) > _ALIKE, np.arange(len(scores)) < held, 0
-        for row in range(held, len(scores)):
+        for row in rows:
             rivals = alike[row - held] & kept
-            if not (rivals & (scores >= scores[row])).any():
+            if not (rivals & (rank < rank[row])).any():
                 kept[rivals], kept[row], found = False, True, found + 1
             if found == self._size:
                 break
-        places = np.flatnonzero(kept)
-        places = places[np.argsort(-scores[places], kind="stable")][: self._size]
+        places = order[kept[order]][: self._size]
         self.put(faces[places], norms[places], scores[places])
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import fpsset
 from fpsset.inference import out_of_core as rooms
-from tests.sets import make_set
+from tests.sets import TIED, make_set
 
 DIM = 16
 
@@ -24,6 +24,19 @@ def test_blocks_of_any_sizes_are_the_set(aggregator, size, monkeypatch):
         np.testing.assert_array_equal(found.coreset, wanted.coreset[0])
         np.testing.assert_allclose(found.descriptor, wanted.descriptors[0], atol=1e-5)
         np.testing.assert_allclose(found.norm, wanted.norms[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", TIED)
+def test_ties_are_broken_as_in_memory_whatever_the_order(aggregator, kind, monkeypatch):
+    monkeypatch.setattr(rooms, "_ROWS", 8)
+    embeddings, norms = make_set(3, 30, kind, DIM)
+    wanted = aggregator.aggregate(embeddings, norms)
+    order = np.random.default_rng(0).permutation(30)
+    for rows in (np.arange(30), order):
+        found = aggregator.aggregate_blocks(cut(embeddings[rows], norms[rows], 4, 20))
+        for column in embeddings, norms:
+            np.testing.assert_array_equal(column[rows][found.coreset], column[wanted.coreset[0]])
+        np.testing.assert_allclose(found.descriptor, wanted.descriptors[0], atol=1e-5)
 
 
 def test_a_file_that_is_mapped_and_two_compilations(aggregator, tmp_path):

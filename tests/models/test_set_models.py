@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fpsset
-from fpsset.models.pooling import WhitenedMedia, baselines
+from fpsset.models.pooling import PlainCoreset, WhitenedMedia, baselines
 from fpsset.models.posterior import PosteriorPooling
 from tests.sets import (
     coreset_sizes,
@@ -20,12 +20,13 @@ from tests.sets import (
     random_whitening,
     seeds,
     sizes,
+    tied_kinds,
     with_padding,
     with_quality,
 )
 
 DIM = 16
-UNKNOWN = " without media"
+UNKNOWN, IGNORING = " without media", " without norms"
 FITTED = ("posterior", "whitened")
 MODELS = (
     *("fpsset", "quality", "mean", "norm_weighted", "media_mean", "fps"),
@@ -40,9 +41,11 @@ def make_model(name, k=3):
     if name == "quality":
         return fpsset.FaceCoresetNet(coreset_size=k, num_heads=4, quality=True, by_media=True)
     if name.startswith("posterior"):
-        return PosteriorPooling(k)
+        return PosteriorPooling(k, ignores_norms=IGNORING in name)
     if name.startswith("whitened"):
-        return WhitenedMedia(k)
+        return WhitenedMedia(k, ignores_norms=IGNORING in name)
+    if name == "plain":
+        return PlainCoreset(k)
     return baselines(k)[name]
 
 
@@ -123,6 +126,44 @@ def test_order_does_not_matter(name, seed, size):
         variables, _sets(name, *_full(embeddings[order], norms[order]), frames[order], media[order])
     )
     np.testing.assert_allclose(shuffled.descriptor, straight.descriptor, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", [*MODELS, "plain", *(f"{model}{IGNORING}{known}" for model in FITTED for known in ("", UNKNOWN))]
+)
+@pytest.mark.parametrize("packed", [False, True], ids=["a set", "packed"])
+@given(seed=seeds, kind=tied_kinds)
+@settings(max_examples=8)
+def test_order_does_not_matter_where_scores_tie(name, packed, seed, kind):
+    """Alone, or as the first of two sets that share their slots."""
+    size, slots = 20, 32
+    embeddings, norms = make_set(seed, size, kind, DIM)
+    media, order = _media(seed, size), np.random.default_rng(seed).permutation(size)
+    model = make_model(name)
+    variables = make_variables(model)
+
+    def run(order):
+        faces = with_padding(embeddings[order], norms[order], seed, slots)
+        padded, padded_norms, mask, places = faces
+        frames, codes = np.full(slots, np.nan, np.float32), np.full(slots, 10**9)
+        frames[places], codes[places] = _frames(media)[order], media[order]
+        if packed:
+            others = ~mask
+            padded, padded_norms = np.nan_to_num(padded, nan=1.0), np.nan_to_num(padded_norms, nan=1.0)
+            frames, codes = np.nan_to_num(frames, nan=1.0), np.where(others, np.arange(slots), codes)
+            padded, padded_norms, frames, codes = (
+                array[None, None] for array in (padded, padded_norms, frames, codes)
+            )
+            mask = np.stack([mask, others])[None]
+        out = apply_of(model)(variables, _sets(name, padded, padded_norms, mask, frames, codes))
+        out = jax.tree.map(lambda array: array[0, 0], out) if packed else out
+        return out.descriptor, out.norm, out.core_features
+
+    straight, shuffled = run(np.arange(size)), run(order)
+    np.testing.assert_allclose(shuffled[0], straight[0], atol=1e-5)
+    np.testing.assert_allclose(shuffled[1], straight[1], rtol=1e-4, atol=1e-5)
+    if straight[2] is not None:
+        np.testing.assert_array_equal(shuffled[2], straight[2])
 
 
 @pytest.mark.parametrize("name", MODELS)

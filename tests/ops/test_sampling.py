@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fpsset
-from tests.sets import KINDS, coreset_sizes, kinds, make_set, seeds, sizes, with_padding
+from tests.sets import KINDS, coreset_sizes, kinds, make_set, seeds, sizes, tied_kinds, with_padding
 
 GAMMA = 0.35
 
@@ -71,6 +71,18 @@ def test_order_does_not_matter(seed, size, k):
     straight = hard_sampling(embeddings, norms, np.ones(size, bool), size=k)
     shuffled = np.asarray(hard_sampling(embeddings[order], norms[order], np.ones(size, bool), size=k))
     assert np.where(shuffled >= 0, order[shuffled], -1).tolist() == straight.tolist()
+
+
+@given(seeds, sizes, coreset_sizes, tied_kinds)
+def test_order_does_not_matter_where_scores_tie(seed, size, k, kind):
+    embeddings, norms = make_set(seed, size, kind)
+    order = np.random.default_rng(seed).permutation(size)
+    straight = np.asarray(hard_sampling(embeddings, norms, np.ones(size, bool), size=k))
+    shuffled = np.asarray(hard_sampling(embeddings[order], norms[order], np.ones(size, bool), size=k))
+    assert (shuffled >= 0).tolist() == (straight >= 0).tolist()
+    straight, shuffled = straight[straight >= 0], order[shuffled[shuffled >= 0]]
+    np.testing.assert_array_equal(embeddings[shuffled], embeddings[straight])
+    np.testing.assert_array_equal(norms[shuffled], norms[straight])
 
 
 @given(seeds, coreset_sizes)

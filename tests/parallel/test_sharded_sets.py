@@ -9,7 +9,7 @@ from fpsset.inference.descriptors import describe
 from fpsset.models.pooling import WhitenedMedia
 from fpsset.models.posterior import PosteriorPooling
 from fpsset.parallel import sharded_sets
-from tests.sets import make_set, random_posterior, random_whitening
+from tests.sets import TIED, make_set, random_posterior, random_whitening
 
 DIM = 16
 
@@ -54,12 +54,24 @@ def test_fitted_models_with_media_over_several_devices(model, params, known):
     )
 
 
-def test_ties_go_to_the_lowest_index_whatever_device_it_is_on(aggregator):
+def test_copies_are_picked_in_order_whatever_device_they_are_on(aggregator):
     embeddings, norms = make_set(2, 8, dim=DIM)
     embeddings, norms = np.tile(embeddings, (4, 1)), np.tile(norms, 4)
     one, split = both(aggregator, embeddings, norms, np.zeros(32, int))
     assert_same(one, split)
     assert split.coreset.max() < 8
+
+
+@pytest.mark.parametrize("kind", TIED)
+def test_order_does_not_matter_where_scores_tie(aggregator, kind):
+    embeddings, norms = make_set(5, 32, kind, DIM)
+    order = np.random.default_rng(0).permutation(32)
+    (_, straight), (one, shuffled) = (
+        both(aggregator, embeddings[rows], norms[rows], np.zeros(32, int)) for rows in (np.arange(32), order)
+    )
+    np.testing.assert_array_equal(shuffled.coreset, one.coreset)
+    for column in embeddings, norms:
+        np.testing.assert_array_equal(column[order][shuffled.coreset], column[straight.coreset])
 
 
 def test_a_ragged_last_part_and_what_padding_holds(aggregator):

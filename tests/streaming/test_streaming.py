@@ -9,7 +9,7 @@ from fpsset.ops.metric import cosines_on_host
 from fpsset.streaming.running_picks import RunningPicks
 from fpsset.streaming.uniform_sample import UniformSample
 from fpsset.weights.cards import AggregatorCard
-from tests.sets import make_set
+from tests.sets import TIED, make_set
 
 DIM = 16
 NET = fpsset.FaceCoresetNet(num_heads=4)
@@ -41,6 +41,20 @@ def test_a_stream_that_fits_is_the_batch(model):
     expected = batch(model, embeddings, norms)
     np.testing.assert_allclose(vector, expected[0], atol=1e-5)
     np.testing.assert_allclose(norm, expected[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", TIED)
+def test_ties_are_broken_as_in_a_batch_whatever_the_order(model, kind):
+    embeddings, norms = make_set(3, 24, kind, DIM)
+    wanted = batch(model, embeddings, norms)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(24)
+        stream = fpsset.StreamingAggregator(model, size=24)
+        for row in range(0, 24, 5):
+            stream.update(embeddings[order[row : row + 5]], norms[order[row : row + 5]])
+        distinct = len(stream._picks.norms)
+        np.testing.assert_allclose(stream._picks.faces, embeddings[wanted[2]][:distinct], atol=1e-6)
+        np.testing.assert_array_equal(stream._picks.norms, 1.5 * norms[wanted[2]][:distinct])
 
 
 def test_a_clip_takes_one_place_and_weighs_as_its_frames(model):
