@@ -117,28 +117,28 @@ def explain(
     scaled = np.asarray(norms, np.float32) * np.float32(norm_scale)
     scaled = np.ones_like(scaled) if model.ignores_norms else scaled
     padded = np.pad(embeddings, ((0, slots - count), (0, 0))), np.pad(scaled, (0, slots - count))
-    whole = np.arange(slots) < count
-    leave_one_out_masks = whole & ~np.eye(slots, dtype=bool)[: count if leave_one_out and count > 1 else 0]
-    masks = np.concatenate([whole[None], leave_one_out_masks])
-    at_once = min(bucket_size(len(masks)) if len(masks) > 1 else 1, max(1, _FACES_AT_ONCE // slots))
+    # The whole set, then the set without each face; as many at once for all sets padded to one size.
+    rows = np.arange(1 + (count if leave_one_out and count > 1 else 0))
+    at_once = min(slots + 1, max(1, _FACES_AT_ONCE // slots)) if len(rows) > 1 else 1
     same = np.zeros(slots, np.int32)
     if media is not None:
         same[:count] = np.unique(media, return_inverse=True)[1]
     run = _runner(model, media is not None)
     descriptors = []
-    for start in range(0, len(masks), at_once):
-        batch = masks[start : start + at_once]
-        spare = np.zeros((at_once - len(batch), slots), bool)
-        out = jax.device_get(run(variables, *padded, same, np.concatenate([batch, spare])))
+    for start in range(0, len(rows), at_once):
+        batch = rows[start : start + at_once]
+        masks = np.zeros((at_once, slots), bool)
+        masks[: len(batch), :count] = np.arange(count) != batch[:, None] - 1
+        out = jax.device_get(run(variables, *padded, same, masks))
         descriptors.append(out[0][: len(batch)])
         if start == 0:
-            norm, picks, by_pick = (value[0] for value in out[1:])
+            norm, picks, by_pick, weight = (value[0] for value in out[1:])
     descriptors = np.concatenate(descriptors)
 
     size = min(len(picks), count)
     picks, by_pick = picks[:size].astype(np.int64), by_pick[:size, :count]
     gamma = float(variables["params"]["gamma"])
-    weight = np.asarray(norm_weight(scaled, gamma))
+    weight = weight[:count]
     apart = np.stack([np.sum(np.square(embeddings - embeddings[pick]), axis=-1) / 4 for pick in picks])
     nearest = np.argmin(apart, axis=0)
     nearest[picks] = np.arange(size)
@@ -169,7 +169,7 @@ def explain(
 def _runner(model: SetModel, by_media: bool):
     """A jitted function of one set under B masks.
 
-    It returns descriptors [B, D], norms [B], picks [B, K] and attention [B, K, N].
+    It returns descriptors [B, D], norms [B], picks [B, K], attention [B, K, N] and norm weights [1, N].
     """
 
     @jax.vmap
@@ -184,7 +184,8 @@ def _runner(model: SetModel, by_media: bool):
         if by_media:
             sets = sets.replace(media_size=frames(masks, tile(media)), media=tile(media))
         out, weights = model.apply(variables, sets, method="with_attention")
-        return out.descriptor, out.norm, out.coreset_indices, jnp.mean(weights, axis=-3)
+        weighed = norm_weight(norms, variables["params"]["gamma"])[None]
+        return out.descriptor, out.norm, out.coreset_indices, jnp.mean(weights, axis=-3), weighed
 
     return jax.jit(run)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 
 import jax
 import numpy as np
@@ -87,6 +88,28 @@ def test_leaving_out_in_parts_changes_nothing(model, monkeypatch):
     monkeypatch.setattr("fpsset.inference.explanation._FACES_AT_ONCE", 24)  # three sets of eight slots
     parts = model.explain(embeddings, norms)
     np.testing.assert_allclose(parts.change, whole.change, atol=1e-6)
+
+
+def test_a_program_for_all_sets_of_one_padded_size(trained):
+    compiled = []
+
+    def listen(event, *_, **__):  # it stays registered, which does no harm
+        compiled.extend([event] if event.endswith("backend_compile_duration") else [])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    trained.explain(*make_set(1, 17))
+    seen = len(compiled)
+    for size in (18, 25, 32):
+        trained.explain(*make_set(1, size))
+    assert 1 <= seen <= 2 and len(compiled) == seen
+
+
+def test_a_large_set_needs_no_square_array(trained):
+    embeddings, norms = make_set(1, 5000)
+    tracemalloc.start()
+    trained.explain(embeddings, norms, leave_one_out=False)
+    assert tracemalloc.get_traced_memory()[1] < 5000**2 / 2
+    tracemalloc.stop()
 
 
 def test_json(model):
