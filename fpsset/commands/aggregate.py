@@ -7,6 +7,7 @@ import click
 
 from fpsset.commands.options import PATH, by_option, json_option, model_argument
 from fpsset.errors import InputError
+from fpsset.runtime.escapes import show
 
 
 @click.command()
@@ -53,4 +54,4 @@ def aggregate(
     if as_json:
         click.echo(json.dumps(summary))
     else:
-        click.echo(f"{target}: {len(found.ids)} descriptors of width {table.dim} from {len(table)} faces")
+        show(f"{target}: {len(found.ids)} descriptors of width {table.dim} from {len(table)} faces")

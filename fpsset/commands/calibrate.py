@@ -7,6 +7,7 @@ import click
 
 from fpsset.commands.options import PATH
 from fpsset.errors import InputError
+from fpsset.runtime.escapes import show
 
 
 @click.command()
@@ -62,14 +63,14 @@ def calibrate(
     path = calibration.thresholds_file(model)
     with sole_use(path, "MODEL"):  # the file's other thresholds are read and written again
         calibration.save_threshold(path, aggregator.digest, found)
-    click.echo(f"threshold {found.threshold} for a FAR of {far:g}")
-    click.echo(f"achieved FAR {found.achieved_far:.3g}, TAR {found.tar}")
-    click.echo(
+    show(f"threshold {found.threshold} for a FAR of {far:g}")
+    show(f"achieved FAR {found.achieved_far:.3g}, TAR {found.tar}")
+    show(
         f"{found.subjects} subjects, {found.genuine_pairs} genuine and {found.impostor_pairs} "
         f"impostor pairs; {found.accepted_impostors} impostor pairs are accepted"
     )
     if found.threshold.interval:
-        click.echo(f"95% intervals by resampling subjects ({found.resamples} draws, seed {seed})")
+        show(f"95% intervals by resampling subjects ({found.resamples} draws, seed {seed})")
     else:
-        click.echo("no intervals: they need at least 10 known subjects and --resamples above 0")
-    click.echo(f"{path}: written")
+        show("no intervals: they need at least 10 known subjects and --resamples above 0")
+    show(f"{path}: written")

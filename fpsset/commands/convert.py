@@ -6,6 +6,7 @@ import click
 
 from fpsset.commands.options import PATH
 from fpsset.errors import InputError
+from fpsset.runtime.escapes import show
 
 
 @click.command()
@@ -28,11 +29,11 @@ def convert(source: pathlib.Path, target: pathlib.Path, color_order: str | None)
     weights = load_official(source, color_order)
     save_weights(target, weights)
     card = weights.card
-    click.echo(f"{target}: {', '.join(sorted(weights))} from {card.family}")
+    show(f"{target}: {', '.join(sorted(weights))} from {card.family}")
     if card.backbone:
-        click.echo(f"backbone: {card.backbone.architecture}, {card.backbone.color_order} images")
+        show(f"backbone: {card.backbone.architecture}, {card.backbone.color_order} images")
     if card.aggregator:
-        click.echo(f"aggregator: {card.aggregator.coreset_size} picks, {card.aggregator.dim} wide")
-    click.echo(f"licence: {card.licence}")
+        show(f"aggregator: {card.aggregator.coreset_size} picks, {card.aggregator.dim} wide")
+    show(f"licence: {card.licence}")
     if card.ignored:
-        click.echo(f"ignored: {'; '.join(card.ignored)}")
+        show(f"ignored: {'; '.join(card.ignored)}")

@@ -12,6 +12,7 @@ import click
 
 from fpsset.commands.options import PATH, PATH_TEXT
 from fpsset.errors import InputError
+from fpsset.runtime.escapes import show
 
 _CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # Distributions of each extra, except those that are installed on some platforms only.
@@ -79,7 +80,7 @@ def doctor(places, weights, images, color_order, mean, std, as_json, **sizes) ->
         "data": _data(places),
         "color_order": order,
     }
-    click.echo(json.dumps(report, indent=2) if as_json else _page(report))
+    click.echo(json.dumps(report, indent=2)) if as_json else show(_page(report))
 
 
 def _check(places, weights: str, images: str, sizes: dict[str, int]) -> None:

@@ -6,6 +6,7 @@ import click
 
 from fpsset.commands.options import PATH, PathOf
 from fpsset.errors import InputError
+from fpsset.runtime.escapes import show
 
 
 @click.command()
@@ -32,4 +33,4 @@ def export(weights: pathlib.Path, target: pathlib.Path, platforms: str) -> None:
     export_aggregator(
         target, model.module.apply, model.variables, model.dim, model.norm_scale, platforms.split(",")
     )
-    click.echo(f"{target}: {target.stat().st_size / 1e6:.1f} MB for {platforms}")
+    show(f"{target}: {target.stat().st_size / 1e6:.1f} MB for {platforms}")

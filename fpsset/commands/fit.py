@@ -7,6 +7,7 @@ import click
 from fpsset.commands.inputs import FITTED
 from fpsset.commands.options import PATH
 from fpsset.errors import InputError
+from fpsset.runtime.escapes import show
 
 
 @click.command()
@@ -31,4 +32,4 @@ def fit(features: pathlib.Path, target: pathlib.Path, model: str, picks: int) ->
         raise InputError(f"{target}: contains FEATURES; give another OUT")
     found = fit_to(features, model, picks)
     found.save(target)
-    click.echo(f"{target}: {found.name}; {found.module.coreset_size} picks, embeddings {found.dim} wide")
+    show(f"{target}: {found.name}; {found.module.coreset_size} picks, embeddings {found.dim} wide")

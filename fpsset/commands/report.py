@@ -6,6 +6,7 @@ import click
 
 from fpsset.commands.options import PATH, PathOf
 from fpsset.errors import InputError
+from fpsset.runtime.escapes import show
 
 
 @click.command()
@@ -33,6 +34,6 @@ def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | 
     made = compare(runs, method)
     if out:
         write_comparison(out, runs, made, method)
-    click.echo(as_text(made), nl=False)
+    show(as_text(made), end="")
     if out:
-        click.echo(f"{out / 'index.html'}: written")
+        show(f"{out / 'index.html'}: written")

@@ -1,7 +1,6 @@
 """The runs that a config describes: training, evaluation, extraction and preparation."""
 
 import pathlib
-import sys
 from contextlib import ExitStack
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 import fpsset
 from fpsset.errors import InputError
 from fpsset.runtime import hosts
+from fpsset.runtime.escapes import show
 from fpsset.runtime.files import as_path
 from fpsset.runtime.locks import sole_use
 from fpsset.runtime.progress import StepProgress
@@ -79,7 +79,7 @@ def train_and_evaluate(config, workdir: str | None) -> None:
     require_files(config)
     data = evaluation_data(config.data, config.seed)
     if data.note and hosts.is_first():
-        print(data.note, file=sys.stderr)
+        show(data.note, err=True)
     protocol = make_protocol(data.table, data.pairs_file, data.search)
     with ExitStack() as stack:
         if config.mode == "train":
@@ -120,7 +120,7 @@ def train_and_evaluate(config, workdir: str | None) -> None:
         if hosts.is_first():
             fields = {name: repr(value) for name, value in flat_config(config.to_dict()).items()}
             versions = {"fpsset": fpsset.__version__, "jax": jax.__version__, "numpy": np.__version__}
-            print(write_report(workdir, found, Provenance(title, fields, versions)))
+            show(write_report(workdir, found, Provenance(title, fields, versions)))
 
 
 def enable_compilation_cache(folder: str) -> None:
@@ -146,7 +146,7 @@ def run_extraction(config) -> None:
     check_extraction_config(config)
     table = extract(config)
     people, media = len(np.unique(table.subject)), len(np.unique(table.media))
-    print(f"{config.out}: {len(table)} faces, {people} people, {media} media, {table.dim} wide")
+    show(f"{config.out}: {len(table)} faces, {people} people, {media} media, {table.dim} wide")
 
 
 def run_preparation(config) -> None:
@@ -164,7 +164,7 @@ def run_preparation(config) -> None:
     check_preparation_config(config)
     if config.weights:
         config.features = str(embed_loose_crops(config))
-    print(prepare(config))
+    show(prepare(config))
 
 
 def embed_loose_crops(config) -> pathlib.Path:

@@ -9,6 +9,7 @@ import click
 
 from fpsset.commands.options import PATH, backbone_options, by_option, json_option, model_argument
 from fpsset.errors import InputError
+from fpsset.runtime.escapes import show
 
 _LEAVE_OUT_AT_MOST = 1000  # faces; for more, leaving each one out in turn takes minutes
 
@@ -110,9 +111,9 @@ def select(
         return
     from fpsset.reports.sheets.text import as_text
 
-    click.echo(as_text(found, _width(), every_face))
+    show(as_text(found, _width(), every_face))
     if sheet is not None:
-        click.echo(f"{sheet} and {sheet.with_suffix('.png')} written")
+        show(f"{sheet} and {sheet.with_suffix('.png')} written")
 
 
 def _width() -> int:

@@ -5,6 +5,7 @@ import pathlib
 import click
 
 from fpsset.commands.options import PATH
+from fpsset.runtime.escapes import show
 
 
 @click.command("simulate-ijb")
@@ -24,4 +25,4 @@ def simulate_ijb(target: pathlib.Path, like: str, scale: float, dim: int, seed: 
     from fpsset.data.simulated_ijb import simulate_ijb
 
     counts = simulate_ijb(target, like, scale, seed, dim)
-    click.echo(f"{target}: " + ", ".join(f"{count} {name}" for name, count in counts._asdict().items()))
+    show(f"{target}: " + ", ".join(f"{count} {name}" for name, count in counts._asdict().items()))

@@ -7,6 +7,7 @@ import click
 import numpy as np
 
 from fpsset.commands.options import PATH, backbone_options, json_option
+from fpsset.runtime.escapes import show
 
 
 @click.command()
@@ -50,7 +51,7 @@ def verify(
         media=np.concatenate([table_a.media, table_b.media]),
     )
     if calibrated.warning:
-        click.echo(f"warning: {calibrated.warning}", err=True)
+        show(f"warning: {calibrated.warning}", err=True)
     score = float(vectors[0] @ vectors[1])
     accepted = score > calibrated.threshold.value
     if as_json:
@@ -60,7 +61,7 @@ def verify(
         click.echo(json.dumps(answer | {"data": calibrated.data, "model": aggregator.digest}))
         return
     decision = "accepted" if accepted else "refused"
-    click.echo(
+    show(
         f"{decision}: score {score:.4f}, threshold {calibrated.threshold.value:.4f} for a FAR "
         f"of {calibrated.far:g} ({calibrated.impostor_pairs} impostor pairs of {calibrated.data})"
     )

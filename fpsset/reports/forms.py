@@ -6,6 +6,7 @@ import pathlib
 
 from fpsset.evaluation.resampling import Estimate
 from fpsset.reports.tables import Cell, Section
+from fpsset.runtime.escapes import csv_cell, latex, plain_console, printable
 from fpsset.runtime.files import replacing
 
 
@@ -19,27 +20,30 @@ def write_tables(folder: pathlib.Path, made: list[Section]) -> None:
 
 def as_text(section: Section) -> str:
     """Tables for a terminal of 120 columns."""
-    import rich.console
     import rich.table
 
     buffer = io.StringIO()
-    console = rich.console.Console(file=buffer, width=120, color_system=None, force_jupyter=False)
+    console = plain_console(buffer, 120)
     for table in section.tables:
-        drawn = rich.table.Table(title=f"{table.title}, {section.title}", title_justify="left")
+        title = printable(f"{table.title}, {section.title}")
+        drawn = rich.table.Table(title=title, title_justify="left")
         drawn.add_column("method")
         for column in table.columns:
-            drawn.add_column(column.replace("@", "\n@ "), justify="right")
+            drawn.add_column(printable(column).replace("@", "\n@ "), justify="right")
         for rows in (table.rows, table.foot):
             for label, cells in rows:
-                drawn.add_row(label, *["\n".join(filter(None, cell)) for cell in cells])
+                drawn.add_row(printable(label), *["\n".join(filter(None, cell)) for cell in cells])
             drawn.add_section()
         console.print(drawn)
-    console.print(section.note, highlight=False, soft_wrap=True)
+    console.print(printable(section.note), soft_wrap=True)
     return buffer.getvalue()
 
 
 def as_csv(section: Section) -> str:
-    """A line per figure: method, figure, value, low, high; unrounded."""
+    """A line per figure: method, figure, value, low, high; unrounded.
+
+    A method whose name a spreadsheet would take for a formula gets an apostrophe in front.
+    """
     buffer = io.StringIO()
     lines = csv.writer(buffer, lineterminator="\n")
     lines.writerow(["method", "figure", "value", "low", "high"])
@@ -48,7 +52,9 @@ def as_csv(section: Section) -> str:
             value, ends = figure, None
             if isinstance(figure, Estimate):
                 value, ends = figure.value, figure.interval
-            lines.writerow([method, name, "" if value is None else value, *(ends or ("", ""))])
+            lines.writerow(
+                [csv_cell(method), csv_cell(name), "" if value is None else value, *(ends or ("", ""))]
+            )
     return buffer.getvalue()
 
 
@@ -56,9 +62,9 @@ def as_latex(section: Section) -> str:
     """A tabular per table, for booktabs; intervals in a smaller row below the figures."""
     parts = []
     for table in section.tables:
-        head = " & ".join(["method", *map(_escape, table.columns)])
+        head = " & ".join(["method", *map(latex, table.columns)])
         lines = [
-            f"% {table.title}, {section.title}",
+            f"% {printable(f'{table.title}, {section.title}')}",
             rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
             r"\toprule",
         ]
@@ -75,14 +81,15 @@ FORMS = {"txt": as_text, "csv": as_csv, "tex": as_latex}
 def _latex_rows(rows: list[tuple[str, list[Cell]]]) -> list[str]:
     lines = []
     for label, cells in rows:
-        lines.append(" & ".join([_escape(label), *(_escape(cell.value) for cell in cells)]) + r" \\")
+        lines.append(" & ".join([latex(label), *(_latex_range(cell.value) for cell in cells)]) + r" \\")
         if any(cell.interval for cell in cells):
-            ends = (rf"{{\scriptsize {_escape(cell.interval)}}}" if cell.interval else "" for cell in cells)
+            ends = (
+                rf"{{\scriptsize {_latex_range(cell.interval)}}}" if cell.interval else "" for cell in cells
+            )
             lines.append(" & ".join(["", *ends]) + r" \\")
     return lines
 
 
-def _escape(text: str) -> str:
-    for sign in "\\&%$#_{}":
-        text = text.replace(sign, r"\textbackslash " if sign == "\\" else "\\" + sign)
-    return text.replace("..", "--")
+def _latex_range(text: str) -> str:
+    """A cell of ours, with a dash for the dots of a range."""
+    return "--".join(map(latex, text.split("..")))

@@ -9,6 +9,7 @@ import numpy as np
 from fpsset.evaluation.metric_names import far_name
 from fpsset.evaluation.resampling import Estimate, Interval
 from fpsset.evaluation.results import Stratum
+from fpsset.runtime.escapes import plot_text
 
 Points = dict[str, tuple[np.ndarray, np.ndarray]]  # method -> x, y
 _NO_INTERVAL = Interval(np.nan, np.nan)
@@ -35,9 +36,11 @@ OTHER_STYLES = [  # for a peer's pooling, and for runs
 def draw_roc(path: pathlib.Path, curves: Points, title: str) -> None:
     """TAR against FAR, from the lowest FAR that the pairs allow."""
 
+    lowest = min(far[0] for far, _ in curves.values())
+
     def shape(axes) -> None:
         axes.set_xscale("log")
-        axes.set_xlim(min(far[0] for far, _ in curves.values()), 1)
+        axes.set_xlim(min(lowest, 0.1), 1)
         axes.set_ylim(max(0.0, min(tar[0] for _, tar in curves.values()) - 0.05), 1.005)
         axes.set_xlabel("false accept rate")
         axes.set_ylabel("true accept rate")
@@ -47,11 +50,14 @@ def draw_roc(path: pathlib.Path, curves: Points, title: str) -> None:
 
 
 def draw_det(path: pathlib.Path, curves: Points, title: str) -> None:
-    """FRR against FAR on normal-deviate axes, where two normal score distributions give a straight line."""
+    """FRR against FAR on normal-deviate axes, where two normal score distributions give a straight line.
+
+    These axes have no place for a rate of 0, so a method that never rejects a genuine pair has no line.
+    """
     import statistics
 
-    deviate = np.vectorize(statistics.NormalDist().inv_cdf)
-    lowest = min(far[0] for far, _ in curves.values())
+    deviate = np.vectorize(statistics.NormalDist().inv_cdf, otypes=[float])
+    lowest = min(0.2, *(far[0] for far, _ in curves.values()))
     ticks = [tick for tick in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5) if tick >= lowest * 0.99]
     points = {}
     for method, (far, tar) in curves.items():
@@ -68,6 +74,11 @@ def draw_det(path: pathlib.Path, curves: Points, title: str) -> None:
         ]
         axes.set_yticks(deviate(rates), [f"{rate:g}" for rate in rates])
         axes.set_xlim(deviate(ticks[0]), deviate(0.6))
+        if not any(len(y) for _, y in points.values()):
+            axes.set_ylim(deviate(1e-4), deviate(0.6))
+            axes.text(
+                0.5, 0.5, "no genuine pair is rejected at any FAR", ha="center", transform=axes.transAxes
+            )
         axes.set_xlabel("false accept rate")
         axes.set_ylabel("false reject rate")
         _legend(axes, "upper right")
@@ -120,7 +131,7 @@ def draw_differences(path: pathlib.Path, differences: dict[str, dict[str, Estima
         axes.axvline(0, color="black", linewidth=1)
         for label, (_, y, ends) in points.items():
             axes.hlines(y, *ends, color=styles[label][0], linewidth=1.5)
-        axes.set_yticks(range(len(names)), names, fontsize=9)
+        axes.set_yticks(range(len(names)), [plot_text(name) for name in names], fontsize=9)
         axes.invert_yaxis()
         axes.set_xlabel("difference")
         _legend(axes)
@@ -200,9 +211,9 @@ def _draw(
         color, style = styles[method]
         width = 2.2 if method == "fpsset" else 1.5
         options = {"color": color, "linestyle": style, "linewidth": width} | line
-        axes.plot(*points, label=method, **options)
+        axes.plot(*points, label=plot_text(method), **options)
     shape(axes)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, loc="left", fontsize=8)
+    axes.set_title(plot_text(title), loc="left", fontsize=8)
     figure.savefig(path)

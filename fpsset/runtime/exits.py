@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from fpsset.errors import InputError, TrainingError, disk_problem
+from fpsset.runtime.escapes import printable
 from fpsset.runtime.interrupts import (
     STOPPED,
     STOPPED_CODE,
@@ -65,5 +66,5 @@ def _described(error: OSError) -> Exception | str:
 
 
 def _fail(error: Exception | str, code: int) -> int:
-    print("fpsset:", " ".join(str(error).split()), file=sys.stderr)
+    print("fpsset:", printable(" ".join(str(error).split())), file=sys.stderr)
     return code

@@ -8,6 +8,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fpsset.runtime.escapes import printable
+
 console = Console(stderr=True)
 _silent = False
 _Item = TypeVar("_Item")
@@ -53,12 +55,12 @@ class StepProgress:
         self._bar = self._task = None
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn(title),
+                TextColumn(title, markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]:.0f} " + f"{items}/s"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=console,
                 transient=transient,
             )
@@ -96,9 +98,9 @@ class StepProgress:
         if _silent:
             return
         if console.is_terminal:
-            console.print(line, highlight=False, markup=False)
+            console.print(printable(line), highlight=False, markup=False, emoji=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 def tracked(

@@ -13,7 +13,9 @@ import jax
 import numpy as np
 import pytest
 
+import fpsset
 from fpsset.commands import cli
+from fpsset.data.feature_table import FeatureTable
 from fpsset.data.files import read_features, write_features
 from fpsset.data.synthetic import make_synthetic
 from fpsset.errors import InputError
@@ -116,6 +118,25 @@ def test_the_page_holds_everything_and_fetches_nothing(house):
     few = "the 12 highest at FAR 1e-2 (11 accepted), the 2 highest at FAR 1e-3 (1 accepted)"
     assert f"Few of the 1,104 impostor pairs decide the low FARs: {few}" in text
     assert "There are too few impostor pairs for FAR 1e-4, 1e-5, 1e-6." in text
+
+
+def test_people_who_are_all_apart_in_a_folder_with_dollars(tmp_path):
+    """20 people of four equal faces each, orthogonal: no method makes an error."""
+    person = np.repeat(np.arange(20), 4)
+    faces = FeatureTable(
+        embeddings=np.eye(20, dtype=np.float32)[person],
+        norms=np.full(80, 9, np.float32),
+        subject=person,
+        media=np.arange(80),
+        template=np.arange(80) // 2,
+    )
+    found = evaluate(fpsset.PlainAggregator(), make_protocol(faces), resamples=5)
+    workdir = tmp_path / "$a$_[b]"
+    text = write_report(workdir, found, Provenance(f"in {workdir}", {}, {}))
+    assert "$a$_[b]" in text
+    figures = json.loads((workdir / "results.json").read_text())["verification"]["fpsset"]
+    assert figures["eer"] == 0 and figures["tar@far=1e-2"] == 1
+    assert all((workdir / "report" / f"{name}.png").is_file() for name in ("roc", "det"))
 
 
 def test_tables_for_programs_and_papers(house):

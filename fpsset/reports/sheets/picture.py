@@ -4,6 +4,7 @@ import pathlib
 
 from fpsset.reports.sheets.colors import group_color, norm_colors
 from fpsset.reports.sheets.sheet import Sheet
+from fpsset.runtime.escapes import plot_text
 from fpsset.runtime.files import replacing
 
 _COLUMNS = 8  # small faces per row
@@ -33,7 +34,8 @@ def _faces(make, sheet: Sheet):
     figure = make(figsize=(width, height), dpi=120, facecolor="white")
 
     def write(x, y, text, **style):
-        figure.text(x / width, 1 - y / height, text, va="top", **{"color": _INK, "fontsize": 10, **style})
+        style = {"color": _INK, "fontsize": 10, **style}
+        figure.text(x / width, 1 - y / height, plot_text(text), va="top", **style)
 
     def show(i, x, y, side, line):
         axes = figure.add_axes((x / width, 1 - (y + side) / height, side / width, side / height))
@@ -50,7 +52,7 @@ def _faces(make, sheet: Sheet):
         bar.axhspan(0, 1, color="#e6eaee", linewidth=0)
         bar.axhspan(0, 1, xmax=share, color="#0072b2", linewidth=0)
 
-    write(0.3, 0.18, sheet.title, fontsize=15, weight="bold", parse_math=False)
+    write(0.3, 0.18, sheet.title, fontsize=15, weight="bold")
     write(0.3, 0.5, f"{sheet.counts()}; border: norm, dark low to yellow high; bar: attention", color=_SOFT)
     top = 0.95
     for k, rows in enumerate(shown):
@@ -61,7 +63,7 @@ def _faces(make, sheet: Sheet):
         )
         more = len(why.members(k)) - 1 - len(rows)
         title = f"{sheet.names[pick]}: {sheet.reason(k)}" + (f"; {more} more not shown" if more else "")
-        write(2.95, top, title, parse_math=False)
+        write(2.95, top, title)
         if not len(rows):
             write(2.6, top + 0.4, sheet.advice.of_face(pick) or "nearest to no other face", color=_SOFT)
         for number, i in enumerate(rows):
@@ -91,7 +93,7 @@ def _map(make, sheet: Sheet):
     axes.set(xticks=[], yticks=[], xlim=(-0.06, 1.06), ylim=(-0.06, 1.06), aspect="equal")
     for spine in axes.spines.values():
         spine.set_color("#dfe4ea")
-    axes.set_title(f"{sheet.title}: {sheet.counts()}", loc="left", color=_INK, parse_math=False)
+    axes.set_title(plot_text(f"{sheet.title}: {sheet.counts()}"), loc="left", color=_INK)
     axes.set_xlabel(
         f"{sheet.map_note}\nRing: nearest pick; fill: norm, dark low to yellow high.", color=_SOFT
     )

@@ -2,11 +2,10 @@
 
 import io
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from fpsset.reports.sheets.sheet import Sheet
+from fpsset.runtime.escapes import plain_console, printable
 
 
 def as_text(sheet: Sheet, width: int, every_face: bool = False) -> str:
@@ -18,17 +17,15 @@ def as_text(sheet: Sheet, width: int, every_face: bool = False) -> str:
       every_face: also list the faces that are not picks.
     """
     why, buffer = sheet.why, io.StringIO()
-    console = Console(
-        force_jupyter=False, file=buffer, width=width, color_system=None, highlight=False, markup=False
-    )
-    console.print(f"{sheet.title}: {sheet.counts()}")
-    console.print(f"model: {sheet.model}\n")
+    console, names = plain_console(buffer, width), [printable(name) for name in sheet.names]
+    console.print(f"{printable(sheet.title)}: {sheet.counts()}")
+    console.print(f"model: {printable(sheet.model)}\n")
     picks = _table("pick", "face", "norm", "adds", "faces", "attention", "change")
     for k, pick in enumerate(why.picks):
         adds = "top norm" if k == 0 else f"{why.distances[k]:.3g}"
         attention = f"{why.attention[pick]:.1%}"
         numbers = (f"{why.norms[pick]:.3g}", adds, f"{len(why.members(k))}", attention)
-        picks.add_row(f"{k + 1}", Text(sheet.names[pick]), *numbers, _change(sheet, pick))
+        picks.add_row(f"{k + 1}", names[pick], *numbers, _change(sheet, pick))
     console.print(picks)
     if every_face:
         faces = _table("pick", "face", "norm", "cosine", "attention", "change", "")
@@ -36,16 +33,16 @@ def as_text(sheet: Sheet, width: int, every_face: bool = False) -> str:
             for i in why.members(k):
                 numbers = (f"{why.norms[i]:.3g}", f"{why.cosine[i]:.2f}", f"{why.attention[i]:.1%}")
                 mark = "pick" if i == why.picks[k] else sheet.advice.of_face(i)
-                faces.add_row(f"{k + 1}", Text(sheet.names[i]), *numbers, _change(sheet, i), mark)
+                faces.add_row(f"{k + 1}", names[i], *numbers, _change(sheet, i), mark)
         console.print()
         console.print(faces)
     console.print()
     for line in sheet.advice.lines:
-        console.print(f"- {line}")
+        console.print(f"- {printable(line)}")
     console.print(
         "\nadds: distance to earlier picks; faces: nearest to the pick; change: of the descriptor without it"
     )
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+    return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n")).rstrip("\n")
 
 
 def _table(*headers: str) -> Table:
