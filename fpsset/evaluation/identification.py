@@ -76,11 +76,11 @@ class _Comparison(NamedTuple):
     bounds: tuple[int, ...]  # first entry of each gallery, then the number of entries
     listed: int  # how many of the highest non-mate scores to return
 
-    def __call__(self, probes, subjects, numbers, entries, entry_subjects):
-        """Fields of `Outcomes` for probes [p, D], subjects [p] and numbers [p], which are 0 in padding."""
+    def __call__(self, probes, subjects, templates, numbers, entries, entry_subjects, entry_templates):
+        """Fields of `Outcomes` for p probes; their numbers [p] are 0 in padding."""
         scores = cosines(probes, entries)
         same = subjects[:, None] == entry_subjects[None]
-        mates = jnp.where(same, scores, -jnp.inf)
+        mates = jnp.where(same & (templates[:, None] != entry_templates[None]), scores, -jnp.inf)
         others = jnp.where(same | (numbers == 0)[:, None], -jnp.inf, scores)
         mate, top = (
             jnp.stack([part[:, start:stop].max(1) for start, stop in itertools.pairwise(self.bounds)], 1)
@@ -92,7 +92,9 @@ class _Comparison(NamedTuple):
 
 
 def search_galleries(descriptors: np.ndarray, search: Search) -> Outcomes:
-    """Compares every probe with every entry, in blocks; the devices share the probes.
+    """Compares every probe with every entry but itself, in blocks; the devices share the probes.
+
+    A template that is a probe and in a gallery is not its own mate.
 
     Args:
       descriptors: [T, D] float32 unit rows.
@@ -105,12 +107,13 @@ def search_galleries(descriptors: np.ndarray, search: Search) -> Outcomes:
     # A merged threshold is among the first ceil(P F) scores, or somewhat further on in a resample.
     listed = 4 * math.ceil(count * max(FPIRS)) + 1000
     codes = np.unique(np.concatenate([search.probes.subjects, subjects]), return_inverse=True)[1]
-    probes = descriptors[search.probes.positions], codes[:count], np.arange(1, count + 1)
+    templates = search.probes.positions.astype(np.int32), positions.astype(np.int32)
+    probes = descriptors[search.probes.positions], codes[:count], templates[0], np.arange(1, count + 1)
     found = []
     best, owners = np.empty(0, np.float32), np.empty(0, np.int64)
     compare = _Comparison(tuple(bounds.tolist()), listed)
     for rows, (*fields, scores, numbers) in row_blocks(
-        compare, probes, (descriptors[positions], codes[count:]), len(positions)
+        compare, probes, (descriptors[positions], codes[count:], templates[1]), len(positions)
     ):
         found.append([field[: rows.stop - rows.start] for field in fields])
         best, owners = np.append(best, scores[scores > -np.inf]), np.append(owners, numbers[scores > -np.inf])

@@ -1,5 +1,6 @@
 """1:1 verification: pairs, TAR at FAR, equal error rate and area under the ROC."""
 
+import itertools
 import math
 import os
 import pathlib
@@ -12,7 +13,11 @@ from fpsset.data.pair_lists import read_pairs, template_places
 from fpsset.errors import InputError
 from fpsset.evaluation.resampling import NO_DRAWS, estimate
 from fpsset.evaluation.results import Verification, VerificationPoint
+from fpsset.runtime.memory import memory_limit
+from fpsset.runtime.progress import StepProgress
 
+# Of an evaluation at its peak: the pairs, their scores, and the sorted copies that figures and draws need.
+_BYTES_PER_PAIR = 120
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
@@ -81,9 +86,35 @@ def verification_metrics(
 
 
 def all_pairs(subjects: np.ndarray) -> Pairs:
-    """All pairs of distinct templates: [T] subjects -> T (T - 1) / 2 pairs."""
-    first, second = np.triu_indices(len(subjects), 1)
-    return Pairs(first.astype(np.int32), second.astype(np.int32), subjects[first] == subjects[second])
+    """All pairs of distinct templates: [T] subjects -> T (T - 1) / 2 pairs.
+
+    Raises:
+      InputError: the evaluation of so many pairs would not fit in memory.
+    """
+    count = len(subjects)
+    require_memory(count * (count - 1) // 2, f"all pairs of {count:,} templates")
+    ends = np.cumsum(np.arange(count - 1, -1, -1))
+    first = np.repeat(np.arange(count, dtype=np.int32), np.arange(count - 1, -1, -1))
+    second, same = np.empty_like(first), np.empty(len(first), bool)
+    for row, (start, stop) in enumerate(itertools.pairwise([0, *ends.tolist()])):  # temporaries of a row only
+        second[start:stop] = np.arange(row + 1, count, dtype=np.int32)
+        same[start:stop] = subjects[row + 1 :] == subjects[row]
+    return Pairs(first, second, same)
+
+
+def require_memory(pairs: int, what: str) -> None:
+    """Raises InputError if pairs would not fit in the memory that this process may use.
+
+    Args:
+      pairs: how many.
+      what: they are, for the message.
+    """
+    needed, limit = pairs * _BYTES_PER_PAIR, memory_limit()
+    if limit is not None and needed > limit:
+        raise InputError(
+            f"{what}: {pairs:,} pairs need about {needed / 2**30:.1f} GiB of memory, of which there are "
+            f"{limit / 2**30:.1f}; list the pairs to score in a file (config.data.pairs or --pairs)"
+        )
 
 
 def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np.ndarray) -> Pairs:
@@ -95,11 +126,12 @@ def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np
       subjects: [T], `UNKNOWN_SUBJECT` where not known.
 
     Returns:
-      Pairs in the file's order.
+      Pairs in the file's order. Those of a template with itself, and repeated ones in either order, are left
+      out, which stderr says.
 
     Raises:
-      InputError: the file is missing or malformed, names an unknown template, or labels a pair against the
-        templates' subjects.
+      InputError: the file is missing or malformed, names an unknown template, labels a pair against the
+        templates' subjects or in two ways, or lists no other pairs.
     """
     path = pathlib.Path(path)
     listed = read_pairs(path)
@@ -109,7 +141,37 @@ def listed_pairs(path: str | os.PathLike, template_ids: np.ndarray, subjects: np
     wrong = known & (same != (subjects[first] == subjects[second]))
     if wrong.any():
         raise InputError(f"{path}: pair {int(np.argmax(wrong)) + 1} disagrees with the features' subjects")
+    kept = _distinct(first, second, same, path)
+    if kept is not None:
+        first, second, same = first[kept], second[kept], same[kept]
     return Pairs(np.ascontiguousarray(first), np.ascontiguousarray(second), same)
+
+
+def _distinct(
+    first: np.ndarray, second: np.ndarray, same: np.ndarray, path: pathlib.Path
+) -> np.ndarray | None:
+    """The positions of pairs of two templates, each at its first mention; None if that is all of them."""
+    key = np.minimum(first, second).astype(np.int64) << 32 | np.maximum(first, second)
+    itself = first == second
+    ordered = np.sort(key)
+    if not itself.any() and (ordered[1:] != ordered[:-1]).all():
+        return None
+    _, mentions, inverse = np.unique(key, return_index=True, return_inverse=True)
+    unlike = same != same[mentions][inverse]
+    if unlike.any():
+        row = int(np.argmax(unlike))
+        raise InputError(
+            f"{path}: pair {row + 1} is genuine and impostor at once: pair {mentions[inverse[row]] + 1} "
+            "is of the same templates; leave one out"
+        )
+    kept = np.sort(mentions[~itself[mentions]])
+    if not len(kept):
+        raise InputError(f"{path}: has only pairs of a template with itself; list pairs of two templates")
+    repeated = len(key) - int(itself.sum()) - len(kept)
+    StepProgress.say(
+        f"{path}: left out {int(itself.sum())} pairs of a template with itself and {repeated} repeated pairs"
+    )
+    return kept
 
 
 def operating_points(scores: np.ndarray, same: np.ndarray, fars=FARS) -> list[OperatingPoint]:

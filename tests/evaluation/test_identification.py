@@ -106,6 +106,16 @@ def test_against_loops(seed, people, ties):
     assert metrics.tpir[0.1].value == want
 
 
+def test_a_probe_in_the_gallery_is_not_its_own_mate():
+    """Templates 0 and 1 are of subject 1, template 2 of subject 2; all are probes, 0 and 2 in the gallery."""
+    vectors = circle(0, 10, 90)
+    listed = Templates(np.array([0, 2]), np.array([1, 2]))
+    found = search_galleries(vectors, Search({"a": listed}, Templates(np.arange(3), np.array([1, 1, 2]))))
+    assert found.mated().ravel().tolist() == [False, True, False]
+    np.testing.assert_allclose(found.mate[1], math.cos(math.radians(10)), atol=1e-6)
+    np.testing.assert_allclose(found.top[2], 0, atol=1e-6)
+
+
 @pytest.fixture
 def searched():
     rng = np.random.default_rng(0)

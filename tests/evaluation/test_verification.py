@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fpsset.data.feature_table import UNKNOWN_SUBJECT
 from fpsset.errors import InputError
-from fpsset.evaluation import verification_draws
+from fpsset.evaluation import verification, verification_draws
 from fpsset.evaluation.resampling import SubjectDraws, interval
 from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import (
@@ -56,6 +57,29 @@ def test_a_far_that_is_an_exact_count_is_reached():
     scores = np.concatenate([np.linspace(0, 1, 1000), [2.0]])
     (point,) = operating_points(scores, np.arange(1001) == 1000, (1e-3,))
     assert point.achieved_far == pytest.approx(1e-3) and point.tar == 1
+
+
+def test_pairs_that_do_not_fit_in_memory(monkeypatch):
+    monkeypatch.setattr(verification, "memory_limit", lambda: 1 << 30)
+    said = "20,000 templates: 199,990,000 pairs need about 22.4 GiB of memory, of which there are 1.0; list"
+    with pytest.raises(InputError, match=said):
+        all_pairs(np.arange(20_000))
+    assert len(all_pairs(np.arange(2000)).same) == 1_999_000
+
+
+def test_a_pair_counts_once_and_a_template_is_no_pair(tmp_path, capsys):
+    path, subjects = tmp_path / "pairs.txt", np.array([4, 4, 7])
+    path.write_text("10 11 1\n10 10 1\n11 12 0\n11 10 1\n12 11 0\n12 12 1\n10 12 0\n")
+    pairs = listed_pairs(path, np.array([10, 11, 12]), subjects)
+    assert [column.tolist() for column in pairs] == [[0, 1, 0], [1, 2, 2], [True, False, False]]
+    said = "left out 2 pairs of a template with itself and 2 repeated pairs"
+    assert said in capsys.readouterr().err
+    path.write_text("10 12 0\n12 10 1\n")
+    with pytest.raises(InputError, match="pair 2 is genuine and impostor at once: pair 1"):
+        listed_pairs(path, np.array([10, 11, 12]), np.full(3, UNKNOWN_SUBJECT))
+    path.write_text("10 10 1\n")
+    with pytest.raises(InputError, match="only pairs of a template with itself"):
+        listed_pairs(path, np.array([10, 11, 12]), subjects)
 
 
 def test_all_pairs():
