@@ -82,22 +82,21 @@ def train_and_evaluate(config, workdir: str | None) -> None:
         show(data.note, err=True)
     protocol = make_protocol(data.table, data.pairs_file, data.search)
     with ExitStack() as stack:
+
+        def lock(*folders) -> None:
+            for folder in dict.fromkeys(folders):
+                stack.enter_context(sole_use(folder, "--workdir", folder=True))
+
         if config.mode == "train":
             faces = load_training_faces(config)
             require_backbone(protocol, faces.dim, faces.backbone)
-            folders = dict.fromkeys([workdir, as_path(config.checkpoints or workdir)])
-        else:
-            folders = [workdir]
-
-        def lock() -> None:
-            for folder in folders:
-                stack.enter_context(sole_use(folder, "--workdir", folder=True))
-
-        hosts.on_first_process(lock)
-        if config.mode == "train":
+            hosts.on_first_process(lambda: lock(workdir, as_path(config.checkpoints or workdir)))
             (fit_model if config.model.name == "posterior" else train)(config, workdir, faces)
             fit_rival(config, workdir, faces)
         aggregator = load(config.weights or config.checkpoints or workdir)
+        if config.mode == "eval":
+            require_backbone(protocol, aggregator.dim, aggregator.backbone)
+            hosts.on_first_process(lambda: lock(workdir))
         rival = saved_rival(pathlib.Path(config.weights) if config.weights else workdir)
         config.model.name = aggregator.card.model  # report the model that was evaluated
         for field in ("coreset_size", "num_heads", "quality", "by_media"):
