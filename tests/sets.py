@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 KINDS = ("random", "ties", "all_equal", "zero_norms", "some_zero_norms")
 TIED = ("ties", "all_equal", "zero_norms", "equal_norms", "few_norms", "axes")  # scores tie
+DESCRIBED = tuple(kind for kind in TIED if kind != "zero_norms")  # those of a descriptor
 
 
 def make_set(seed: int, size: int, kind: str = "random", dim: int = 16):

@@ -5,7 +5,7 @@ import pytest
 
 import fpsset
 from fpsset.inference import out_of_core as rooms
-from tests.sets import TIED, make_set
+from tests.sets import DESCRIBED, make_set
 
 DIM = 16
 
@@ -26,7 +26,7 @@ def test_blocks_of_any_sizes_are_the_set(aggregator, size, monkeypatch):
         np.testing.assert_allclose(found.norm, wanted.norms[0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", TIED)
+@pytest.mark.parametrize("kind", DESCRIBED)
 def test_ties_are_broken_as_in_memory_whatever_the_order(aggregator, kind, monkeypatch):
     monkeypatch.setattr(rooms, "_ROWS", 8)
     embeddings, norms = make_set(3, 30, kind, DIM)

@@ -9,7 +9,7 @@ from fpsset.inference.descriptors import describe
 from fpsset.models.pooling import WhitenedMedia
 from fpsset.models.posterior import PosteriorPooling
 from fpsset.parallel import sharded_sets
-from tests.sets import TIED, make_set, random_posterior, random_whitening
+from tests.sets import DESCRIBED, make_set, random_posterior, random_whitening
 
 DIM = 16
 
@@ -62,7 +62,7 @@ def test_copies_are_picked_in_order_whatever_device_they_are_on(aggregator):
     assert split.coreset.max() < 8
 
 
-@pytest.mark.parametrize("kind", TIED)
+@pytest.mark.parametrize("kind", DESCRIBED)
 def test_order_does_not_matter_where_scores_tie(aggregator, kind):
     embeddings, norms = make_set(5, 32, kind, DIM)
     order = np.random.default_rng(0).permutation(32)

@@ -9,7 +9,7 @@ from fpsset.ops.metric import cosines_on_host
 from fpsset.streaming.running_picks import RunningPicks
 from fpsset.streaming.uniform_sample import UniformSample
 from fpsset.weights.cards import AggregatorCard
-from tests.sets import TIED, make_set
+from tests.sets import DESCRIBED, make_set
 
 DIM = 16
 NET = fpsset.FaceCoresetNet(num_heads=4)
@@ -43,7 +43,7 @@ def test_a_stream_that_fits_is_the_batch(model):
     np.testing.assert_allclose(norm, expected[1], rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", TIED)
+@pytest.mark.parametrize("kind", DESCRIBED)
 def test_ties_are_broken_as_in_a_batch_whatever_the_order(model, kind):
     embeddings, norms = make_set(3, 24, kind, DIM)
     wanted = batch(model, embeddings, norms)
