@@ -93,7 +93,8 @@ def select(
         from fpsset.reports.sheets.picture import draw_picture
         from fpsset.runtime.files import replacing
 
-        with replacing(sheet) as page, replacing(sheet.with_suffix(".png")) as picture:  # both, or neither
+        drawing = sheet.with_suffix(".png")
+        with replacing(sheet, private=True) as page, replacing(drawing, private=True) as picture:  # or none
             write_page(page, found)
             draw_picture(picture, found)
     if as_json:

@@ -17,7 +17,8 @@ from fpsset.runtime.locks import sole_use
 def prepare(config) -> str:
     """Prepares the dataset `config.dataset` from `config.source` in a folder below `config.out`.
 
-    A killed run leaves a folder `incomplete.*`, which nothing reads and the next run removes.
+    A killed run leaves a folder `incomplete.*`, which nothing reads and the next run removes. The dataset is
+    for its owner alone.
 
     Args:
       config: see `fpsset.config.preparation_config`.
@@ -51,6 +52,7 @@ def _prepare(settings, builder, folder: pathlib.Path) -> str:
         contextlib.redirect_stdout(io.StringIO()),
     ):
         builder.download_and_prepare(download_dir=downloads, download_config=settings)
+    folder.chmod(0o700)  # faces are for their owner alone
     return f"{folder}: {len(Records(folder))} records"
 
 

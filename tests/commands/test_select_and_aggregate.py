@@ -101,6 +101,7 @@ def test_images_to_a_sheet(folder, tmp_path):
     )
     assert "left out: anna/broken.png: not a whole image" in done.stderr
     assert "4 faces, 3 media, 3 picks" in done.stdout
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in sheet.parent.iterdir())
     page = sheet.read_text()
     sources = Tags(page).sources()
     assert len(sources) == 4 and all(s.startswith("data:image/jpeg;base64,") for s in sources)

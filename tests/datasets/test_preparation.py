@@ -75,6 +75,7 @@ def test_an_interrupted_preparation_leaves_nothing_and_another_source_is_refused
     out, err = finish(start(*arguments))
     assert out == f"{folder}: {PEOPLE} records\n" and "Traceback" not in err
     assert [path.name for path in folder.parent.iterdir()] == ["1.0.0"]
+    assert folder.stat().st_mode & 0o777 == 0o700
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     out, err = finish(start(*arguments))
     assert (out, err) == (f"{folder}: is already prepared from this source\n", "")

@@ -22,7 +22,7 @@ def draw_picture(path: pathlib.Path, sheet: Sheet) -> None:
     from matplotlib.figure import Figure  # takes a second to import
 
     figure = _faces(Figure, sheet) if sheet.pictured else _map(Figure, sheet)
-    with replacing(path, private=True) as partial:
+    with replacing(path) as partial:
         figure.savefig(partial)
 
 
