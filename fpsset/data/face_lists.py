@@ -12,6 +12,7 @@ from fpsset.errors import InputError
 FACES = "*_face_tid_mid.txt"
 LANDMARKS = "*_name_5pts_score.txt"
 SEARCH = "*_1N_*.csv"
+TEXT = "utf-8-sig"  # encoding of lists; spreadsheets put a mark in front
 
 _FACE_LINE = "'name template media'"
 _LANDMARK_LINE = "'name x1 y1 ... x5 y5 [score]'"
@@ -81,7 +82,7 @@ def read_search_list(file: pathlib.Path) -> np.ndarray:
     """
     rows, number = [], 0
     try:
-        with file.open(newline="") as lines:
+        with file.open(newline="", encoding=TEXT) as lines:
             for number, row in enumerate(csv.reader(lines)):
                 if number or _is_number(row[0]):  # a list without its header starts with a template
                     rows.append((np.int64(int(row[0])), np.int64(int(row[1]))))
@@ -134,7 +135,7 @@ def _is_number(text: str) -> bool:
 def _read_fields(file: pathlib.Path, widths: tuple[int, ...]) -> list[list[str]]:
     """Splits the lines of a file at blanks; every line must have one of `widths` fields."""
     try:
-        rows = [line.split() for line in file.read_text().splitlines()]
+        rows = [line.split() for line in file.read_text(TEXT).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read ({error})") from error
     for number, row in enumerate(rows, 1):

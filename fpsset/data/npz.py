@@ -49,7 +49,7 @@ def read_npz(path: pathlib.Path, known: tuple[str, ...] | None = None) -> dict[s
         larger than the file.
     """
     if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: {'is a folder; give a file' if os.path.isdir(path) else 'no such file'}")
     try:
         with path.open("rb") as raw:
             if raw.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:

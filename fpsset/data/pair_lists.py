@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fpsset.data.columns import checked_columns
+from fpsset.data.face_lists import TEXT
 from fpsset.data.npz import read_npz
 from fpsset.errors import InputError
 
@@ -37,11 +38,11 @@ def read_pairs(path: pathlib.Path) -> PairList:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        with path.open(errors="replace") as file:
+        with path.open(errors="replace", encoding=TEXT) as file:
             delimiter = "," if "," in file.readline() else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NumPy warns of an empty file, which is an error below
-            rows = np.loadtxt(path, dtype=np.int64, delimiter=delimiter, ndmin=2)
+            rows = np.loadtxt(path, dtype=np.int64, delimiter=delimiter, ndmin=2, encoding=TEXT)
         if rows.size and rows.shape[1] != 3:
             raise ValueError(rows.shape)
     except OSError as error:
@@ -81,7 +82,7 @@ def template_places(pairs: PairList, template_ids: np.ndarray, path: pathlib.Pat
 
 def _bad_line(path: pathlib.Path, delimiter: str | None) -> int:
     """The number of the first line that is not three integers."""
-    with path.open(errors="replace") as lines:
+    with path.open(errors="replace", encoding=TEXT) as lines:
         for number, line in enumerate(lines, 1):
             text = line.partition("#")[0].strip()
             try:

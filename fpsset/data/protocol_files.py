@@ -7,6 +7,7 @@ import pathlib
 
 import numpy as np
 
+from fpsset.data.face_lists import TEXT
 from fpsset.data.feature_table import FeatureTable, check_templates
 from fpsset.data.ijb import SearchLists
 from fpsset.data.parquet import is_parquet, read_parquet
@@ -21,10 +22,11 @@ def apply_protocol(table: FeatureTable, path: str | os.PathLike) -> tuple[Featur
 
     Args:
       table: the features; they need `paths` if the protocol identifies faces by path.
-      path: `.csv` with a header, or `.parquet`. Each line puts one face into a template: `path` as in the
-        features, or `row` counted from 0; `template`; `subject`; optional `media`, by default that of the
-        features; optional `role`: 'gallery', 'gallery:NAME', 'probe' or empty, the same on every line of a
-        template. Templates, subjects and media are integers or names. A face may be in several templates.
+      path: `.csv` with a header, its fields separated by commas, semicolons or tabs; or `.parquet`. Each line
+        puts one face into a template: `path` as in the features, or `row` counted from 0; `template`;
+        `subject`; optional `media`, by default that of the features; optional `role`: 'gallery',
+        'gallery:NAME', 'probe' or empty, the same on every line of a template. Templates, subjects and media
+        are integers or names. A face may be in several templates.
 
     Returns:
       (one face per line of the protocol; its 1:N lists, or None unless there are galleries and probes).
@@ -61,8 +63,9 @@ def _read(path: pathlib.Path) -> dict[str, list[str]]:
 
 def _read_csv(path: pathlib.Path) -> dict[str, list[str]]:
     try:
-        with path.open(newline="") as lines:
-            reader = csv.reader(lines)
+        with path.open(newline="", encoding=TEXT) as lines:
+            reader = csv.reader(lines, delimiter=_delimiter(lines.readline()))
+            lines.seek(0)
             header = [name.strip().lower() for name in next(reader, [])]
             wanted = {name: header.index(name) for name in _COLUMNS if name in header}
             columns: dict[str, list[str]] = {name: [] for name in wanted}
@@ -83,6 +86,11 @@ def _read_csv(path: pathlib.Path) -> dict[str, list[str]]:
         if "" in columns.get(name, ()):
             raise InputError(f"{path}: face {columns[name].index('') + 1}: '{name}' is empty; fill it in")
     return columns
+
+
+def _delimiter(header: str) -> str:
+    """Commas, or what spreadsheets write in their place: the sign that a header has most often."""
+    return max(",;\t", key=header.count)
 
 
 def _rows(columns: dict[str, list[str]], table: FeatureTable, path: pathlib.Path) -> np.ndarray:

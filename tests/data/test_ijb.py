@@ -13,6 +13,7 @@ from fpsset.data.feature_table import UNKNOWN_SUBJECT, templates
 from fpsset.data.files import write_features
 from fpsset.data.ijb import read_ijb
 from fpsset.data.numpy_pickle import read_numpy_pickle
+from fpsset.data.pair_lists import read_pairs
 from fpsset.errors import InputError
 from fpsset.evaluation.identification import identification_metrics, search_galleries, search_protocol
 from fpsset.evaluation.pooling_protocols import pool_by
@@ -243,3 +244,15 @@ def test_a_search_list_may_lack_its_header(folder):
     assert {name: rows.tolist() for name, rows in found.galleries.items()} == {
         name: rows.tolist() for name, rows in expected.galleries.items()
     }
+
+
+def test_lists_may_begin_with_a_mark(folder):
+    write(folder, "npz")
+    expected = read_ijb(folder)
+    pairs = read_pairs(expected.pairs_file)
+    for file in [*(folder / "meta").glob("*.txt"), *(folder / "meta").glob("*.csv")]:
+        file.write_text(f"\ufeff{file.read_text()}")
+    found = read_ijb(folder)
+    np.testing.assert_array_equal(found.table.template, expected.table.template)
+    np.testing.assert_array_equal(found.search.probes, expected.search.probes)
+    np.testing.assert_array_equal(read_pairs(found.pairs_file).templates, pairs.templates)

@@ -63,6 +63,15 @@ def test_names_are_not_read_as_the_integers_they_resemble(write, names):
     assert sorted(faces.subject.tolist()) == sorted(faces.template.tolist()) == [0, 1]
 
 
+@pytest.mark.parametrize(("delimiter", "mark"), [(";", ""), ("\t", ""), (",", "\ufeff"), (";", "\ufeff")])
+def test_a_protocol_may_come_from_any_spreadsheet(write, delimiter, mark):
+    faces, search = apply_protocol(TABLE, write(mark + CSV.replace(",", delimiter)))
+    expected, lists = apply_protocol(TABLE, write(CSV))
+    for column in ("paths", "template", "subject", "media"):
+        np.testing.assert_array_equal(getattr(faces, column), getattr(expected, column))
+    assert search.probes.tolist() == lists.probes.tolist()
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_a_protocol_may_use_rows_numbers_and_media(write, tmp_path, form):
     path = write("Row,Template,Subject,Media\n4,30,7,1\n\n0,10,5,1\n1,10,5,1\n")
