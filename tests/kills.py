@@ -247,8 +247,10 @@ def trial(
             outcomes[f"{number.name} {outcome}"] += 1
             if problem:
                 wrong.append(f"{name} after {moment:.2f} of {whole:.2f} s, {problem}")
+            if outcome == "0":  # it was faster than the signal
+                break
         try:
-            finish(command.arguments(given, out))
+            whole = min(whole, finish(command.arguments(given, out)))
             if command.results(out) != expected:
                 wrong.append(f"{name}: other results than those of an undisturbed run")
             if left := leftovers(out) - leftovers(straight):
