@@ -160,7 +160,8 @@ def _largest_norm(blocks: Blocks, dim: int, norm_scale) -> tuple[int, int, np.fl
     """
     faces, best, place = 0, None, 0
     for number, (embeddings, norms) in enumerate(_start(blocks)):
-        scaled = np.asarray(norms, np.float32).reshape(-1) * norm_scale
+        with np.errstate(over="ignore"):  # `_checked` names the row
+            scaled = np.asarray(norms, np.float32).reshape(-1) * norm_scale
         for start in range(0, len(scaled), _ROWS):
             part = scaled[start : start + _ROWS]
             if best is not None and part.max() < best[0]:

@@ -178,7 +178,7 @@ AWKWARD = {
     "zero_norms": lambda t: dataclasses.replace(t, norms=np.zeros_like(t.norms)),
     "some_zero_norms": lambda t: dataclasses.replace(t, norms=np.where(t.media % 2, t.norms, 0)),
     "tiny_norms": lambda t: t.with_norm_scale(1e-12),
-    "huge_norms": lambda t: t.with_norm_scale(1e12),
+    "huge_norms": lambda t: t.with_norm_scale(1e8),
     "one_person_with_two_media": lambda t: dataclasses.replace(
         t, media=np.where(t.subject == 5, t.media, 1000 + t.subject), seed=None
     ),
