@@ -2,11 +2,15 @@
 
 import os
 import pathlib
+import signal
 import tempfile
 
 from tests.compiling import FLAGS
 
 os.environ.setdefault("MPLBACKEND", "agg")
+# Shells have what runs in the background ignore SIGINT, and commands that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # On a busy machine devices may wait for each other longer than XLA's default timeout.
 os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_collective_call_terminate_timeout_seconds=600"
 
@@ -24,6 +28,7 @@ from hypothesis import HealthCheck, settings
 
 import fpsset
 from fpsset.weights.cards import AggregatorCard
+from tests.quick import QUICK
 from tests.sets import make_set, with_quality
 
 chex.set_n_cpu_devices(8)
@@ -38,6 +43,28 @@ settings.load_profile("fpsset")
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 _MAPS = pathlib.Path("/proc/self/maps")  # on Linux
 _MANY_MAPS = 20_000
+
+
+# Files of many seconds' work, which begin first, so that no worker is left alone with one of them at the end.
+_LONG = (
+    *("tests/runtime/test_hosts.py", "tests/training/test_training_from_images.py", "tests/test_main.py"),
+    *("tests/models/test_set_models.py", "tests/weights/test_official.py", "tests/images/test_extract.py"),
+    *("tests/test_notebooks.py", "tests/test_docs.py", "tests/training/test_fitting.py"),
+)
+
+
+def pytest_configure(config):
+    """Keeps xdist from beginning with the files of most tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Sorts the long files first, and marks the tests that `-m quick` runs."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
+    for item in items:
+        if item.nodeid.startswith(QUICK) and not any(map(item.get_closest_marker, ("slow", "fuzz", "kills"))):
+            item.add_marker("quick")
 
 
 @pytest.fixture(scope="module", autouse=True)

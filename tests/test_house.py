@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import fpsset
+from tests.quick import QUICK
 
 PACKAGE = pathlib.Path(fpsset.__file__).parent
 # Which earlier rooms each room may import. Every room may also import itself and the rooms in SHARED.
@@ -59,6 +60,15 @@ def test_dependencies_point_one_way():
                 assert imported_rooms(path) <= allowed | SHARED | {room}, path
     assert imported_rooms(PACKAGE / "face_set.py") <= {"errors"}
     assert not imported_rooms(PACKAGE / "errors.py")
+
+
+def test_the_quick_tests_are_there_and_visit_every_room():
+    tests = PACKAGE.parent / "tests"
+    for beginning in QUICK:
+        file, _, test = beginning.partition("::")
+        path = tests.parent / file
+        assert path.exists() and f"def {test}" in (path.read_text() if test else "def "), beginning
+    assert {room for room in MAY_IMPORT if (tests / room).is_dir()} <= {one.split("/")[1] for one in QUICK}
 
 
 def test_importing_the_package_does_not_import_heavy_libraries():
