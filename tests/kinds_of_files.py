@@ -233,16 +233,17 @@ def image(suffix):
     return make
 
 
+def official(path):
+    weights = fpsset.load_official(path)
+    return dict(weights), values(weights.card)
+
+
 def checkpoint(folder):
     path = folder / "model.ckpt"
     state = aggregator_state(16)
     save(path, {"state_dict": state, "hyper_parameters": {"m": 0.5, "coreset_size": 3}})
 
-    def read():
-        weights = fpsset.load_official(path)
-        return dict(weights), values(weights.card)
-
-    return path, read
+    return path, lambda: official(path)
 
 
 def weights(name):
@@ -293,11 +294,7 @@ def safetensors(folder):
     path = folder / "model.safetensors"
     save_file({key: np.asarray(value) for key, value in aggregator_state(8).items()}, path)
 
-    def read():
-        weights = fpsset.load_official(path)
-        return dict(weights), values(weights.card)
-
-    return path, read
+    return path, lambda: official(path)
 
 
 KINDS = {

@@ -13,6 +13,7 @@ import numpy as np
 from fpsset.models.iresnet import IResNet, IResNetConfig
 from fpsset.weights.torch_backbone import _LEAVES, _adaface_modules, _insightface_modules
 
+TINY = IResNetConfig((1, 1, 1, 1))
 _STORAGES = {
     np.dtype(np.float32): "FloatStorage",
     np.dtype(np.float64): "DoubleStorage",
@@ -99,6 +100,12 @@ def save(path, content, pickled: bytes | None = None, **modules) -> None:
         for i, storage in enumerate(storages):
             file.writestr(f"archive/data/{i}", storage.tobytes())
         file.writestr("archive/version", "3\n")
+
+
+def write(path, content):
+    """`save`, which returns the path."""
+    save(path, content)
+    return path
 
 
 def random_variables(config: IResNetConfig, seed: int = 0) -> dict:

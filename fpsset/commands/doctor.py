@@ -80,7 +80,10 @@ def doctor(places, weights, images, color_order, mean, std, as_json, **sizes) ->
         "data": _data(places),
         "color_order": order,
     }
-    click.echo(json.dumps(report, indent=2)) if as_json else show(_page(report))
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        show(_page(report))
 
 
 def _check(places, weights: str, images: str, sizes: dict[str, int]) -> None:

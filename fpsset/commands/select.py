@@ -94,7 +94,8 @@ def select(
         from fpsset.runtime.files import replacing
 
         drawing = sheet.with_suffix(".png")
-        with replacing(sheet, private=True) as page, replacing(drawing, private=True) as picture:  # or none
+        # Both files, or neither.
+        with replacing(sheet, private=True) as page, replacing(drawing, private=True) as picture:
             write_page(page, found)
             draw_picture(picture, found)
     if as_json:

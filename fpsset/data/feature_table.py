@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from fpsset.data.rows import checked_column, checked_ids, unit_rows
 from fpsset.errors import InputError, refuse_rows
-from fpsset.face_set import RaggedSets, checked_column, checked_ids, group_rows, unit_rows
+from fpsset.face_set import RaggedSets, group_rows
 from fpsset.runtime.digests import short_digest
 from fpsset.runtime.progress import StepProgress
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fpsset.data.rows import MAX_NORM
 from fpsset.errors import InputError
-from fpsset.face_set import MAX_NORM
 from fpsset.images.embedding import embed
 from fpsset.images.onnx_network import load_onnx
 from fpsset.models.iresnet import fold

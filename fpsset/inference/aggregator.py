@@ -9,8 +9,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from fpsset.data.rows import unit_rows
 from fpsset.errors import InputError
-from fpsset.face_set import FaceSet, RaggedSets, group_rows, pad_sets, unit_rows
+from fpsset.face_set import FaceSet, RaggedSets, group_rows, pad_sets
 from fpsset.inference.checks import numbered, require_coreset_size, require_descriptors, scaled_norms
 from fpsset.inference.descriptors import describe_one
 from fpsset.inference.explanation import Explanation, explain

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from fpsset.data.rows import MAX_NORM
 from fpsset.errors import InputError, refuse_rows
-from fpsset.face_set import MAX_NORM
 from fpsset.models.selector import MAX_CORESET_SIZE
 
 _NEAR_ONE = 1e-2  # of the length of a descriptor

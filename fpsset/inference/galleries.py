@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fpsset.data.npz import read_npz, write_npz
+from fpsset.data.rows import unit_rows
 from fpsset.errors import InputError
-from fpsset.face_set import unit_rows
 
 _COLUMNS = ("ids", "descriptors", "norms")
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from fpsset.data.rows import unit_rows
 from fpsset.errors import InputError
-from fpsset.face_set import FaceSet, unit_rows
+from fpsset.face_set import FaceSet
 from fpsset.inference.checks import require_descriptors, scaled_norms
 from fpsset.models.selector import Coreset
 from fpsset.models.set_model import SetModel

@@ -18,8 +18,9 @@ import numpy as np
 
 from fpsset.data.columns import checked_columns
 from fpsset.data.npz import read_npz, write_npz
+from fpsset.data.rows import unit_rows
 from fpsset.errors import InputError
-from fpsset.face_set import FaceSet, unit_rows
+from fpsset.face_set import FaceSet
 from fpsset.inference.aggregator import SetAggregator
 from fpsset.inference.checks import scaled_norms
 from fpsset.inference.out_of_core import descriptor_of_parts, descriptor_of_sums, sums_of_part

@@ -3,8 +3,8 @@
 import numpy as np
 
 from fpsset.data.columns import checked_columns
+from fpsset.data.rows import MAX_NORM
 from fpsset.errors import InputError
-from fpsset.face_set import MAX_NORM
 from fpsset.inference.aggregator import SetAggregator
 from fpsset.ops.attention import AttentionSums
 

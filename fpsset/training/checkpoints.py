@@ -1,7 +1,6 @@
 """Checkpoints of a run: its state, its position in the data and the card of its model."""
 
 import contextlib
-import logging
 import os
 import pathlib
 import time
@@ -19,7 +18,7 @@ from fpsset.runtime.files import as_path, flush_tree, read_json
 from fpsset.runtime.interrupts import stops_held
 from fpsset.runtime.progress import StepProgress
 from fpsset.training.step import TrainState
-from fpsset.weights.cards import AggregatorCard, lone_checkpointer
+from fpsset.weights.cards import AggregatorCard, errors_raised_alone, lone_checkpointer
 from fpsset.weights.checkpoint_card import (
     SCORE,
     LaterVersion,
@@ -54,6 +53,7 @@ class Checkpoints:
         """
         silence_late_io_errors()
         self._folder = as_path(workdir, absolute=True) / "checkpoints"
+        self._logs = contextlib.ExitStack()
         self._aside: list[int] = []  # steps, on the first process
         hosts.on_first_process(self._move_unreadable_aside)  # Orbax would stop at any of them
         policies = ocp.checkpoint_managers
@@ -71,7 +71,7 @@ class Checkpoints:
         )
 
     def __enter__(self) -> "Checkpoints":
-        logging.getLogger("absl").addFilter(_is_not_from_orbax)
+        self._logs.enter_context(errors_raised_alone())
         return self
 
     @stops_held()
@@ -83,7 +83,7 @@ class Checkpoints:
             if error is None:
                 raise
         finally:
-            logging.getLogger("absl").removeFilter(_is_not_from_orbax)
+            self._logs.close()
 
     def latest_step(self) -> int | None:
         """The step of the newest checkpoint, or None."""
@@ -241,8 +241,3 @@ def _word_sums(state: TrainState) -> jax.Array:
 def _checksums(state: TrainState) -> list[int]:
     """Checksum of each array: the sum of its 32-bit words, which devices and zero padding do not change."""
     return jax.device_get(_word_sums(state)).tolist()
-
-
-def _is_not_from_orbax(record: logging.LogRecord) -> bool:
-    """False for Orbax's log records: its errors are raised as well, and reported in one line."""
-    return "orbax" not in record.pathname

@@ -150,7 +150,7 @@ def save_weights(path: pathlib.Path, weights: Weights) -> None:
     with replacing_folder(path) as beside:
         with (
             stops_held(),
-            _errors_raised_alone(),
+            errors_raised_alone(),
             lone_checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer,
         ):
             checkpointer.save(beside / _VARIABLES, dict(weights))
@@ -221,18 +221,18 @@ def read_weights(path: pathlib.Path) -> Weights:
 
 
 @contextlib.contextmanager
-def _errors_raised_alone() -> Iterator[None]:
+def errors_raised_alone() -> Iterator[None]:
     """Drops Orbax's log records inside the block: it logs the tracebacks of errors that it raises as well."""
     logger = logging.getLogger("absl")
-
-    def elsewhere(record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname
-
-    logger.addFilter(elsewhere)
+    logger.addFilter(_is_not_from_orbax)
     try:
         yield
     finally:
-        logger.removeFilter(elsewhere)
+        logger.removeFilter(_is_not_from_orbax)
+
+
+def _is_not_from_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname
 
 
 def lone_checkpointer(handler: type):

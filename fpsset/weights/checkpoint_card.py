@@ -26,14 +26,8 @@ _FIX = "give another checkpoint"
 _PASSING = (
     *("PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED"),
     *("ABORTED", "CANCELLED", "Permission denied", "Too many open files", "Cannot allocate memory"),
-    *(
-        "can't start new thread",
-        "out of memory",
-        "Out of memory",
-        "Input/output error",
-        "Stale file handle",
-        "timed out",
-    ),
+    *("can't start new thread", "out of memory", "Out of memory", "Input/output error"),
+    *("Stale file handle", "timed out"),
 )
 
 

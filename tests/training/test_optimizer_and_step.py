@@ -33,28 +33,27 @@ def test_gamma_has_its_own_rate_and_no_decay():
     np.testing.assert_allclose(updates["head"]["kernel"], -1e-2 * (1 + 0.5 * 2), rtol=1e-4)
 
 
+def updates_of_gamma(config, steps: int) -> list[float]:
+    """How far Adam moves gamma in each step of equal gradients."""
+    optimizer, params, sizes = make_optimizer(config), tree(1.0), []
+    state = optimizer.init(params)
+    for _ in range(steps):
+        updates, state = optimizer.update(tree(1.0), state, params)
+        sizes.append(float(-updates["aggregator"]["gamma"]))
+    return sizes
+
+
 def test_rates_drop_at_milestones():
     config = base_config().optimizer
     config.milestones, config.weight_decay = (2, 4), 0.0
-    optimizer = make_optimizer(config)
-    params = tree(1.0)
-    state, sizes = optimizer.init(params), []
-    for _ in range(6):
-        updates, state = optimizer.update(tree(1.0), state, params)
-        sizes.append(float(-updates["aggregator"]["gamma"]))
-    np.testing.assert_allclose(sizes, [1e-4, 1e-4, 1e-5, 1e-5, 1e-6, 1e-6], rtol=1e-3)
+    expected = [1e-4, 1e-4, 1e-5, 1e-5, 1e-6, 1e-6]
+    np.testing.assert_allclose(updates_of_gamma(config, 6), expected, rtol=1e-3)
 
 
 def test_two_milestones_in_one_update_drop_the_rate_twice():
     config = base_config().optimizer
     config.accumulate, config.milestones, config.weight_decay = 2, (2, 3), 0.0
-    optimizer = make_optimizer(config)
-    params = tree(1.0)
-    state, sizes = optimizer.init(params), []
-    for _ in range(4):
-        updates, state = optimizer.update(tree(1.0), state, params)
-        sizes.append(float(-updates["aggregator"]["gamma"]))
-    np.testing.assert_allclose(sizes, [0, 1e-4, 0, 1e-6], rtol=1e-3)
+    np.testing.assert_allclose(updates_of_gamma(config, 4), [0, 1e-4, 0, 1e-6], rtol=1e-3)
 
 
 def test_gradients_are_clipped_by_their_global_norm():
