@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from fpsset.images import image_ops
+from fpsset.ops.precision import matmul
 
 _PROBABILITY = 0.5
 _CROP_AREA = (0.2, 1.0)
@@ -141,7 +142,7 @@ def vary_frame(image: jax.Array, drawn: FrameVariation) -> jax.Array:
     motions = jnp.array(_motion_matrices(image.shape[0]))
     sign = (drawn.signs > 0).astype(jnp.int32)
     first, second = motions[drawn.operations, sign]
-    image = image_ops.warp(image, jnp.matmul(first, second, precision=lax.Precision.HIGHEST))
+    image = image_ops.warp(image, matmul(first, second))
     for operation, sign in zip(drawn.operations, drawn.signs, strict=True):
         branch = jnp.maximum(operation - _FIRST_LIGHT_OPERATION + 1, 0)
         image = lax.switch(branch, _LIGHT_OPERATIONS, image, sign)

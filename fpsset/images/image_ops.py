@@ -7,8 +7,9 @@ contrast is per channel, its affine transform drops partly covered border pixels
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.scipy.ndimage import map_coordinates
+
+from fpsset.ops.precision import einsum, matmul
 
 INTERPOLATIONS = ("nearest", "linear", "cubic", "lanczos", "area")
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -35,11 +36,9 @@ def low_resolution(image: jax.Array, size: jax.Array, down: jax.Array, up: jax.A
       up: [] int32, index into `INTERPOLATIONS` for enlarging.
     """
     n = image.shape[0]
-    round_trip = jnp.matmul(
-        resize_weights(up, size, n, n), resize_weights(down, n, size, n), precision=lax.Precision.HIGHEST
-    )
+    round_trip = matmul(resize_weights(up, size, n, n), resize_weights(down, n, size, n))
     # Images are square, so one matrix serves rows and columns.
-    resized = jnp.einsum("yr,rcd,xc->yxd", round_trip, image, round_trip, precision=lax.Precision.HIGHEST)
+    resized = einsum("yr,rcd,xc->yxd", round_trip, image, round_trip)
     return jnp.clip(resized, 0, 1)
 
 
@@ -84,7 +83,7 @@ def blend(image: jax.Array, reference: jax.Array, factor: jax.Array) -> jax.Arra
 
 def gray(image: jax.Array) -> jax.Array:
     """The luma (ITU-R BT.601), repeated in three channels."""
-    luma = jnp.matmul(image, jnp.array(_LUMA), precision=lax.Precision.HIGHEST)
+    luma = matmul(image, jnp.array(_LUMA))
     return jnp.broadcast_to(luma[..., None], image.shape)
 
 
@@ -130,6 +129,6 @@ def warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
     centre = jnp.array([(width - 1) / 2, (height - 1) / 2])
     y, x = jnp.mgrid[:height, :width]
     offsets = jnp.stack([x, y], -1) - centre[None, None]
-    offsets = jnp.einsum("ij,yxj->iyx", matrix[:2, :2], offsets, precision=lax.Precision.HIGHEST)
+    offsets = einsum("ij,yxj->iyx", matrix[:2, :2], offsets)
     x, y = offsets + (matrix[:2, 2] + centre)[:, None, None]
     return jax.vmap(lambda channel: map_coordinates(channel, (y, x), order=1), -1, -1)(image)

@@ -1,5 +1,7 @@
 """The decoder: the coreset attends to itself, then to the whole set, and becomes one descriptor."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -16,7 +18,10 @@ from fpsset.ops.attention import (
     attention_output,
     attention_sums,
     attention_weights,
+    direct_attention,
+    direct_pays,
     self_attention,
+    set_attention,
 )
 from fpsset.ops.masking import normalize, safe_length, zero_padding
 from fpsset.ops.media import media_shares
@@ -117,16 +122,31 @@ class CoresetDecoder(nn.Module):
 
     def __call__(self, coreset: Coreset, face_set: FaceSet, train: bool = False) -> SetDescriptor:
         """The descriptor of each set, from its coreset and all its faces."""
-        sums = self.look(self.queries(coreset, train), face_set, train)
-        return self.conclude(coreset, sums, train)
+        query = self._query(coreset, train)
+        faces = face_set.embeddings, face_set.norms
+        params, weight = self.set_attention(query.shape[-1]), self._weigh(face_set)
+        # Parameters are made here, not within a branch that only one platform takes.
+        self._block(face_set.embeddings[..., :1, :], face_set.norms[..., :1])
+        ask = functools.partial(
+            set_attention, keys_values=self._block, params=params, dropout=self._dropout(train)
+        )
+        if direct_pays(weight, self.num_heads * query.shape[-2]):
+            direct = functools.partial(direct_attention, **ask.keywords)
+            seen = jax.lax.platform_dependent(query, faces, weight, tpu=direct, default=ask)
+        else:
+            seen = ask(query, faces, weight)
+        return self._refined(coreset, seen, train)
 
     def queries(self, coreset: Coreset, train: bool = False) -> jax.Array:
-        """The picks' queries with the key projection absorbed: [*B, H K, D] float32, see `ops.attention`."""
+        """The picks' queries with the key projection absorbed: [*B, H K, D], see `ops.attention`."""
+        query = self._query(coreset, train)
+        return absorb(query, self.set_attention(query.shape[-1]))
+
+    def _query(self, coreset: Coreset, train: bool) -> jax.Array:
         core, dim = coreset.features, coreset.features.shape[-1]
         query = core + self.encode(safe_length(core), dim)
         mixed = self_attention(query, coreset.mask, self.self_attention(dim), self._dropout(train))
-        query = self.query_norm(query + self.Dropout_0(mixed, deterministic=not train))
-        return absorb(query, self.set_attention(dim))
+        return self.query_norm(query + self.Dropout_0(mixed, deterministic=not train))
 
     def look(self, queries: jax.Array, face_set: FaceSet, train: bool = False) -> AttentionSums:
         """The attention sums over some faces of each set; sums over several parts can be merged."""
@@ -135,8 +155,11 @@ class CoresetDecoder(nn.Module):
 
     def conclude(self, coreset: Coreset, sums: AttentionSums, train: bool = False) -> SetDescriptor:
         """The descriptor from the sums over all faces."""
+        seen = attention_output(sums, self.set_attention(coreset.features.shape[-1]))
+        return self._refined(coreset, seen, train)
+
+    def _refined(self, coreset: Coreset, seen: jax.Array, train: bool) -> SetDescriptor:
         indices, valid, core = coreset
-        seen = attention_output(sums, self.set_attention(core.shape[-1]))
         refined = self.output_norm(core + self.Dropout_1(seen, deterministic=not train))
         quality = self.quality_of(core, safe_length(core)) if self.quality else jnp.zeros(valid.shape)
         shares = quality_shares(quality, valid)

@@ -15,6 +15,7 @@ from flax import linen as nn
 from jax import lax
 
 from fpsset.ops.masking import normalize
+from fpsset.ops.precision import einsum, precision_of
 
 _EPSILON = 1e-5
 _GRID = 7  # height and width of the last activations: 112 / 2^4
@@ -116,7 +117,12 @@ class ConvNorm(nn.Module):
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         padding = ((self.size // 2,) * 2,) * 2
         y = lax.conv_general_dilated(
-            x, kernel.astype(x.dtype), (self.stride,) * 2, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x,
+            kernel.astype(x.dtype),
+            (self.stride,) * 2,
+            padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=precision_of(x.dtype),
         )
         if not self.folded:
             return batch_norm(train, name="norm")(y)
@@ -134,8 +140,9 @@ class SqueezeExcite(nn.Module):
     def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
         """[B, H, W, C] -> [B, H, W, C]."""
         width = x.shape[-1]
-        y = nn.relu(nn.Dense(width // 16, use_bias=False, name="reduce", dtype=x.dtype)(x.mean((1, 2))))
-        y = nn.Dense(width, use_bias=False, name="expand", dtype=x.dtype)(y)
+        options = {"use_bias": False, "dtype": x.dtype, "precision": precision_of(x.dtype)}
+        y = nn.relu(nn.Dense(width // 16, name="reduce", **options)(x.mean((1, 2))))
+        y = nn.Dense(width, name="expand", **options)(y)
         return x * nn.sigmoid(y)[:, None, None]
 
 
@@ -215,7 +222,7 @@ class IResNet(nn.Module):
         if not self.folded:
             x = batch_norm(train, name="norm")(x)
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        x = nn.Dense(self.dim, name="dense")(x.reshape(x.shape[0], -1))
+        x = nn.Dense(self.dim, name="dense", precision=precision_of(x.dtype))(x.reshape(x.shape[0], -1))
         if not self.folded:
             affine = self.config.layout == "insightface"
             x = batch_norm(train, name="features", use_scale=affine, use_bias=affine)(x)
@@ -274,9 +281,9 @@ def fold(variables: dict) -> dict:
     out_scale, out_shift = _scale_shift(params.get("features", {}), stats["features"])
     dense = params["dense"]
     kernel = dense["kernel"].reshape(_GRID**2, len(scale), -1)
-    bias = dense["bias"] + jnp.einsum("pcd,c->d", kernel, shift)
+    bias = dense["bias"] + einsum("pcd,c->d", kernel, shift)
     folded["dense"] = {
-        "kernel": jnp.einsum("pcd,c,d->pcd", kernel, scale, out_scale).reshape(dense["kernel"].shape),
+        "kernel": einsum("pcd,c,d->pcd", kernel, scale, out_scale).reshape(dense["kernel"].shape),
         "bias": bias * out_scale + out_shift,
     }
     return {"params": folded}
@@ -290,10 +297,10 @@ def _fold_conv(conv: dict, stats: dict, before: tuple | None = None) -> dict:
     before_scale, before_shift = before
     # Which rows (columns) of the kernel overlap the image at its first, inner and last row (column).
     meets = np.array([[0, 1, 1], [1, 1, 1], [1, 1, 0]], np.float32) if len(kernel) == 3 else np.ones((1, 1))
-    bias = jnp.einsum("ri,cj,ijko,k,o->rco", meets, meets, kernel, before_shift, scale)
+    bias = einsum("ri,cj,ijko,k,o->rco", meets, meets, kernel, before_shift, scale)
     bias += _channels(shift, bias)
     return {
-        "kernel": jnp.einsum("ijko,k,o->ijko", kernel, before_scale, scale),
+        "kernel": einsum("ijko,k,o->ijko", kernel, before_scale, scale),
         "bias": bias if len(kernel) == 3 else bias[0, 0],
     }
 

@@ -15,10 +15,9 @@ from fpsset.ops.attention import AttentionSums
 from fpsset.ops.masking import count_valid, normalize, zero_padding
 from fpsset.ops.media import media_shares, media_softmax
 from fpsset.ops.metric import DEFAULT_GAMMA
+from fpsset.ops.precision import einsum, matmul
 from fpsset.ops.quality import log_norms
 from fpsset.ops.sampling import farthest_point_sampling
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 Coefficients = Callable[[FaceSet], jax.Array]
 
@@ -168,7 +167,7 @@ class WhitenedMedia(PoolingModel):
         """See `SetModel`."""
         _, whitening = self.parameters(coreset.features.shape[-1])
         mean = sums.values[..., 0, :] / jnp.where(sums.total > 0, sums.total, 1.0)
-        return SetDescriptor(*normalize(jnp.matmul(mean, whitening, precision=_HIGHEST)), *coreset)
+        return SetDescriptor(*normalize(matmul(mean, whitening)), *coreset)
 
     def with_attention(self, face_set: FaceSet) -> tuple[SetDescriptor, jax.Array]:
         """See `SetModel`; H = 1."""
@@ -196,7 +195,7 @@ class WhitenedMedia(PoolingModel):
 def _weighted_sum(weights: jax.Array, face_set: FaceSet) -> jax.Array:
     """sum_i w_i u_i in full float32 precision: weights [*B, N] -> [*B, D] float32."""
     embeddings = zero_padding(face_set.embeddings, face_set.mask).astype(jnp.float32)
-    return jnp.einsum("...n,...nd->...d", weights, embeddings, precision=_HIGHEST)
+    return einsum("...n,...nd->...d", weights, embeddings)
 
 
 def baselines(size: int = 3, gamma: float = DEFAULT_GAMMA) -> dict[str, Pooling]:

@@ -19,9 +19,8 @@ from fpsset.ops.posterior import (
     near_copies,
     posterior_mean,
 )
+from fpsset.ops.precision import einsum
 from fpsset.ops.quality import log_norms
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class PosteriorParams(NamedTuple):
@@ -86,7 +85,7 @@ class PosteriorPooling(PoolingModel):
         params = self.parameters(face_set.embeddings.shape[-1])
         faces, cosine, rows, precisions, copies = self._weigh(params, queries, face_set, axis_name)
         channels = [
-            jnp.einsum("...rn,...nd->...rd", rows, faces, precision=_HIGHEST),
+            einsum("...rn,...nd->...rd", rows, faces),
             jnp.sum(rows * cosine[..., None, :], axis=-1)[..., None],
             jnp.sum(precisions, axis=-1)[..., None],
             jnp.sum(copies, axis=-1)[..., None],
@@ -137,7 +136,7 @@ class PosteriorPooling(PoolingModel):
         count = mask.astype(jnp.float32)
         if face_set.multiplicity is not None:
             count = zero_padding(face_set.multiplicity, mask).astype(jnp.float32)
-        along = jnp.einsum("...nd,d->...n", faces, params.direction, precision=_HIGHEST)
+        along = einsum("...nd,d->...n", faces, params.direction)
         cosine = expected_cosine(norms * along + params.power * log_norms(norms), params.bias)
         logs = params.sharpness * (cosine - 0.5)
         if face_set.media is not None:
@@ -148,7 +147,7 @@ class PosteriorPooling(PoolingModel):
             total = media_sum(precisions, *media)
             votes = weights * jnp.where(total > 0, total, 1.0) ** params.media_power
             return faces, cosine, *(array[..., None, :] for array in (votes, precisions, count))
-        cosines = jnp.einsum("...kd,...nd->...kn", queries, faces, precision=_HIGHEST)
+        cosines = einsum("...kd,...nd->...kn", queries, faces)
         copies = near_copies(cosines, params.copies)
         shares = jnp.concatenate([copies, 1 - jnp.sum(copies, axis=-2, keepdims=True)], axis=-2)
         weights = shares * (jnp.exp(logs) * count)[..., None, :]

@@ -9,6 +9,7 @@ from flax import linen as nn
 from fpsset.face_set import FaceSet
 from fpsset.ops.masking import count_valid, widen, zero_padding
 from fpsset.ops.metric import DEFAULT_GAMMA
+from fpsset.ops.precision import einsum
 from fpsset.ops.sampling import farthest_point_sampling, soft_farthest_point_sampling, take_faces
 
 MAX_CORESET_SIZE = 4096  # picks; a file that asks for more is damaged or hostile
@@ -76,7 +77,7 @@ class CoresetSelector(nn.Module):
         indices = jnp.where(valid, jnp.argmax(rows, axis=-1), -1).astype(jnp.int32)
         embeddings, norms = widen(*(zero_padding(array, mask) for array in faces))
         weights = rows * norms[..., None, :]
-        features = jnp.einsum("...kn,...nd->...kd", weights, embeddings, precision=jax.lax.Precision.HIGHEST)
+        features = einsum("...kn,...nd->...kd", weights, embeddings)
         return Coreset(indices, valid, features)
 
 

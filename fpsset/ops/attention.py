@@ -21,13 +21,17 @@ import jax
 import jax.numpy as jnp
 
 from fpsset.ops.masking import project, zero_padding
+from fpsset.ops.precision import einsum
 
 # Finite, so that a set without faces gives zeros instead of NaN.
 _MASKED_LOGIT = -1e30
-# Rows per block, counted over all sets of the batch: keys and values of 2,048 rows stay in a CPU's cache.
-_BLOCK_ROWS = 2048
+# Rows per block, counted over all sets of the batch: keys and values of 2,048 rows stay in a CPU's cache. On
+# an accelerator, whose units idle between blocks, more rows take 128 MiB.
+_BLOCK_ROWS, _ACCELERATOR_BLOCK_ROWS = 2048, 32768
 # Minimum block size. The batch may be sharded, which this function cannot see.
 _MIN_BLOCK = 32
+# Columns of a TPU's matrix unit, and the largest sets of which it projects the faces instead of the queries.
+_COLUMNS, _DIRECT_SLOTS = 128, 16
 
 
 class AttentionParams(NamedTuple):
@@ -70,7 +74,14 @@ class Dropout(NamedTuple):
 
     def __call__(self, weights: jax.Array, block: jax.Array | int = 0) -> jax.Array:
         """Drops weights of one block; each block number has its own random draws."""
-        keep = jax.random.bernoulli(jax.random.fold_in(self.key, block), 1 - self.rate, weights.shape)
+        return self.scale(weights, self.keep(weights.shape, block))
+
+    def keep(self, shape: tuple[int, ...], block: jax.Array | int = 0) -> jax.Array:
+        """Which weights of a block are kept: bool of this shape."""
+        return jax.random.bernoulli(jax.random.fold_in(self.key, block), 1 - self.rate, shape)
+
+    def scale(self, weights: jax.Array, keep: jax.Array) -> jax.Array:
+        """The weights that are kept, scaled; 0 for the others."""
         return jnp.where(keep, weights / (1 - self.rate), 0.0)
 
 
@@ -88,18 +99,21 @@ def self_attention(
     Returns:
       [*B, K, D] float32; the output bias if no item is valid.
     """
+    heads = len(params.query_bias)
     items = zero_padding(items, mask)
-    query, key, value = (project(items, w) for w in (params.query, params.key, params.value))
-    query = (query + _expand_rank(params.query_bias, query)) / jnp.sqrt(query.shape[-1])
-    value = value + _expand_rank(params.value_bias, value)
-    logits = jnp.einsum("...qhd,...khd->...qkh", query, key)
+    query, key, value = (project(items, _flat(w)) for w in (params.query, params.key, params.value))
+    query = (query + _flat_bias(params.query_bias, query)) / math.sqrt(query.shape[-1] // heads)
+    value = value + _flat_bias(params.value_bias, value)
+    # Channels stay in one axis, as wide as a chip's registers; a one-hot product sums those of each head.
+    of_head = _channels_of_heads(heads, query.shape[-1])
+    products = query[..., :, None, :] * key[..., None, :, :]
+    logits = einsum("...c,ch->...h", products, of_head, dtype=params.query.dtype)
     real = mask[..., None, :, None]
     weights = jax.nn.softmax(jnp.where(real, logits, _MASKED_LOGIT), axis=-2) * real
     if dropout is not None:
         weights = dropout(weights)
-    # A sum of products: K x K weights are too few to keep a matrix unit busy.
-    mixed = sum(weights[..., :, k, :, None] * value[..., None, k, :, :] for k in range(items.shape[-2]))
-    return _project_out(mixed, params)
+    weights = einsum("...h,ch->...c", weights, of_head, dtype=params.query.dtype)
+    return _project_out(jnp.sum(weights * value[..., None, :, :], axis=-2), params)
 
 
 def set_attention(
@@ -129,6 +143,102 @@ def set_attention(
     return attention_output(sums, params)
 
 
+def direct_pays(mask: jax.Array, rows: int) -> bool:
+    """Whether `direct_attention` takes less than `set_attention` on a matrix unit.
+
+    Args:
+      mask: [*B, N].
+      rows: H K, rows of absorbed queries of each set.
+    """
+    return mask.ndim == 2 and _sizes_known(mask) and mask.shape[1] < rows and mask.shape[1] <= _DIRECT_SLOTS
+
+
+def _sizes_known(array: jax.Array) -> bool:
+    """False within an export for any batch or set size."""
+    return all(isinstance(size, int) for size in array.shape)
+
+
+def direct_attention(
+    queries: jax.Array,
+    memory: tuple[jax.Array, ...],
+    mask: jax.Array,
+    keys_values: Callable[..., Block],
+    params: AttentionParams,
+    dropout: Dropout | None = None,
+) -> jax.Array:
+    """`set_attention` in the textbook form, several sets to a product: for small sets on a matrix unit.
+
+    Where a set has fewer slots than the queries have rows, H K, projecting its faces writes less than
+    absorbing the projection. A unit multiplies tiles of 128 x 128 in the time that it takes for the few rows
+    of one set, so sets are multiplied together, and what lies between two sets is masked out.
+
+    Args:
+      queries: [B, K, D].
+      memory: arrays [B, N, ...]; see `attention_sums`.
+      mask: [B, N] bool or float32; see `attention_sums`.
+      keys_values: see `attention_sums`.
+      params: the projections.
+      dropout: dropout of the attention weights, for training, with the draws of `set_attention`.
+
+    Returns:
+      [B, K, D] float32; the output bias for a set without faces.
+    """
+    heads, depth = params.query_bias.shape
+    (batch, slots), count = mask.shape, queries.shape[1]
+    size = math.gcd(batch, max(1, _COLUMNS // slots))
+    groups = batch // size
+
+    def joined(array: jax.Array) -> jax.Array:
+        return array.reshape(groups, size * slots, *array.shape[2:])
+
+    def by_query(array: jax.Array) -> jax.Array:
+        """[K, B, ...] -> [groups, K sets, ...], the sets of a query side by side."""
+        array = array.reshape(count, groups, size, *array.shape[2:])
+        return jnp.swapaxes(array, 0, 1).reshape(groups, count * size, *array.shape[3:])
+
+    def per_slot(array: jax.Array) -> jax.Array:
+        """[K or 1, B, N] -> [groups, sets N, K sets], each set's slots for each of the sets."""
+        rows = jnp.broadcast_to(array, (count, batch, slots))
+        return jnp.tile(jnp.swapaxes(by_query(rows), 1, 2), (1, size, 1))
+
+    own = jnp.repeat(jnp.tile(jnp.eye(size, dtype=bool), (1, count)), slots, axis=0)[None]
+    weight = mask.astype(jnp.float32)
+    block = keys_values(*[zero_padding(array, weight > 0) for array in memory])
+    query = project(queries, _flat(params.query))
+    query = (query + _flat_bias(params.query_bias, query)) / math.sqrt(depth)
+    query = by_query(jnp.swapaxes(query, 0, 1))
+    key, value = (
+        joined(project(faces, _flat(kernel)))
+        for faces, kernel in ((block.keys, params.key), (block.values, params.value))
+    )
+    # A face that is not finite must spoil its own set only: there its weight is NaN, elsewhere 0 times this.
+    value = jnp.where(jnp.isfinite(value), value, 0.0)
+    weight = jnp.where(own, per_slot(weight[None]), 0.0)
+    quality = 0.0 if block.quality is None else per_slot(block.quality[None])
+    keep = None if dropout is None else dropout.keep((batch, heads * count, slots))
+
+    mixed = []
+    for head in range(heads):
+        channels = slice(head * depth, (head + 1) * depth)
+        # Slots come first: a sum over rows takes a chip a tenth of the time of one along them.
+        logits = einsum(
+            "...nc,...rc->...nr", key[..., channels], query[..., channels], dtype=params.key.dtype
+        )
+        logits = jnp.where(weight > 0, logits + quality, _MASKED_LOGIT)
+        largest = jax.lax.stop_gradient(jnp.max(logits, axis=-2, keepdims=True))
+        weights = jnp.exp(logits - largest) * weight
+        total = jnp.sum(weights, axis=-2)
+        if keep is not None:
+            rows = keep[:, head * count : (head + 1) * count]
+            weights = dropout.scale(weights, per_slot(jnp.moveaxis(rows, 1, 0)))
+        values = einsum("...nr,...nc->...rc", weights, value[..., channels], dtype=params.value.dtype)
+        values = values + jnp.sum(weights, axis=-2)[..., None] * _expand_rank(params.value_bias[head], values)
+        mixed.append(values / jnp.where(total == 0, 1.0, total)[..., None])
+    mixed = jnp.concatenate(mixed, axis=-1).reshape(groups, count, size, heads * depth)
+    mixed = jnp.swapaxes(mixed, 1, 2).reshape(batch, count, heads * depth)
+    return _project_out(mixed, params)
+
+
 def absorb(queries: jax.Array, params: AttentionParams) -> jax.Array:
     """Projects queries and absorbs the key projection: q Wq Wk^T / sqrt(d) for each head.
 
@@ -141,14 +251,17 @@ def absorb(queries: jax.Array, params: AttentionParams) -> jax.Array:
     """
     heads, depth = params.query_bias.shape
     *batch, count, dim = queries.shape
-    query = project(queries, params.query)
-    query = (query + _expand_rank(params.query_bias, query)) / jnp.sqrt(depth)
+    query = project(queries, _flat(params.query))
+    query = (query + _flat_bias(params.query_bias, query)) / math.sqrt(depth)
     # One head at a time, as plain matrix products: a product batched over heads would transpose its operands.
     absorbed = jnp.stack(
-        [project(q, w.T) for q, w in zip(_unstack(query, -2), _unstack(params.key, 1), strict=True)],
+        [
+            project(q, w.T)
+            for q, w in zip(jnp.split(query, heads, axis=-1), _unstack(params.key, 1), strict=True)
+        ],
         axis=-3,
     )
-    return absorbed.reshape(*batch, heads * count, dim)
+    return absorbed.reshape(*batch, heads * count, dim).astype(params.query.dtype)
 
 
 def attention_output(sums: AttentionSums, params: AttentionParams) -> jax.Array:
@@ -162,20 +275,24 @@ def attention_output(sums: AttentionSums, params: AttentionParams) -> jax.Array:
       [*B, K, D] float32; the output bias for a set without faces.
     """
     heads = len(params.query_bias)
-    *batch, rows, _ = sums.values.shape
 
-    def by_head(array):
-        return array.reshape(*batch, heads, rows // heads, *array.shape[len(batch) + 1 :])
+    def by_head(array: jax.Array, axis: int) -> list[jax.Array]:
+        """For each head [*B, K] or [*B, K, D]."""
+        return jnp.split(array, heads, axis)
 
     # Divide by the sum of weights after the projection, where there are 1/H as many numbers to divide.
-    values, mass, total = by_head(sums.values), by_head(sums.mass), by_head(sums.total)
-    mixed = jnp.stack(
-        [project(p, w) for p, w in zip(_unstack(values, -3), _unstack(params.value, 1), strict=True)],
-        axis=-2,
-    )
-    mass, total = (jnp.swapaxes(array, -2, -1)[..., None] for array in (mass, total))
-    mixed = (mixed + mass * _expand_rank(params.value_bias, mixed)) / jnp.where(total == 0, 1.0, total)
-    return _project_out(mixed, params)
+    mixed = [
+        (project(v, w) + m[..., None] * _expand_rank(bias, v)) / jnp.where(t == 0, 1.0, t)[..., None]
+        for v, w, bias, m, t in zip(
+            by_head(sums.values, -2),
+            _unstack(params.value, 1),
+            params.value_bias,
+            by_head(sums.mass, -1),
+            by_head(sums.total, -1),
+            strict=True,
+        )
+    ]
+    return _project_out(jnp.concatenate(mixed, axis=-1), params)
 
 
 def merge(one: AttentionSums, other: AttentionSums) -> AttentionSums:
@@ -203,8 +320,9 @@ def no_sums(absorbed: jax.Array) -> AttentionSums:
 
     Derived from the input so that inside `shard_map` the result varies over the same devices.
     """
-    zeros = jnp.zeros_like(absorbed[..., 0])
-    return AttentionSums(zeros + _MASKED_LOGIT, zeros, zeros, jnp.zeros_like(absorbed))
+    values = jnp.zeros_like(absorbed, jnp.float32)
+    zeros = values[..., 0]
+    return AttentionSums(zeros + _MASKED_LOGIT, zeros, zeros, values)
 
 
 def attention_weights(
@@ -230,7 +348,7 @@ def attention_weights(
 
 def _logits(absorbed: jax.Array, block: Block) -> jax.Array:
     """[*B, R, D] absorbed queries -> [*B, R, n]."""
-    logits = jnp.einsum("...rc,...nc->...rn", absorbed, block.keys)
+    logits = einsum("...rc,...nc->...rn", absorbed, block.keys, dtype=absorbed.dtype)
     return logits if block.quality is None else logits + block.quality[..., None, :]
 
 
@@ -240,9 +358,22 @@ def _unstack(array: jax.Array, axis: int) -> list[jax.Array]:
 
 
 def _project_out(mixed: jax.Array, params: AttentionParams) -> jax.Array:
-    heads, depth, dim = params.out.shape
-    output = project(mixed.reshape(*mixed.shape[:-2], heads * depth), params.out.reshape(-1, dim))
+    output = project(mixed, params.out.reshape(-1, params.out.shape[-1]))
     return output + _expand_rank(params.out_bias, output)
+
+
+def _flat(kernel: jax.Array) -> jax.Array:
+    """[D, H, d] -> [D, H d]."""
+    return kernel.reshape(len(kernel), -1)
+
+
+def _flat_bias(bias: jax.Array, like: jax.Array) -> jax.Array:
+    return _expand_rank(bias.reshape(-1), like)
+
+
+def _channels_of_heads(heads: int, channels: int) -> jax.Array:
+    """[H d, H] float32, 1 where a channel is a head's."""
+    return jnp.repeat(jnp.eye(heads, dtype=jnp.float32), channels // heads, axis=0)
 
 
 def attention_sums(
@@ -269,24 +400,39 @@ def attention_sums(
       AttentionSums [*B, R]; 0 for a set without faces.
     """
     if not _is_packed(memory, mask):
-        return _sums(absorbed, memory, mask, keys_values, dropout, block_size)
+        return _blockwise(absorbed, memory, mask, keys_values, dropout, block_size)
     # One product serves the queries of all sets that share a row of slots.
     *batch, sets, rows, dim = absorbed.shape
     together = absorbed.reshape(*batch, sets * rows, dim)
     memory = tuple(jnp.squeeze(array, len(batch)) for array in memory)
-    sums = _sums(together, memory, jnp.repeat(mask, rows, axis=-2), keys_values, dropout, block_size)
+    sums = _blockwise(together, memory, jnp.repeat(mask, rows, axis=-2), keys_values, dropout, block_size)
     return AttentionSums(
         *(array.reshape(*batch, sets, rows, *array.shape[len(batch) + 1 :]) for array in sums)
     )
 
 
+def _blockwise(absorbed, memory, mask, keys_values, dropout, block_size) -> AttentionSums:
+    """`_sums` with a block size for the platform, if none is given."""
+    slots, sets = mask.shape[-1], math.prod(absorbed.shape[:-2])
+
+    def sums_in(rows: int) -> Callable[..., AttentionSums]:
+        # Unlike the built-ins, max_dim and min_dim also accept the symbolic sizes of an export.
+        size = block_size
+        if size is None:
+            size = jax.core.max_dim(rows // jax.core.max_dim(sets, 1), _MIN_BLOCK)
+        size = jax.core.min_dim(size, slots)
+        return functools.partial(_sums, keys_values=keys_values, dropout=dropout, block_size=size)
+
+    on_cpu, elsewhere = sums_in(_BLOCK_ROWS), sums_in(_ACCELERATOR_BLOCK_ROWS)
+    same = on_cpu.keywords["block_size"] == elsewhere.keywords["block_size"]
+    if same or not _sizes_known(mask):
+        return on_cpu(absorbed, memory, mask)
+    return jax.lax.platform_dependent(absorbed, memory, mask, cpu=on_cpu, default=elsewhere)
+
+
 def _sums(absorbed, memory, mask, keys_values, dropout, block_size) -> AttentionSums:
     """See `attention_sums`; with a mask [*B, R, N], each query row has its own mask over shared slots."""
     slots, batch = mask.shape[-1], absorbed.shape[:-2]
-    if block_size is None:
-        block_size = jax.core.max_dim(_BLOCK_ROWS // jax.core.max_dim(math.prod(batch), 1), _MIN_BLOCK)
-    # Unlike the built-ins, max_dim and min_dim also accept the symbolic sizes of an export.
-    block_size = jax.core.min_dim(block_size, slots)
     row_masks = mask.ndim == absorbed.ndim
     if not row_masks:
         mask = mask[..., None, :]
@@ -309,7 +455,7 @@ def _sums(absorbed, memory, mask, keys_values, dropout, block_size) -> Attention
         largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
         weights = jnp.exp(logits - largest[..., None]) * count
         kept = weights if dropout is None else dropout(weights, number)
-        values = jnp.einsum("...rn,...nc->...rc", kept, block.values)
+        values = einsum("...rn,...nc->...rc", kept, block.values, dtype=absorbed.dtype)
         total = jnp.sum(weights, axis=-1)
         total = jnp.where(spoiled, jnp.nan, total) if row_masks else total
         return AttentionSums(largest, total, jnp.sum(kept, axis=-1), values)

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from fpsset.ops.precision import matmul
+
 
 def zero_padding(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Sets padded slots to zero, whatever they hold, so that neither NaN nor gradients pass through them.
@@ -39,7 +41,7 @@ def project(values: jax.Array, kernel: jax.Array) -> jax.Array:
       [*B, *F] float32.
     """
     rows = values.astype(kernel.dtype).reshape(-1, values.shape[-1])
-    product = jnp.matmul(rows, kernel.reshape(len(kernel), -1), preferred_element_type=jnp.float32)
+    product = matmul(rows, kernel.reshape(len(kernel), -1))
     return product.astype(jnp.float32).reshape(*values.shape[:-1], *kernel.shape[1:])
 
 

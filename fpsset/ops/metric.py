@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpsset.ops.masking import widen
+from fpsset.ops.precision import einsum
 
 # Exponent of the norm unless the caller gives one: where the paper's training ends, having started at 0.01.
 DEFAULT_GAMMA = 0.35
@@ -74,11 +75,11 @@ def norm_weighted_distance(
 
 
 def cosines(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Cosines between all pairs of unit rows: [a, D], [b, D] -> [a, b], in full float32 precision.
+    """Cosines between all pairs of unit rows: [a, D], [b, D] -> [a, b], as exact as the operands.
 
     Use `cosine_distance` where small distances between nearly equal faces matter.
     """
-    return jnp.einsum("ad,bd->ab", left, right, precision=jax.lax.Precision.HIGHEST)
+    return einsum("ad,bd->ab", left, right)
 
 
 def cosines_on_host(left: np.ndarray, right: np.ndarray) -> np.ndarray:

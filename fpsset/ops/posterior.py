@@ -14,6 +14,8 @@ medium.
 import jax
 import jax.numpy as jnp
 
+from fpsset.ops.precision import matmul
+
 # Bounds of the expected cosine: precisions stay finite whatever a face's norm.
 _LEAST, _MOST = 0.05, 0.95
 # Cosine over which a face turns from different to a near-copy of a pick.
@@ -62,7 +64,7 @@ def posterior_mean(
     Returns:
       [*B, D] float32, coordinates in the basis.
     """
-    coordinates = jnp.matmul(mean, basis, precision=jax.lax.Precision.HIGHEST)
+    coordinates = matmul(mean, basis)
     spread = noise / jnp.maximum(precision, 1e-12)[..., None]
     gain = variance.reshape((1,) * precision.ndim + variance.shape)
     return coordinates * (gain / (gain + spread))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from fpsset.ops.masking import zero_padding
+from fpsset.ops.precision import einsum
 
 # Norms are clipped to this minimum, so that the log weight of a zero norm is finite.
 _MIN_NORM = 1e-6
@@ -24,7 +25,7 @@ def face_quality(features: jax.Array, norms: jax.Array, direction: jax.Array, po
     Returns:
       [*B] float32 log weights.
     """
-    return jnp.einsum("...d,d->...", features, direction) + power * log_norms(norms)
+    return einsum("...d,d->...", features, direction) + power * log_norms(norms)
 
 
 def log_norms(norms: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from fpsset.face_set import check_faces
 from fpsset.ops.masking import count_valid, normalize, safe_length, widen, zero_padding
 from fpsset.ops.metric import DEFAULT_GAMMA, cosine_distance, norm_weight
+from fpsset.ops.precision import einsum
 from fpsset.ops.ties import best_face
 
 # Finite, so that the masked softmax of a set without faces is zero instead of NaN.
@@ -234,7 +235,7 @@ def soft_farthest_point_sampling(
         if straight_through:
             hard = jax.nn.one_hot(jnp.argmax(logits, axis=-1), mask.shape[-1], dtype=row.dtype)
             row = hard + (row - jax.lax.stop_gradient(row))
-        center = jnp.einsum("...n,...nd->...d", row * shares, embeddings, precision=jax.lax.Precision.HIGHEST)
+        center = einsum("...n,...nd->...d", row * shares, embeddings)
         # As a product: its gradient stores only the faces, not their K differences from the centers.
         cosine = inverse * jnp.sum(embeddings * normalize(center)[0][..., None, :], axis=-1)
         distance = jnp.minimum(distance, weight * (1 - cosine) / 2)

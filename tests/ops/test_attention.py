@@ -16,6 +16,7 @@ from fpsset.ops.attention import (
     Dropout,
     absorb,
     attention_weights,
+    direct_attention,
     self_attention,
     set_attention,
 )
@@ -272,3 +273,39 @@ def test_sets_that_share_slots_are_told_apart(block_size):
     np.testing.assert_allclose(got[:2], expected, atol=1e-5)
     np.testing.assert_allclose(slope[:2], other[:2], atol=1e-5)
     assert np.isnan(got[2]).all()
+
+
+@pytest.mark.parametrize("drops", [False, True])
+@pytest.mark.parametrize("batch, slots", [(1, 5), (6, 7), (32, 8)])
+def test_the_direct_form_of_several_sets_at_once_is_the_same(batch, slots, drops):
+    rng = np.random.default_rng(batch)
+    params = make_params(3)
+    queries = jnp.asarray(rng.standard_normal((batch, 3, DIM)), jnp.float32)
+    keys, values = (rng.standard_normal((batch, slots, DIM)).astype("f") for _ in range(2))
+    quality = jnp.asarray(rng.standard_normal((batch, slots)), jnp.float32)
+    weight = rng.integers(0, 3, (batch, slots)).astype("f")
+    weight[0] = 0  # a set without faces
+    keys[weight == 0] = values[weight == 0] = np.nan
+    dropout = Dropout(jax.random.key(1), 0.3) if drops else None
+
+    def results(form):
+        def outputs(queries, params):
+            return form(queries, (keys, values, quality), weight, weighed, params, dropout)
+
+        gradient = jax.grad(lambda *x: jnp.sum(jnp.sin(outputs(*x))), argnums=(0, 1))
+        return jax.jit(lambda *x: (outputs(*x), gradient(*x)))(queries, params)
+
+    one, other = results(set_attention), results(direct_attention)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), one, other)
+
+
+def test_in_the_direct_form_a_face_that_is_no_number_spoils_its_own_set_alone():
+    rng = np.random.default_rng(0)
+    params = make_params(3)
+    queries, faces = (rng.standard_normal((4, n, DIM)).astype("f") for n in (3, 8))
+    faces[1, 2, 5] = np.nan
+    out = direct_attention(queries, (faces, faces), np.ones((4, 8), bool), plain, params)
+    expected = set_attention(queries, (faces, faces), np.ones((4, 8), bool), plain, params)
+    assert np.isnan(out[1]).all()
+    others = np.array([0, 2, 3])
+    np.testing.assert_allclose(out[others], expected[others], atol=1e-5)
