@@ -34,7 +34,9 @@ def base_config() -> ConfigDict:
     config.checkpoints = ""
     config.profile = ""  # 'START:STOP': writes a trace of these steps to the workdir (TensorBoard, Perfetto)
     config.tensorboard = False  # write event files and the embedding projector to the workdir's tensorboard/
-    config.compilation_cache = ""  # folder in which compiled programs are kept for later runs
+    # Folder in which compiled programs are kept for later runs; 'off': none; empty: on GPUs and TPUs,
+    # fpsset/compiled in the user's cache, or JAX_COMPILATION_CACHE_DIR.
+    config.compilation_cache = ""
 
     config.model = ConfigDict()
     # 'posterior', fitted in closed form in seconds, or 'face_coreset_net', which the steps below train. All

@@ -43,6 +43,7 @@ def calibrate(
     from fpsset.evaluation.protocols import make_protocol
     from fpsset.inference.loading import load
     from fpsset.runtime.locks import sole_use
+    from fpsset.runtime.programs import keep_programs
     from fpsset.runtime.progress import StepProgress
 
     if not 0 < far < 1:
@@ -54,6 +55,7 @@ def calibrate(
     if pairs is None:
         table = known_people(table)
     protocol = make_protocol(table, str(pairs or ""))
+    keep_programs()
     aggregator = load(model)
     warning = calibration.warning_of(aggregator, table)
     if warning:

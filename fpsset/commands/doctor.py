@@ -1,4 +1,4 @@
-"""fpsset doctor: reports versions, devices, memory, data found and the colour order of a backbone."""
+"""fpsset doctor: reports versions, devices, programs, memory, data and a backbone's colour order."""
 
 import importlib.metadata
 import importlib.util
@@ -12,6 +12,7 @@ import click
 
 from fpsset.commands.options import PATH, PATH_TEXT
 from fpsset.errors import InputError
+from fpsset.runtime.device_errors import within_memory
 from fpsset.runtime.escapes import show
 
 _CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -76,6 +77,7 @@ def doctor(places, weights, images, color_order, mean, std, as_json, **sizes) ->
     report = {
         "versions": _versions(),
         "devices": _devices(),
+        "programs": _programs(),
         "memory": _memory(sizes),
         "data": _data(places),
         "color_order": order,
@@ -132,10 +134,18 @@ def _devices() -> list[dict]:
     return [row | {"cores": os.cpu_count()} if row["platform"] == "cpu" else row for row in found]
 
 
+def _programs() -> dict:
+    from fpsset.runtime.programs import keep_programs, kept_programs
+
+    keep_programs()
+    return kept_programs()._asdict()
+
+
 def _memory(sizes: dict[str, int]) -> dict:
     from fpsset.commands.footprint import Sizes, footprints
 
-    needs = footprints(Sizes(**sizes))
+    with within_memory("--batch-size, --people or --faces"):
+        needs = footprints(Sizes(**sizes))
     return {"sizes": sizes} | {name: f._asdict() | {"total": f.total} for name, f in needs.items()}
 
 
@@ -197,6 +207,7 @@ def _page(report: dict) -> str:
     section("versions", ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items()))
     section("extras", *(_extra_line(extra, held) for extra, held in extras.items()))
     section("devices", *map(_device_line, report["devices"]))
+    section("compiled programs", _programs_line(report["programs"]))
     memory = dict(report["memory"])
     sizes = memory.pop("sizes")
     section(
@@ -232,6 +243,15 @@ def _device_line(row: dict) -> str:
     memory = _size(row["memory_bytes"]) if row["memory_bytes"] else "memory unknown"
     cores = f", {row['cores']} cores" if "cores" in row else ""
     return f"{row['count']} x {row['platform']} ({row['kind']}), {memory}{cores}"
+
+
+def _programs_line(kept: dict) -> str:
+    if kept["folder"] is None:
+        return "not kept: set JAX_COMPILATION_CACHE_DIR to a folder, or config.compilation_cache"
+    if kept["count"] is None:
+        return f"kept in {kept['folder']}"
+    counted = f"{kept['count']} programs, {_size(kept['size_bytes'])}"
+    return f"{counted} in {kept['folder']}" + ("" if kept["writable"] else ", which cannot be written to")
 
 
 def _color_line(found: dict | None) -> str:

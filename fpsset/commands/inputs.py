@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from fpsset.data.feature_table import FeatureTable, known_people
 from fpsset.errors import InputError
 from fpsset.inference.aggregator import PlainAggregator, SetAggregator
+from fpsset.runtime.programs import keep_programs
 from fpsset.runtime.progress import StepProgress
 
 PLAIN = "plain"
@@ -45,6 +46,7 @@ def load_model(name: str, fit: str | None = None) -> SetAggregator:
     """
     if fit and name not in FITTED:
         raise InputError(f"--fit is for the models {' and '.join(FITTED)}; leave it out for {name}")
+    keep_programs()
     if name == PLAIN:
         return PlainAggregator()
     if name in FITTED:
@@ -153,6 +155,7 @@ def _from_images(folder: pathlib.Path, which: str | None, backbone: dict, fix: s
     if ignored := images.said_ignored():
         StepProgress.say(ignored)
     config = ConfigDict({**backbone, "color_order": backbone["color_order"] or "", "dtype": "float32"})
+    keep_programs()
     table, faces, problems = embed_images(images, config)
     for problem in problems:
         StepProgress.say(f"left out: {problem}")

@@ -9,9 +9,11 @@ import numpy as np
 import fpsset
 from fpsset.errors import InputError
 from fpsset.runtime import hosts
+from fpsset.runtime.device_errors import within_memory
 from fpsset.runtime.escapes import show
 from fpsset.runtime.files import as_path
 from fpsset.runtime.locks import sole_use
+from fpsset.runtime.programs import keep_programs
 from fpsset.runtime.progress import StepProgress
 
 
@@ -75,12 +77,12 @@ def train_and_evaluate(config, workdir: str | None) -> None:
             "--workdir is missing; e.g. --config configs/quickstart.py --workdir runs/quickstart"
         )
     workdir = pathlib.Path(workdir)
-    enable_compilation_cache(config.compilation_cache)
     require_files(config)
     data = evaluation_data(config.data, config.seed)
     if data.note and hosts.is_first():
         show(data.note, err=True)
     protocol = make_protocol(data.table, data.pairs_file, data.search)
+    keep_programs(config.compilation_cache)
     with ExitStack() as stack:
 
         def lock(*folders) -> None:
@@ -88,11 +90,13 @@ def train_and_evaluate(config, workdir: str | None) -> None:
                 stack.enter_context(sole_use(folder, "--workdir", folder=True))
 
         if config.mode == "train":
-            faces = load_training_faces(config)
+            with within_memory("config.backbone.batch_size"):
+                faces = load_training_faces(config)
             require_backbone(protocol, faces.dim, faces.backbone)
             hosts.on_first_process(lambda: lock(workdir, as_path(config.checkpoints or workdir)))
-            (fit_model if config.model.name == "posterior" else train)(config, workdir, faces)
-            fit_rival(config, workdir, faces)
+            with within_memory(_fields_of_a_step(config)):
+                (fit_model if config.model.name == "posterior" else train)(config, workdir, faces)
+                fit_rival(config, workdir, faces)
         aggregator = load(config.weights or config.checkpoints or workdir)
         if config.mode == "eval":
             require_backbone(protocol, aggregator.dim, aggregator.backbone)
@@ -103,18 +107,19 @@ def train_and_evaluate(config, workdir: str | None) -> None:
             config.model[field] = getattr(aggregator.card, field)
         if warning := warning_of(aggregator, data.table):
             StepProgress.say(f"warning: {warning}; evaluate people that the model has not seen")
-        found = evaluate(
-            aggregator,
-            protocol,
-            config.evaluation.fps_gamma,
-            config.evaluation.resamples,
-            config.evaluation.faces_per_batch,
-            config.evaluation.convention,
-            config.evaluation.pooling,
-            config.evaluation.seed,
-            config.evaluation.packed,
-            {WHITENED: rival} if rival is not None and rival.dim == protocol.dim else {},
-        )
+        with within_memory("config.evaluation.faces_per_batch"):
+            found = evaluate(
+                aggregator,
+                protocol,
+                config.evaluation.fps_gamma,
+                config.evaluation.resamples,
+                config.evaluation.faces_per_batch,
+                config.evaluation.convention,
+                config.evaluation.pooling,
+                config.evaluation.seed,
+                config.evaluation.packed,
+                {WHITENED: rival} if rival is not None and rival.dim == protocol.dim else {},
+            )
         title = f"{pathlib.Path(protocol.name).name}; fpsset is {aggregator.name}"
         if hosts.is_first():
             fields = {name: repr(value) for name, value in flat_config(config.to_dict()).items()}
@@ -122,12 +127,10 @@ def train_and_evaluate(config, workdir: str | None) -> None:
             show(write_report(workdir, found, Provenance(title, fields, versions)))
 
 
-def enable_compilation_cache(folder: str) -> None:
-    """Keeps compiled programs in `folder` for later runs; does nothing if the name is empty."""
-    if folder:
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(folder).expanduser().absolute()))
-        # Keep all of them: each of the ten or so shapes of sets compiles in only a second or two.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+def _fields_of_a_step(config) -> str:
+    """What takes memory in training, besides the validation."""
+    images = config.data.source == "images"
+    return "config.batch_size" + (" or config.backbone.batch_size" if images else "")
 
 
 def run_extraction(config) -> None:
@@ -143,7 +146,9 @@ def run_extraction(config) -> None:
     from fpsset.images.extract import extract
 
     check_extraction_config(config)
-    table = extract(config)
+    keep_programs()
+    with within_memory("config.batch_size"):
+        table = extract(config)
     people, media = len(np.unique(table.subject)), len(np.unique(table.media))
     show(f"{config.out}: {len(table)} faces, {people} people, {media} media, {table.dim} wide")
 
@@ -192,5 +197,6 @@ def embed_loose_crops(config) -> pathlib.Path:
         extraction = extraction_config()
         extraction.images = str(pathlib.Path(config.source) / "loose_crop")
         extraction.weights, extraction.out = config.weights, str(features)
+        keep_programs()
         extract(extraction)
     return features

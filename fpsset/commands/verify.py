@@ -35,9 +35,11 @@ def verify(
     from fpsset.evaluation.calibration import read_threshold, thresholds_file
     from fpsset.evaluation.protocols import require_backbone
     from fpsset.inference.loading import load
+    from fpsset.runtime.programs import keep_programs
 
     fix = "give a file with one set"
     tables = [read_faces(path, None, None, backbone, fix).table for path in (first, second)]
+    keep_programs()
     aggregator = load(model)
     calibrated = read_threshold(thresholds_file(model), aggregator.digest, far)
     for table in tables:

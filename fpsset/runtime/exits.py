@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from fpsset.errors import InputError, TrainingError, disk_problem
+from fpsset.runtime.device_errors import device_problem
 from fpsset.runtime.escapes import printable
 from fpsset.runtime.interrupts import (
     STOPPED,
@@ -56,6 +57,11 @@ def exit_code(command: Callable[[], None]) -> int:
         return _fail(error, STOPPED_CODE)
     except KeyboardInterrupt:
         return _fail(STOPPED, STOPPED_CODE)
+    except (RuntimeError, ValueError, AssertionError) as error:  # as JAX raises for devices
+        problem = device_problem(error)
+        if problem is None:
+            raise
+        return _fail(problem, 2)
     return 0
 
 

@@ -15,6 +15,7 @@ from fpsset.evaluation.metric_names import far_of, tar_name
 from fpsset.evaluation.verification import all_pairs, reachable_far
 from fpsset.face_set import RaggedSets
 from fpsset.inference.descriptors import Descriptors, describe_one
+from fpsset.runtime.device_errors import within_memory
 
 
 class Validation:
@@ -51,6 +52,7 @@ class Validation:
 
     def score(self, params: dict, show: Callable[[np.ndarray, RaggedSets, Descriptors], None]) -> float:
         """TAR of the aggregator's parameters; calls `show` with subjects, sets and descriptors."""
-        described = describe_one(self.model, {"params": params}, self._sets, **self._batching)
+        with within_memory("config.evaluation.faces_per_batch"):
+            described = describe_one(self.model, {"params": params}, self._sets, **self._batching)
         show(self._subjects, self._sets, described)
         return validation_tar(described, self._pairs, self._far)

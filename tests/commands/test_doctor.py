@@ -84,6 +84,9 @@ def test_json(processes, tmp):
     (device,) = report["devices"]
     assert device["platform"] == "cpu" and device["cores"] == os.cpu_count()
     assert device["memory_bytes"] > 2**28
+    programs = report["programs"]
+    assert programs["folder"] == os.environ["JAX_COMPILATION_CACHE_DIR"] and programs["writable"] is True
+    assert programs["count"] >= 0 and programs["size_bytes"] >= programs["count"]
     found = {os.path.relpath(item["path"], tmp): item for item in report["data"]["found"]}
     kinds = {name: item["kind"] for name, item in found.items()}
     assert kinds == {
@@ -122,6 +125,7 @@ def test_a_page_fits_a_terminal_of_80_columns_without_colour(processes, tmp):
         "versions",
         "extras",
         "devices",
+        "compiled programs",
         "memory, as the compiler estimates it",
         "data",
         "colour order",
