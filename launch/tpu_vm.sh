@@ -11,10 +11,15 @@ usage: launch/tpu_vm.sh create  NAME TYPE [VERSION]   e.g. fpsset v5litepod-8 v2
        launch/tpu_vm.sh delete  NAME
 
 ZONE and PROJECT name the zone (default us-central1-a) and the project (default gcloud's own). SPOT=1 creates
-a preemptible VM. If a slice has several workers, or may be preempted, put checkpoints in a bucket that all
-workers can reach: --config.checkpoints=gs://BUCKET/RUN. `run` restarts whatever a signal stopped (exit code
-130), up to RETRIES times (default 100). To continue the run of a deleted VM, `create`, `install` and `run`
-again.
+a preemptible VM. DRY=1 prints every command instead of running it.
+
+`install` brings Python with it, as some images have 3.10 and fpsset needs 3.11 or newer: uv, which it installs
+where it is missing, fetches the version that PYTHON names (default 3.12). It ends with `fpsset doctor`, which
+fails where JAX finds no TPU.
+
+If a slice has several workers, or may be preempted, put checkpoints in a bucket that all workers can reach:
+--config.checkpoints=gs://BUCKET/RUN. `run` restarts whatever a signal stopped (exit code 130), up to RETRIES
+times (default 100). To continue the run of a deleted VM, `create`, `install` and `run` again.
 USAGE
 }
 
@@ -30,8 +35,22 @@ if [ -n "${PROJECT:-}" ]; then
 fi
 here=$(cd "$(dirname "$0")/.." && pwd)
 
+# Runs a command; a dry run prints it, with quotes where a shell needs them.
+do_or_show() {
+  if [ -z "${DRY:-}" ]; then
+    "$@"
+    return
+  fi
+  local word line=
+  for word; do
+    [[ $word =~ ^[A-Za-z0-9_./:=,+-]+$ ]] || word=${word@Q}
+    line+=" $word"
+  done
+  echo "${line# }"
+}
+
 everywhere() {
-  gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all --command "$1"
+  do_or_show gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all --command "$1"
 }
 
 case $action in
@@ -44,17 +63,32 @@ case $action in
     if [ -n "${SPOT:-}" ]; then
       spot=(--spot)
     fi
-    gcloud compute tpus tpu-vm create "$name" "${where[@]}" --accelerator-type "$1" \
+    do_or_show gcloud compute tpus tpu-vm create "$name" "${where[@]}" --accelerator-type "$1" \
       --version "${2:-tpu-ubuntu2204-base}" "${spot[@]}"
     ;;
   install)
     # Only tracked files, no data.
-    archive=$(mktemp --suffix .tar.gz)
-    trap 'rm -f "$archive"' EXIT
-    git -C "$here" archive --format tar.gz --output "$archive" HEAD
-    gcloud compute tpus tpu-vm scp "$archive" "$name:fpsset.tar.gz" "${where[@]}" --worker=all
-    everywhere "mkdir -p fpsset && tar -xzf fpsset.tar.gz -C fpsset && cd fpsset \
-      && python3 -m venv .venv && .venv/bin/pip install -q -e '.[tpu]'"
+    archive=fpsset.tar.gz
+    if [ -z "${DRY:-}" ]; then
+      archive=$(mktemp --suffix .tar.gz)
+      trap 'rm -f "$archive"' EXIT
+    fi
+    do_or_show git -C "$here" archive --format tar.gz --output "$archive" HEAD
+    do_or_show gcloud compute tpus tpu-vm scp "$archive" "$name:fpsset.tar.gz" "${where[@]}" --worker=all
+    # shellcheck disable=SC2016 # the workers' shells expand HOME and PATH
+    steps=(
+      'export PATH="$HOME/.local/bin:$PATH"'
+      'mkdir -p fpsset'
+      'tar -xzf fpsset.tar.gz -C fpsset'
+      'cd fpsset'
+      'command -v uv || curl -LsSf https://astral.sh/uv/install.sh | sh || python3 -m pip install -q --user uv'
+      'rm -rf .venv'
+      "uv venv -q --python $(printf %q "${PYTHON:-3.12}") .venv"
+      'uv pip install -q --python .venv/bin/python -e ".[tpu]"'
+      'JAX_PLATFORMS=tpu .venv/bin/fpsset doctor'
+    )
+    # With pipefail a failed download is not taken for an empty script that ran.
+    everywhere "set -eo pipefail$(printf '; %s' "${steps[@]}")"
     ;;
   run)
     if [ $# -eq 0 ]; then
@@ -77,10 +111,10 @@ case $action in
       usage >&2
       exit 2
     fi
-    gcloud compute tpus tpu-vm scp --recurse "$name:fpsset/$1" "${2:-.}" "${where[@]}" --worker=0
+    do_or_show gcloud compute tpus tpu-vm scp --recurse "$name:fpsset/$1" "${2:-.}" "${where[@]}" --worker=0
     ;;
   delete)
-    gcloud compute tpus tpu-vm delete "$name" "${where[@]}"
+    do_or_show gcloud compute tpus tpu-vm delete "$name" "${where[@]}"
     ;;
   *)
     usage >&2
