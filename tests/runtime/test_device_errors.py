@@ -11,8 +11,10 @@ import pytest
 
 from fpsset.commands import runs
 from fpsset.config import base_config, extraction_config
+from fpsset.data.synthetic import make_synthetic
 from fpsset.runtime.device_errors import DeviceMemoryError, device_problem, within_memory
 from fpsset.runtime.exits import exit_code
+from fpsset.training.validation import Validation
 from tests.commands.lines import assert_one_line, refused
 
 FULL = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes."
@@ -90,8 +92,7 @@ def test_the_innermost_block_names_what_to_lower():
 # What fails, and the field that is named.
 WHERE = {
     "fpsset.training.faces.load_training_faces": "config.backbone.batch_size",
-    "fpsset.training.loop.put_batch": "config.batch_size",
-    "fpsset.training.validation.describe_one": "config.evaluation.faces_per_batch",
+    "fpsset.training.loop.sharded_init": "config.batch_size",
     "fpsset.evaluation.evaluator.describe": "config.evaluation.faces_per_batch",
 }
 
@@ -101,13 +102,19 @@ def test_each_part_of_a_run_names_its_field(where, field, tmp_path, monkeypatch,
     config = base_config()
     config.data.source, config.data.people, config.data.eval_people, config.data.dim = "synthetic", 40, 10, 16
     config.data.holdout, config.batch_size, config.evaluation.resamples = 0.5, 8, 0
-    config.model.init, config.steps, config.eval_every, config.log_every = "random", 1, 1, 1
     if "training" in where:
         config.model.name = "face_coreset_net"
     monkeypatch.setattr(where, fails)
     assert exit_code(lambda: runs.run_config(config, str(tmp_path / "run"))) == 2
     err = capsys.readouterr().err
     assert f"fpsset: a device is out of memory ({FULL}); lower {field}\n" in err and "Traceback" not in err
+
+
+def test_validation_names_its_field(monkeypatch):
+    validation = Validation(None, make_synthetic(12, 0, dim=16)[0], base_config())
+    monkeypatch.setattr("fpsset.training.validation.describe_one", fails)
+    with pytest.raises(DeviceMemoryError, match=r"; lower config\.evaluation\.faces_per_batch$"):
+        validation.score({}, print)
 
 
 def test_images_have_two_fields():
