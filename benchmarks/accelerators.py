@@ -3,7 +3,7 @@
 pip install -e '.[aot]'
 pip install --no-deps jax-cuda12-plugin==VERSION jax-cuda12-pjrt==VERSION   # of JAX; for h100
 python benchmarks/accelerators.py [--chips v5e v5p v6e] [--parts buckets large step backbone]
-python benchmarks/accelerators.py --chips h100 --target H100_SXM.txtpb   # XLA's own file of the chip's figures
+GPU_TARGET=H100.txtpb python benchmarks/accelerators.py --chips h100   # a file of XLA's with the chip's figures
 
 TPU programs are compiled by libtpu, whose text carries its own estimate of cycles for every fusion; loops are
 counted by their trips, if known, and of branches the longer one. GPU programs are compiled by the CUDA plugin
@@ -46,7 +46,6 @@ from fpsset.parallel.mesh import AXIS, batch_shapes, padded_classes, state_shape
 from fpsset.training.optimizer import make_optimizer
 from fpsset.training.step import geometric, init_state, make_train_step
 
-TARGET: list[pathlib.Path] = []  # the file of --target
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
 
@@ -98,7 +97,10 @@ def devices(chip: str, chips: int = 1) -> list:
     """
     kind = CHIPS[chip]
     if kind.platform == "cuda":
-        options = {"topology": f"1x1x{chips}", "target_config": TARGET[0].read_text()}
+        options = {
+            "topology": f"1x1x{chips}",
+            "target_config": pathlib.Path(os.environ["GPU_TARGET"]).read_text(),
+        }
         topology = topologies.get_topology_desc("h100", "cuda", **options)
         return list(topology.devices)
     layout = _LAYOUTS[chip][chips]
@@ -242,13 +244,11 @@ def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--chips", nargs="+", default=["v5e", "v5p", "v6e"], choices=list(CHIPS))
-    parser.add_argument("--target", type=pathlib.Path, help="a GPU's figures, as XLA's compiler takes them")
     parts = ["buckets", "large", "step", "backbone"]
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     args = parser.parse_args()
-    if "h100" in args.chips and (args.target is None or not args.target.is_file()):
-        parser.error("--chips h100 needs --target FILE")
-    TARGET.append(args.target)
+    if "h100" in args.chips and not pathlib.Path(os.environ.get("GPU_TARGET", "")).is_file():
+        parser.error("--chips h100 needs GPU_TARGET, the path of a file with the chip's figures")
     rows = []
 
     def add(chip: str, name: str, dtype, program: Program, work: float = math.nan, read: float = math.nan):
