@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "runtime": "parallel",
     "weights": "models runtime",
     "data": "runtime",
-    "images": "ops models runtime weights data",
+    "images": "ops models parallel runtime weights data",
     "datasets": "runtime data images",
     "inference": "ops models parallel runtime weights data",
     "streaming": "ops models runtime data inference",

@@ -32,10 +32,10 @@ def run_config(config, workdir: str | None) -> None:
     match config.mode:
         case "train" | "eval":
             train_and_evaluate(config, workdir)
-        case _ if jax.distributed.is_initialized():
-            raise InputError(f"config.mode {config.mode!r} runs in a single process; start only one")
         case "extract":
             run_extraction(config)
+        case _ if jax.distributed.is_initialized():
+            raise InputError(f"config.mode {config.mode!r} runs in a single process; start only one")
         case "prepare":
             run_preparation(config)
         case _:
@@ -134,7 +134,7 @@ def _fields_of_a_step(config) -> str:
 
 
 def run_extraction(config) -> None:
-    """Writes the features of a folder of images and prints a summary.
+    """Writes the features of a folder of images and prints a summary; of several processes, the first.
 
     Args:
       config: see `fpsset.config.extraction_config`.
@@ -149,6 +149,8 @@ def run_extraction(config) -> None:
     keep_programs()
     with within_memory("config.batch_size"):
         table = extract(config)
+    if table is None:
+        return
     people, media = len(np.unique(table.subject)), len(np.unique(table.media))
     show(f"{config.out}: {len(table)} faces, {people} people, {media} media, {table.dim} wide")
 

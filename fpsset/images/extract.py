@@ -1,101 +1,130 @@
-"""Extracts features: embeds every image of a folder into one feature file, and can be interrupted."""
+"""Extracts features: embeds every image of a folder into one feature file, and can be interrupted.
+
+Several processes share out the parts of the images: each embeds its own, on its own devices, and the first
+joins all of them.
+"""
 
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 
 import grain
 import jax
 import numpy as np
 
-from fpsset.data.columns import checked_columns
 from fpsset.data.feature_table import FeatureTable
-from fpsset.data.files import require_writable, write_features
-from fpsset.data.npz import read_npz, write_npz
+from fpsset.data.files import require_writable
+from fpsset.data.npz import write_npz
 from fpsset.errors import InputError
-from fpsset.images.aligned_faces import UnreadableImage, read_face, require_libraries
+from fpsset.images.aligned_faces import UnreadableImage, require_libraries
 from fpsset.images.augmentation import augment
 from fpsset.images.color_order import check_color_order
+from fpsset.images.joining import join_parts
 from fpsset.images.listing import ImageList, list_images
+from fpsset.images.parts import Parts, read_row
 from fpsset.images.recognisers import NOT_EMBEDDED, Recogniser, embedded, load_recogniser
 from fpsset.models.iresnet import IMAGE_SIZE
+from fpsset.runtime import hosts
+from fpsset.runtime.apart import Apart
 from fpsset.runtime.digests import short_digest
 from fpsset.runtime.disk import writing
-from fpsset.runtime.files import replacing
 from fpsset.runtime.locks import sole_use
 from fpsset.runtime.progress import StepProgress
 
-# Columns of a part, see `checked_columns`.
-_PART = {
-    **{"rows": "iu M", "embeddings": "f M D", "norms": "f M"},
-    **{"bad_rows": "iu B", "bad_reasons": "U B"},
-}
-_SHOWN = 10  # how many unreadable images are named on the terminal
 
-
-def extract(config) -> FeatureTable:
+def extract(config, devices: Sequence[jax.Device] | None = None) -> FeatureTable | None:
     """Embeds the images of `config.images` and writes `config.out`.
 
-    Progress is saved in parts next to the file, so that an interrupted run can continue; the parts are
-    deleted once the file is written. Two extractions to one file are refused. Unreadable images are reported
-    at the end, and listed in a file next to the features.
+    Progress is saved in parts next to the file, so that an interrupted run can continue, with any number of
+    processes and devices; the parts are deleted once the file is written. Two extractions to one file are
+    refused. Unreadable images are reported at the end, and listed in a file next to the features.
 
     Args:
       config: see `fpsset.config.extraction_config`.
+      devices: of this process, which share every batch; None: all of them.
 
     Returns:
-      The features written.
+      The features written; None on all processes but the first.
 
     Raises:
-      InputError: there are no images, there is no backbone, no image can be read, or another process extracts
-        to the same file.
+      InputError: there are no images, there is no backbone, no image can be read, another process extracts
+        to the same file, or one of the processes that share the work failed.
     """
     out = pathlib.Path(config.out)
-    require_writable(out)
-    images = list_images(pathlib.Path(config.images), config.landmarks, config.media_pattern)
-    require_libraries(aligns=images.landmarks is not None)
-    recogniser = load_recogniser(config)
+
+    def prepared() -> tuple[ImageList, Recogniser]:
+        require_writable(out)
+        images = list_images(pathlib.Path(config.images), config.landmarks, config.media_pattern)
+        require_libraries(aligns=images.landmarks is not None)
+        return images, load_recogniser(config, devices)
+
+    images, recogniser = hosts.together(prepared)
+    seen = hosts.said(short_digest(repr(images.paths), recogniser.card.digest, repr(config.to_dict())))
+    if len(set(seen)) > 1:
+        raise InputError(
+            f"{images.root}: the processes see other images, weights or settings there; start all of them "
+            "with the same command, on folders that all share"
+        )
     if ignored := images.said_ignored():
         StepProgress.say(ignored)
-    with sole_use(out, "--config.out"):
+    with ExitStack() as stack:
+        hosts.on_first_process(lambda: stack.enter_context(sole_use(out, "--config.out")))
         return _extract(images, recogniser, out, config)
 
 
-def _extract(images: ImageList, recogniser: Recogniser, out: pathlib.Path, config) -> FeatureTable:
-    parts = _claim_parts(out, images, recogniser, config)
-    if config.check_color_order and not any(parts.glob("*.npz")):
-        check_color_order(images.subject, lambda row: _read(images, row), recogniser)
-    per_part = config.batch_size * config.batches_per_part
-    starts = range(0, len(images), per_part)
-    files = [parts / f"{start:09}.npz" for start in starts]
-    for file in files:
-        if file.is_file() and not _is_valid_part(file, images, int(file.stem), config):
+def _extract(images: ImageList, recogniser: Recogniser, out: pathlib.Path, config) -> FeatureTable | None:
+    parts = Parts(out, images, config)
+    hosts.on_first_process(lambda: parts.claim(recogniser))
+    fresh = hosts.is_first() and not parts.any()
+    claim = hosts.said(parts.claimed_by() if hosts.is_first() else "")[0]
+    hosts.together(lambda: parts.require_claimed_by(claim))
+    with Apart(parts.folder) as others:
+        if config.check_color_order and fresh:
+            check_color_order(images.subject, lambda row: read_row(images, row), recogniser)
+        _embed_own(images, recogniser, parts, out, config, others)
+        others.done()
+        if not hosts.is_first():
+            others.wait(lambda: not parts.claimed_by())  # until they are joined
+            return None
+        others.wait()
+        table = join_parts(images, parts.files, recogniser, out, config)
+        shutil.rmtree(parts.folder)
+        return table
+
+
+def _embed_own(
+    images: ImageList, recogniser: Recogniser, parts: Parts, out: pathlib.Path, config, others: Apart
+) -> None:
+    """Embeds this process's share of the parts, without those that are there."""
+    own = others.share(parts.files)
+    for file in own:
+        if file.is_file() and not parts.is_valid(file):
             file.unlink()
-    done = sum(file.is_file() for file in files)
-    batches = -(-len(images) // config.batch_size)
-    with StepProgress(
-        batches, min(done * config.batches_per_part, batches), config.batch_size, "extraction", "images"
-    ) as progress:
-        for start, file in zip(starts, files, strict=True):
-            if not file.is_file():
-                part = _embed_part(
-                    images, range(start, min(start + per_part, len(images))), recogniser, config, progress
-                )
-                with writing(out, "the images embedded so far are kept"):
-                    write_npz(file, part)
-    table = _join_parts(images, files, recogniser, out, config)
-    shutil.rmtree(parts)
-    return table
+    missing = [file for file in own if not file.is_file()]
+    total, left = (sum(-(-len(parts.rows(file)) // config.batch_size) for file in f) for f in (own, missing))
+    # The rate is that of all processes, as if the others were as fast as this one.
+    at_once = config.batch_size * jax.process_count()
+    with StepProgress(total, total - left, at_once, "extraction", "images") as progress:
+
+        def advance(note: str) -> None:
+            progress.advance(note)
+            others.check()
+
+        for file in missing:
+            part = _embed_part(images, parts.rows(file), recogniser, config, advance)
+            with writing(out, "the images embedded so far are kept"):
+                write_npz(file, part)
 
 
 def _embed_part(
-    images: ImageList, rows: range, recogniser: Recogniser, config, progress: StepProgress
+    images: ImageList, rows: range, recogniser: Recogniser, config, advance: Callable[[str], None]
 ) -> dict[str, np.ndarray]:
     """Embeds the rows of a part in batches of one shape, while threads decode ahead."""
 
     def read(row: int) -> dict:
         try:
-            return {"row": row, "face": _read(images, row), "problem": ""}
+            return {"row": row, "face": read_row(images, row), "problem": ""}
         except UnreadableImage as error:
             return {"row": row, "face": None, "problem": str(error)}
 
@@ -125,7 +154,7 @@ def _embed_part(
         if len(pending) == config.batch_size:
             flush()
         if number % config.batch_size == 0 or number == len(rows):
-            progress.advance(f"{len(bad)} unreadable in this part")
+            advance(f"{len(bad)} unreadable in this part")
     if pending:
         flush()
     empty = {"rows": np.zeros(0, np.int64), "embeddings": np.zeros((0, 0), np.float16)}
@@ -152,115 +181,3 @@ def _views(faces: np.ndarray, rows: list[int], config) -> Iterator[np.ndarray]:
 
 
 _augment = jax.jit(augment)
-
-
-def _read(images: ImageList, row: int) -> np.ndarray:
-    """Reads the aligned face of a row; raises UnreadableImage."""
-    landmarks = None if images.landmarks is None else images.landmarks[row]
-    return read_face(images.root / images.paths[row], landmarks)
-
-
-def _read_part(file: pathlib.Path) -> dict[str, np.ndarray]:
-    return checked_columns(read_npz(file, tuple(_PART)), _PART, str(file), "delete it")
-
-
-def _is_valid_part(file: pathlib.Path, images: ImageList, start: int, config) -> bool:
-    """Whether a part is complete, and the images it lists as unreadable still are."""
-    try:
-        part = _read_part(file)
-    except InputError:  # damaged, perhaps by a power failure
-        return False
-    views = config.augmented * config.clip_frames if config.augmented else 1 + bool(config.flip)
-    wanted = np.arange(start, min(start + config.batch_size * config.batches_per_part, len(images)))
-    rows = np.concatenate([part["rows"][::views], part["bad_rows"]])
-    if not np.array_equal(np.sort(rows), wanted) or len(part["rows"]) % views:
-        return False
-    for row, reason in zip(part["bad_rows"], part["bad_reasons"], strict=True):
-        if reason == NOT_EMBEDDED:  # the same network would say so again
-            continue
-        try:
-            _read(images, row)
-        except UnreadableImage:
-            continue
-        return False
-    return True
-
-
-def _join_parts(
-    images: ImageList, files: list[pathlib.Path], recogniser: Recogniser, out: pathlib.Path, config
-) -> FeatureTable:
-    """Writes all parts as one feature file; reports unreadable images, and lists them next to it."""
-    parts = [_read_part(file) for file in files]
-    bad = [
-        f"{images.paths[row]}: {reason}"
-        for part in parts
-        for row, reason in zip(part["bad_rows"], part["bad_reasons"], strict=True)
-    ]
-    listing = out.with_name(f"{out.stem}.unreadable.txt")
-    if bad:
-        with replacing(listing) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in bad))
-        for line in bad[:_SHOWN]:
-            StepProgress.say(f"unreadable: {line}")
-        StepProgress.say(f"{len(bad)} of {len(images)} images are not in {out}; see {listing}")
-    else:
-        listing.unlink(missing_ok=True)
-    parts = [part for part in parts if len(part["rows"])]
-    if not parts:
-        raise InputError(f"{images.root}: none of {len(images)} images could be embedded; see {listing}")
-    rows = np.concatenate([part["rows"] for part in parts])
-    norms = np.concatenate([part["norms"] for part in parts])
-    embeddings = np.concatenate([part["embeddings"] for part in parts])
-    flipped = None
-    if config.flip:  # each face is followed by its mirror image
-        flipped = embeddings[1::2] * norms[1::2, None]
-        rows, norms, embeddings = rows[::2], norms[::2], embeddings[::2]
-    if len(norms) > 1 and np.ptp(norms) < 1e-3 * norms.max():
-        StepProgress.say("warning: all norms are equal; use a network that does not normalise its embeddings")
-    seed = None
-    if config.augmented:
-        view = np.arange(len(rows)) % (config.augmented * config.clip_frames)
-        seed = rows * config.augmented + view // config.clip_frames
-    table = FeatureTable(
-        embeddings=embeddings,
-        norms=norms,
-        subject=images.subject[rows],
-        media=images.media[rows],
-        seed=seed,
-        template=None if images.template is None else images.template[rows],
-        paths=np.array(images.paths, str)[rows],
-        score=None if images.score is None else images.score[rows],
-        flipped=flipped,
-        backbone=recogniser.card.digest,
-        name=str(out),
-    )
-    write_features(out, table)
-    return table
-
-
-def _claim_parts(out: pathlib.Path, images: ImageList, recogniser: Recogniser, config) -> pathlib.Path:
-    """The folder of parts, emptied first if they were made from other images or settings."""
-    parts = out.with_name(f".{out.name}.parts")
-    owner, fingerprint = parts / "of", _fingerprint(images, recogniser, config)
-    if not (owner.is_file() and owner.read_bytes() == fingerprint.encode()):
-        shutil.rmtree(parts, ignore_errors=True)
-        with writing(out):
-            parts.mkdir(parents=True)
-            owner.write_text(fingerprint)
-    return parts
-
-
-def _fingerprint(images: ImageList, recogniser: Recogniser, config) -> str:
-    """A short hash of everything that the parts depend on."""
-
-    def state(path: str) -> str:
-        try:
-            stat = (images.root / path).stat()
-        except OSError:
-            return f"{path} missing\n"
-        return f"{path} {stat.st_size} {stat.st_mtime_ns}\n"
-
-    landmarks = b"" if images.landmarks is None else images.landmarks
-    fields = (recogniser.card.digest, config.dtype, config.batch_size, config.batches_per_part)
-    fields += (config.augmented, config.clip_frames, config.seed, config.flip)
-    return short_digest(*map(state, images.paths), landmarks, repr(fields))

@@ -2,17 +2,20 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from fpsset.data.rows import MAX_NORM
 from fpsset.errors import InputError
 from fpsset.images.embedding import embed
 from fpsset.images.onnx_network import load_onnx
 from fpsset.models.iresnet import fold
+from fpsset.parallel.mesh import AXIS, local_mesh
 from fpsset.weights.cards import BackboneCard, is_weights, read_weights
 from fpsset.weights.official import load_official
 
@@ -50,11 +53,12 @@ def embedded(embeddings: np.ndarray, norms: np.ndarray) -> np.ndarray:
     return np.isfinite(embeddings).all(axis=-1) & embeddings.any(axis=-1) & (norms > 0) & (norms <= MAX_NORM)
 
 
-def load_recogniser(config) -> Recogniser:
+def load_recogniser(config, devices: Sequence[jax.Device] | None = None) -> Recogniser:
     """Loads the backbone that `config.weights` names.
 
     Args:
       config: see `fpsset.config.extraction_config`.
+      devices: see `backbone_recogniser`; an ONNX file runs on those that onnxruntime chooses.
 
     Raises:
       InputError: there is no such backbone, the config lacks the input conventions of an ONNX file, or it
@@ -63,14 +67,28 @@ def load_recogniser(config) -> Recogniser:
     path = pathlib.Path(config.weights)
     if path.suffix == ".onnx":
         return Recogniser(*load_onnx(path, config))
-    return backbone_recogniser(*load_backbone(config), config.dtype)
+    return backbone_recogniser(*load_backbone(config), config.dtype, devices)
 
 
-def backbone_recogniser(card: BackboneCard, variables: dict, dtype: str) -> Recogniser:
-    """Wraps a backbone from `load_backbone`, with convolutions in the given dtype."""
+def backbone_recogniser(
+    card: BackboneCard, variables: dict, dtype: str, devices: Sequence[jax.Device] | None = None
+) -> Recogniser:
+    """Wraps a backbone from `load_backbone`.
+
+    Args:
+      card: of the backbone.
+      variables: of the backbone.
+      dtype: of the convolutions.
+      devices: of this process, which share every batch evenly; None: all of them.
+    """
+    mesh = local_mesh(devices)
+    everywhere = jax.device_put(variables, NamedSharding(mesh, P()))
 
     def run(images: np.ndarray):
-        return tuple(np.asarray(values) for values in embed(variables, images, jnp.dtype(dtype)))
+        filled = -(-len(images) // mesh.size) * mesh.size
+        rows = np.resize(images, (filled, *images.shape[1:])) if filled > len(images) else images
+        found = embed(everywhere, jax.device_put(rows, NamedSharding(mesh, P(AXIS))), jnp.dtype(dtype), mesh)
+        return tuple(np.asarray(values)[: len(images)] for values in found)
 
     return Recogniser(card, run)
 

@@ -23,6 +23,12 @@ def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
+def local_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over devices of this process in any order, for work without messages; None: all of them."""
+    devices = jax.local_devices() if devices is None else devices
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
 def abstract_mesh(devices: int) -> AbstractMesh:
     """The same mesh of `devices` devices that need not exist, to compile for."""
     return AbstractMesh((devices,), (AXIS,), axis_types=(AxisType.Auto,))

@@ -1,6 +1,7 @@
 """Multi-process runs: joining, agreeing and leaving.
 
-All processes run the same command and hold the same state; only the first writes files.
+All processes run the same command. In training they hold the same state, and only the first writes files; for
+an extraction, which shares out its images, see `fpsset.runtime.apart`.
 """
 
 import contextlib
@@ -8,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -26,6 +28,8 @@ _SHUTDOWN_SECONDS = 1800
 # When the first process exits, JAX aborts the others with long traces. They often fail of the same cause, so
 # the first waits this long for them to print their one line.
 _FIRST_EXIT_SECONDS = 2
+_LONGEST = 1000  # bytes of what a process says
+_Result = TypeVar("_Result")
 
 
 def is_first() -> bool:
@@ -84,6 +88,41 @@ def on_first_process(work: Callable[[], object]) -> None:
             error, failed = raised, True
     if multihost_utils.broadcast_one_to_all(np.array(failed)):
         raise error
+
+
+def together(work: Callable[[], _Result]) -> _Result:
+    """Calls `work` on every process; if it raises on one, all of them raise.
+
+    Returns:
+      This process's own result.
+
+    Raises:
+      InputError: on a process whose own work succeeded, with the message of the first that failed; on others
+        whatever `work` raises.
+    """
+    if jax.process_count() == 1:
+        return work()
+    result, error = None, None
+    try:
+        result = work()
+    except Exception as raised:
+        error = raised
+    problem = "" if error is None else " ".join(str(error).split()) or type(error).__name__
+    for process, message in enumerate(said(problem)):
+        if message and error is None:
+            error = InputError(f"process {process} failed: {message}")
+    if error is not None:
+        raise error
+    return result
+
+
+def said(text: str) -> list[str]:
+    """What each process says, on every process, which must all make the call; long texts are cut short."""
+    if jax.process_count() == 1:
+        return [text]
+    padded = text.encode()[:_LONGEST].ljust(_LONGEST, b"\0")
+    rows = multihost_utils.process_allgather(np.frombuffer(padded, np.uint8))
+    return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in np.asarray(rows)]
 
 
 def first_says(vote: bool) -> bool:

@@ -82,7 +82,7 @@ def test_equal_norms_give_a_warning(tmp_path, weights, monkeypatch, capsys):
         return np.eye(len(images), 8, dtype=np.float32), np.ones(len(images), np.float32)
 
     recogniser = Recogniser(BackboneCard("test", "rgb", 127.5, 127.5, ""), run)
-    monkeypatch.setattr(extraction, "load_recogniser", lambda config: recogniser)
+    monkeypatch.setattr(extraction, "load_recogniser", lambda *_: recogniser)
     fields = {"check_color_order": False}
     extraction.extract(config_for(tmp_path / "faces", weights, tmp_path / "F.npz", **fields))
     assert "warning: all norms are equal" in capsys.readouterr().err
@@ -102,7 +102,7 @@ def test_an_image_whose_embedding_is_not_finite_is_left_out(tmp_path, weights, m
         return embeddings, np.arange(1, len(images) + 1, dtype=np.float32)
 
     recogniser = Recogniser(BackboneCard("test", "rgb", 127.5, 127.5, ""), run)
-    monkeypatch.setattr(extraction, "load_recogniser", lambda config: recogniser)
+    monkeypatch.setattr(extraction, "load_recogniser", lambda *_: recogniser)
     config = config_for(tmp_path / "faces", weights, tmp_path / "F.npz", check_color_order=False, flip=flip)
     extraction.extract(config)
     kept = [f"person_{row // 3}/still_{row % 3}.png" for row in (0, 1, 2, 3, 5, 6, 8)]
@@ -196,7 +196,7 @@ def test_augmented_clips_become_seeds(tmp_path, weights, monkeypatch):
         return values / norms[:, None], norms
 
     recogniser = Recogniser(BackboneCard("test", "rgb", 127.5, 127.5, ""), pooled)
-    monkeypatch.setattr(extraction, "load_recogniser", lambda config: recogniser)
+    monkeypatch.setattr(extraction, "load_recogniser", lambda *_: recogniser)
     clips = {"augmented": 2, "clip_frames": 3, "check_color_order": False}
     out, straight = tmp_path / "F.npz", tmp_path / "straight.npz"
     table = extraction.extract(config_for(tmp_path / "faces", weights, straight, **clips))
@@ -360,7 +360,7 @@ def test_features_of_mirrored_images_and_detector_scores_are_written(tmp_path, w
     np.testing.assert_allclose(read.score, 0.99, rtol=1e-6)
     variables = fpsset.load_official(weights)["backbone"]
     images = extraction.list_images(root)
-    faces = np.stack([extraction._read(images, row) for row in range(3)])
+    faces = np.stack([extraction.read_row(images, row) for row in range(3)])
     for view, found in ((faces, read.norms[:, None] * read.embeddings), (faces[:, :, ::-1], read.flipped)):
         embeddings, norms = fpsset.embed(variables, (view / 127.5 - 1).astype(np.float32))
         np.testing.assert_allclose(found, norms[:, None] * embeddings, atol=2e-3 * norms.max())
