@@ -2,8 +2,9 @@
 
 python benchmarks/pipeline.py [--steps 200] [--people 4000] [--dim 512]
 
-Prints one table: a whole training step, the part of it spent waiting for the batch, the loader running alone,
-and the obvious loader (one template at a time, in a Python loop).
+Prints two tables. The first: a whole training step, the part of it spent waiting for the batch, the loader
+running alone, and the obvious loader (one template at a time, in a Python loop). The second: how fast the
+loader delivers batches of several sizes, beside np.copyto of features of the same size, timed in turn.
 """
 
 import argparse
@@ -42,6 +43,23 @@ def one_by_one(table, batch_size: int, rng: np.random.Generator):
                     embeddings[b, place], norms[b, place] = table.embeddings[row], table.norms[row]
                     mask[b, place], place = True, place + 1
         yield embeddings, norms, mask
+
+
+def delivery(table, batch_size: int, rounds: int = 5) -> list[str]:
+    """A row of the second table: medians over rounds, in which batches are loaded and then copied."""
+    batches, count = training_batches(table, batch_size, seed=2), max(10, 8192 // batch_size)
+    features = np.asarray(next(batches).face_set.embeddings)
+    into, loads, copies = np.zeros_like(features), [], []
+    for _ in range(rounds + 1):  # the first fills buffers and caches
+        loads.append(milliseconds(lambda: next(batches), count))
+        time.sleep(0.2 + 5e-3 * loads[-1])  # the loader reads ahead until its buffer is full
+        copies.append(milliseconds(lambda: np.copyto(into, features), count))
+        for _ in range(6):
+            next(batches)  # those read ahead
+    load, copy = (float(np.median(times[1:])) for times in (loads, copies))
+    rate, copied = (features.nbytes / value / 1e6 for value in (load, copy))
+    share = f"{rate / copied:.0%}"
+    return [f"{batch_size:,}", f"{batch_size / load * 1e3:,.0f}", f"{rate:.1f}", f"{copied:.1f}", share]
 
 
 def milliseconds(function, times: int) -> float:
@@ -99,7 +117,13 @@ def main() -> None:
         ("a Python loop over templates", looping),
     ):
         report.add_row(what, f"{value:.2f}", f"{value / whole:.1%}")
-    Console(width=90).print(report)
+    console = Console(width=90)
+    console.print(report)
+    columns = ("batch", "templates/s", "GB/s of features", "GB/s of np.copyto", "share")
+    fed = Table(*columns, title="this loader alone")
+    for batch_size in (64, 512, 4096):
+        fed.add_row(*delivery(table, batch_size))
+    console.print(fed)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """The Grain input pipeline: shuffled people -> random templates -> padded batches."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
 
 from fpsset.data.feature_table import FeatureTable
+from fpsset.data.shuffle import ShuffledBatches
 from fpsset.face_set import FaceSet, group_media
 
 _ALL_ROWS = slice(None)
@@ -49,10 +51,32 @@ def training_batches(
         face_set = FaceSet(table.embeddings[faces], table.norms[faces], mask, sizes, media=media)
         return TrainingBatch(face_set, people[rows].astype(np.int32))
 
-    people = grain.MapDataset.range(len(sampler.people)).seed(seed).shuffle()
-    dataset = people.repeat().batch(batch_size).random_map(draw)
     # Two threads keep ahead of a training step; a deeper buffer only costs memory.
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    return drawn_batches(len(sampler.people), batch_size, seed, draw, options)
+
+
+def drawn_batches(
+    count: int,
+    batch_size: int,
+    seed: int,
+    draw: Callable[[np.ndarray, np.random.Generator], Any],
+    options: grain.ReadOptions,
+) -> grain.DatasetIterator:
+    """An endless, resumable iterator of what `draw` makes of batches of shuffled people.
+
+    Args:
+      count: C, the number of people.
+      batch_size: B, people per batch.
+      seed: random seed of the shuffles and the draws.
+      draw: ([B] int64 people, random generator of the batch) -> item.
+      options: threads and buffers.
+    """
+    # The seeds, and thereby the order and the draws, are those of Grain's own
+    # range(count).seed(seed).shuffle().repeat().batch(batch_size).random_map(draw).
+    shuffle, draws = (np.random.SeedSequence((seed, depth)).generate_state(1)[0] for depth in (1, 4))
+    people = grain.MapDataset.source(ShuffledBatches(count, batch_size, shuffle))
+    return iter(people.random_map(draw, seed=draws).to_iter_dataset(options))
 
 
 class TemplateSampler:
@@ -110,10 +134,12 @@ class TemplateSampler:
         seeds = self._first_seed[people][:, None] + _below(rng, self._seed_count[people][:, None], shape)
         frames = self._seed_frames[seeds]
         length = np.minimum(rng.integers(1, self.max_clip + 1, shape), frames)
-        # Slot t lies in the clip whose span [start, end) holds t.
+        # Slot t lies in the clip whose span [start, end) holds t; the clips before it end at t or earlier.
         end = np.cumsum(length, axis=1)
         slots = np.arange(self.max_size)
-        clip = (end[:, None, :] <= slots[None, :, None]).sum(-1)
+        places = np.arange(len(people))[:, None] * (self.max_size + 1) + np.minimum(end, self.max_size)
+        ended = np.bincount(places.reshape(-1), minlength=len(people) * (self.max_size + 1))
+        clip = np.cumsum(ended.reshape(-1, self.max_size + 1), axis=1)[:, :-1]
         frame = slots - np.take_along_axis(end - length, clip, axis=1)
         # A clip takes consecutive frames from a random start, cyclically, so that its frames are distinct.
         frames = np.take_along_axis(frames, clip, axis=1)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
-from fpsset.data.pipeline import TemplateSampler
+from fpsset.data.pipeline import TemplateSampler, drawn_batches
 from fpsset.errors import InputError
 from fpsset.images.aligned_faces import UnreadableImage
 from fpsset.images.image_sources import ImageSource, read_crop
@@ -64,15 +64,8 @@ def image_batches(
         labels = people[rows].astype(np.int32)
         return ImageBatch(images, clip.astype(np.int32), medium.astype(np.int32), mask, labels)
 
-    dataset = (
-        grain.MapDataset.range(len(sampler.people))
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .batch(batch_size)
-        .random_map(draw)
-    )
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    return drawn_batches(len(sampler.people), batch_size, seed, draw, options)
 
 
 class _PossibleFrames(NamedTuple):
