@@ -3,9 +3,9 @@
 pip install -e '.[aot]'
 pip install --no-deps jax-cuda12-plugin==VERSION jax-cuda12-pjrt==VERSION   # of JAX; for h100
 python benchmarks/accelerators.py [--chips v5e v5p v6e] [--parts buckets large step backbone]
-GPU_TARGET=H100.txtpb python benchmarks/accelerators.py --chips h100   # a file of XLA's with the chip's figures
+GPU_TARGET=h100.txtpb python benchmarks/accelerators.py --chips h100   # the file is XLA's
 
-TPU programs are compiled by libtpu, whose text carries its own estimate of cycles for every fusion; loops are
+TPU programs are compiled by libtpu, whose text carries its own estimate of cycles for each fusion; loops are
 counted by their trips, if known, and of branches the longer one. GPU programs are compiled by the CUDA plugin
 without autotuning, and have kernels and loops to count but no cycles. Floors are one read of the input at the
 memory's rate and the products at the unit's rate, six passes for exact float32 on a TPU.
