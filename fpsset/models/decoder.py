@@ -1,7 +1,5 @@
 """The decoder: the coreset attends to itself, then to the whole set, and becomes one descriptor."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -18,11 +16,9 @@ from fpsset.ops.attention import (
     attention_output,
     attention_sums,
     attention_weights,
-    direct_attention,
-    direct_pays,
     self_attention,
-    set_attention,
 )
+from fpsset.ops.direct_attention import attention_for_platform
 from fpsset.ops.masking import normalize, safe_length, zero_padding
 from fpsset.ops.media import media_shares
 from fpsset.ops.norm_encoding import normalized_norm_encoding
@@ -127,14 +123,8 @@ class CoresetDecoder(nn.Module):
         params, weight = self.set_attention(query.shape[-1]), self._weigh(face_set)
         # Parameters are made here, not within a branch that only one platform takes.
         self._block(face_set.embeddings[..., :1, :], face_set.norms[..., :1])
-        ask = functools.partial(
-            set_attention, keys_values=self._block, params=params, dropout=self._dropout(train)
-        )
-        if direct_pays(weight, self.num_heads * query.shape[-2]):
-            direct = functools.partial(direct_attention, **ask.keywords)
-            seen = jax.lax.platform_dependent(query, faces, weight, tpu=direct, default=ask)
-        else:
-            seen = ask(query, faces, weight)
+        dropout = self._dropout(train)
+        seen = attention_for_platform(query, faces, weight, self._block, params, dropout)
         return self._refined(coreset, seen, train)
 
     def queries(self, coreset: Coreset, train: bool = False) -> jax.Array:

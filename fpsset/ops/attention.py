@@ -24,14 +24,12 @@ from fpsset.ops.masking import project, zero_padding
 from fpsset.ops.precision import einsum
 
 # Finite, so that a set without faces gives zeros instead of NaN.
-_MASKED_LOGIT = -1e30
+MASKED_LOGIT = -1e30
 # Rows per block, counted over all sets of the batch: keys and values of 2,048 rows stay in a CPU's cache. On
 # an accelerator, whose units idle between blocks, more rows take 128 MiB.
 _BLOCK_ROWS, _ACCELERATOR_BLOCK_ROWS = 2048, 32768
 # Minimum block size. The batch may be sharded, which this function cannot see.
 _MIN_BLOCK = 32
-# Columns of a TPU's matrix unit, and the largest sets of which it projects the faces instead of the queries.
-_COLUMNS, _DIRECT_SLOTS = 128, 16
 
 
 class AttentionParams(NamedTuple):
@@ -101,19 +99,19 @@ def self_attention(
     """
     heads = len(params.query_bias)
     items = zero_padding(items, mask)
-    query, key, value = (project(items, _flat(w)) for w in (params.query, params.key, params.value))
-    query = (query + _flat_bias(params.query_bias, query)) / math.sqrt(query.shape[-1] // heads)
-    value = value + _flat_bias(params.value_bias, value)
+    query, key, value = (project(items, flat(w)) for w in (params.query, params.key, params.value))
+    query = (query + flat_bias(params.query_bias, query)) / math.sqrt(query.shape[-1] // heads)
+    value = value + flat_bias(params.value_bias, value)
     # Channels stay in one axis, as wide as a chip's registers; a one-hot product sums those of each head.
     of_head = _channels_of_heads(heads, query.shape[-1])
     products = query[..., :, None, :] * key[..., None, :, :]
     logits = einsum("...c,ch->...h", products, of_head, dtype=params.query.dtype)
     real = mask[..., None, :, None]
-    weights = jax.nn.softmax(jnp.where(real, logits, _MASKED_LOGIT), axis=-2) * real
+    weights = jax.nn.softmax(jnp.where(real, logits, MASKED_LOGIT), axis=-2) * real
     if dropout is not None:
         weights = dropout(weights)
     weights = einsum("...h,ch->...c", weights, of_head, dtype=params.query.dtype)
-    return _project_out(jnp.sum(weights * value[..., None, :, :], axis=-2), params)
+    return project_out(jnp.sum(weights * value[..., None, :, :], axis=-2), params)
 
 
 def set_attention(
@@ -143,102 +141,6 @@ def set_attention(
     return attention_output(sums, params)
 
 
-def direct_pays(mask: jax.Array, rows: int) -> bool:
-    """Whether `direct_attention` takes less than `set_attention` on a matrix unit.
-
-    Args:
-      mask: [*B, N].
-      rows: H K, rows of absorbed queries of each set.
-    """
-    return mask.ndim == 2 and _sizes_known(mask) and mask.shape[1] < rows and mask.shape[1] <= _DIRECT_SLOTS
-
-
-def _sizes_known(array: jax.Array) -> bool:
-    """False within an export for any batch or set size."""
-    return all(isinstance(size, int) for size in array.shape)
-
-
-def direct_attention(
-    queries: jax.Array,
-    memory: tuple[jax.Array, ...],
-    mask: jax.Array,
-    keys_values: Callable[..., Block],
-    params: AttentionParams,
-    dropout: Dropout | None = None,
-) -> jax.Array:
-    """`set_attention` in the textbook form, several sets to a product: for small sets on a matrix unit.
-
-    Where a set has fewer slots than the queries have rows, H K, projecting its faces writes less than
-    absorbing the projection. A unit multiplies tiles of 128 x 128 in the time that it takes for the few rows
-    of one set, so sets are multiplied together, and what lies between two sets is masked out.
-
-    Args:
-      queries: [B, K, D].
-      memory: arrays [B, N, ...]; see `attention_sums`.
-      mask: [B, N] bool or float32; see `attention_sums`.
-      keys_values: see `attention_sums`.
-      params: the projections.
-      dropout: dropout of the attention weights, for training, with the draws of `set_attention`.
-
-    Returns:
-      [B, K, D] float32; the output bias for a set without faces.
-    """
-    heads, depth = params.query_bias.shape
-    (batch, slots), count = mask.shape, queries.shape[1]
-    size = math.gcd(batch, max(1, _COLUMNS // slots))
-    groups = batch // size
-
-    def joined(array: jax.Array) -> jax.Array:
-        return array.reshape(groups, size * slots, *array.shape[2:])
-
-    def by_query(array: jax.Array) -> jax.Array:
-        """[K, B, ...] -> [groups, K sets, ...], the sets of a query side by side."""
-        array = array.reshape(count, groups, size, *array.shape[2:])
-        return jnp.swapaxes(array, 0, 1).reshape(groups, count * size, *array.shape[3:])
-
-    def per_slot(array: jax.Array) -> jax.Array:
-        """[K or 1, B, N] -> [groups, sets N, K sets], each set's slots for each of the sets."""
-        rows = jnp.broadcast_to(array, (count, batch, slots))
-        return jnp.tile(jnp.swapaxes(by_query(rows), 1, 2), (1, size, 1))
-
-    own = jnp.repeat(jnp.tile(jnp.eye(size, dtype=bool), (1, count)), slots, axis=0)[None]
-    weight = mask.astype(jnp.float32)
-    block = keys_values(*[zero_padding(array, weight > 0) for array in memory])
-    query = project(queries, _flat(params.query))
-    query = (query + _flat_bias(params.query_bias, query)) / math.sqrt(depth)
-    query = by_query(jnp.swapaxes(query, 0, 1))
-    key, value = (
-        joined(project(faces, _flat(kernel)))
-        for faces, kernel in ((block.keys, params.key), (block.values, params.value))
-    )
-    # A face that is not finite must spoil its own set only: there its weight is NaN, elsewhere 0 times this.
-    value = jnp.where(jnp.isfinite(value), value, 0.0)
-    weight = jnp.where(own, per_slot(weight[None]), 0.0)
-    quality = 0.0 if block.quality is None else per_slot(block.quality[None])
-    keep = None if dropout is None else dropout.keep((batch, heads * count, slots))
-
-    mixed = []
-    for head in range(heads):
-        channels = slice(head * depth, (head + 1) * depth)
-        # Slots come first: a sum over rows takes a chip a tenth of the time of one along them.
-        logits = einsum(
-            "...nc,...rc->...nr", key[..., channels], query[..., channels], dtype=params.key.dtype
-        )
-        logits = jnp.where(weight > 0, logits + quality, _MASKED_LOGIT)
-        largest = jax.lax.stop_gradient(jnp.max(logits, axis=-2, keepdims=True))
-        weights = jnp.exp(logits - largest) * weight
-        total = jnp.sum(weights, axis=-2)
-        if keep is not None:
-            rows = keep[:, head * count : (head + 1) * count]
-            weights = dropout.scale(weights, per_slot(jnp.moveaxis(rows, 1, 0)))
-        values = einsum("...nr,...nc->...rc", weights, value[..., channels], dtype=params.value.dtype)
-        values = values + jnp.sum(weights, axis=-2)[..., None] * _expand_rank(params.value_bias[head], values)
-        mixed.append(values / jnp.where(total == 0, 1.0, total)[..., None])
-    mixed = jnp.concatenate(mixed, axis=-1).reshape(groups, count, size, heads * depth)
-    mixed = jnp.swapaxes(mixed, 1, 2).reshape(batch, count, heads * depth)
-    return _project_out(mixed, params)
-
-
 def absorb(queries: jax.Array, params: AttentionParams) -> jax.Array:
     """Projects queries and absorbs the key projection: q Wq Wk^T / sqrt(d) for each head.
 
@@ -251,8 +153,8 @@ def absorb(queries: jax.Array, params: AttentionParams) -> jax.Array:
     """
     heads, depth = params.query_bias.shape
     *batch, count, dim = queries.shape
-    query = project(queries, _flat(params.query))
-    query = (query + _flat_bias(params.query_bias, query)) / math.sqrt(depth)
+    query = project(queries, flat(params.query))
+    query = (query + flat_bias(params.query_bias, query)) / math.sqrt(depth)
     # One head at a time, as plain matrix products: a product batched over heads would transpose its operands.
     absorbed = jnp.stack(
         [
@@ -282,7 +184,7 @@ def attention_output(sums: AttentionSums, params: AttentionParams) -> jax.Array:
 
     # Divide by the sum of weights after the projection, where there are 1/H as many numbers to divide.
     mixed = [
-        (project(v, w) + m[..., None] * _expand_rank(bias, v)) / jnp.where(t == 0, 1.0, t)[..., None]
+        (project(v, w) + m[..., None] * expand_rank(bias, v)) / jnp.where(t == 0, 1.0, t)[..., None]
         for v, w, bias, m, t in zip(
             by_head(sums.values, -2),
             _unstack(params.value, 1),
@@ -292,7 +194,7 @@ def attention_output(sums: AttentionSums, params: AttentionParams) -> jax.Array:
             strict=True,
         )
     ]
-    return _project_out(jnp.concatenate(mixed, axis=-1), params)
+    return project_out(jnp.concatenate(mixed, axis=-1), params)
 
 
 def merge(one: AttentionSums, other: AttentionSums) -> AttentionSums:
@@ -322,7 +224,7 @@ def no_sums(absorbed: jax.Array) -> AttentionSums:
     """
     values = jnp.zeros_like(absorbed, jnp.float32)
     zeros = values[..., 0]
-    return AttentionSums(zeros + _MASKED_LOGIT, zeros, zeros, values)
+    return AttentionSums(zeros + MASKED_LOGIT, zeros, zeros, values)
 
 
 def attention_weights(
@@ -343,7 +245,7 @@ def attention_weights(
     real = weight > 0
     logits = _logits(absorbed, keys_values(*[zero_padding(array, real) for array in memory]))
     logits = logits + jnp.log(jnp.where(real, weight, 1.0))[..., None, :]
-    return jax.nn.softmax(jnp.where(real[..., None, :], logits, _MASKED_LOGIT), axis=-1) * real[..., None, :]
+    return jax.nn.softmax(jnp.where(real[..., None, :], logits, MASKED_LOGIT), axis=-1) * real[..., None, :]
 
 
 def _logits(absorbed: jax.Array, block: Block) -> jax.Array:
@@ -357,18 +259,20 @@ def _unstack(array: jax.Array, axis: int) -> list[jax.Array]:
     return [jnp.squeeze(part, axis) for part in jnp.split(array, array.shape[axis], axis)]
 
 
-def _project_out(mixed: jax.Array, params: AttentionParams) -> jax.Array:
+def project_out(mixed: jax.Array, params: AttentionParams) -> jax.Array:
+    """The output projection of all heads' channels: [*B, K, H d] -> [*B, K, D] float32."""
     output = project(mixed, params.out.reshape(-1, params.out.shape[-1]))
-    return output + _expand_rank(params.out_bias, output)
+    return output + expand_rank(params.out_bias, output)
 
 
-def _flat(kernel: jax.Array) -> jax.Array:
+def flat(kernel: jax.Array) -> jax.Array:
     """[D, H, d] -> [D, H d]."""
     return kernel.reshape(len(kernel), -1)
 
 
-def _flat_bias(bias: jax.Array, like: jax.Array) -> jax.Array:
-    return _expand_rank(bias.reshape(-1), like)
+def flat_bias(bias: jax.Array, like: jax.Array) -> jax.Array:
+    """[H, d] -> [H d], with leading axes of 1 for the rank of `like`."""
+    return expand_rank(bias.reshape(-1), like)
 
 
 def _channels_of_heads(heads: int, channels: int) -> jax.Array:
@@ -425,7 +329,7 @@ def _blockwise(absorbed, memory, mask, keys_values, dropout, block_size) -> Atte
 
     on_cpu, elsewhere = sums_in(_BLOCK_ROWS), sums_in(_ACCELERATOR_BLOCK_ROWS)
     same = on_cpu.keywords["block_size"] == elsewhere.keywords["block_size"]
-    if same or not _sizes_known(mask):
+    if same or not sizes_known(mask):
         return on_cpu(absorbed, memory, mask)
     return jax.lax.platform_dependent(absorbed, memory, mask, cpu=on_cpu, default=elsewhere)
 
@@ -442,7 +346,7 @@ def _sums(absorbed, memory, mask, keys_values, dropout, block_size) -> Attention
         first = jnp.minimum(number * block_size, slots - block_size)
         count = _slice(mask, first, block_size, len(batch) + 1).astype(jnp.float32)
         fresh = first + jnp.arange(block_size) >= number * block_size
-        count = count * _expand_rank(fresh, count)
+        count = count * expand_rank(fresh, count)
         seen = jnp.any(count > 0, axis=-2)
         parts = [_slice(array, first, block_size, len(batch)) for array in memory]
         if row_masks:
@@ -450,7 +354,7 @@ def _sums(absorbed, memory, mask, keys_values, dropout, block_size) -> Attention
             finite = functools.reduce(jnp.logical_and, (_all_finite(part, seen.ndim) for part in parts))
             spoiled, seen = jnp.any((count > 0) & ~finite[..., None, :], axis=-1), seen & finite
         block = keys_values(*[zero_padding(part, seen) for part in parts])
-        logits = jnp.where(count > 0, _logits(absorbed, block), _MASKED_LOGIT)
+        logits = jnp.where(count > 0, _logits(absorbed, block), MASKED_LOGIT)
         # The maximum cancels out, so it needs no gradient.
         largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
         weights = jnp.exp(logits - largest[..., None]) * count
@@ -471,6 +375,11 @@ def _all_finite(array: jax.Array, ndim: int) -> jax.Array:
     return jnp.all(jnp.isfinite(array), axis=tuple(range(ndim, array.ndim)))
 
 
+def sizes_known(array: jax.Array) -> bool:
+    """False within an export for any batch or set size."""
+    return all(isinstance(size, int) for size in array.shape)
+
+
 def _is_packed(memory: tuple[jax.Array, ...], mask: jax.Array) -> bool:
     # In a pack, the memory has one row of slots where the mask has S.
     return mask.ndim > 1 and any(array.shape[mask.ndim - 2] != mask.shape[-2] for array in memory)
@@ -480,6 +389,6 @@ def _slice(array: jax.Array, start: jax.Array, size: int, axis: int) -> jax.Arra
     return jax.lax.dynamic_slice_in_dim(array, start, size, axis)
 
 
-def _expand_rank(array: jax.Array, like: jax.Array) -> jax.Array:
+def expand_rank(array: jax.Array, like: jax.Array) -> jax.Array:
     """Adds leading axes of length 1 up to the rank of `like`."""
     return array.reshape((1,) * (like.ndim - array.ndim) + array.shape)

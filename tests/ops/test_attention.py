@@ -16,10 +16,10 @@ from fpsset.ops.attention import (
     Dropout,
     absorb,
     attention_weights,
-    direct_attention,
     self_attention,
     set_attention,
 )
+from fpsset.ops.direct_attention import direct_attention
 from tests.sets import seeds, sizes
 
 HEADS, DEPTH = 4, 8
