@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import fpsset
-import fpsset.images.extract as extraction
 from fpsset.config import extraction_config, preparation_config
 from fpsset.data.files import read_features, write_features
 from fpsset.data.npz import read_npy, write_npz
@@ -29,6 +28,8 @@ from fpsset.evaluation.calibration import Calibration, read_threshold, save_thre
 from fpsset.evaluation.resampling import Estimate, Interval
 from fpsset.images.aligned_faces import read_face
 from fpsset.images.listing import list_images
+from fpsset.images.parts import Parts, read_part
+from fpsset.images.recognisers import NOT_EMBEDDED
 from fpsset.images.record_pack import RecordImages
 from fpsset.training.checkpoints import Checkpoints
 from fpsset.training.step import TrainState
@@ -158,14 +159,14 @@ def part_of_an_extraction(folder):
             "embeddings": np.eye(3, 8, dtype=np.float16),
             "norms": np.ones(3, np.float32),
             "bad_rows": np.array([3]),
-            "bad_reasons": np.array([extraction.NOT_EMBEDDED]),
+            "bad_reasons": np.array([NOT_EMBEDDED]),
         },
     )
 
     def read():
-        if not extraction._is_valid_part(file, images, 0, config):
+        if not Parts(folder / "features.npz", images, config).is_valid(file):
             raise InputError("passed over")
-        return extraction._read_part(file)
+        return read_part(file)
 
     return file, read
 

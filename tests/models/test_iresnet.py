@@ -65,7 +65,7 @@ def test_embeddings_are_unit_rows_in_float32(images):
 
 def test_one_compilation_an_architecture_and_batch_size(images):
     variables = random_variables(SMALL["adaface"])
-    trained = embedding._runner(SMALL["adaface"], True, jnp.dtype(jnp.float32))
+    trained = embedding._runner(SMALL["adaface"], True, jnp.dtype(jnp.float32), None)
     before = trained._cache_size()
     for seed in (1, 2):
         fpsset.embed(random_variables(SMALL["adaface"], seed), images[:1])
