@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
+from fpsset.ops import attention
 from fpsset.ops.attention import (
     AttentionParams,
     Block,
@@ -309,3 +310,13 @@ def test_in_the_direct_form_a_face_that_is_no_number_spoils_its_own_set_alone():
     assert np.isnan(out[1]).all()
     others = np.array([0, 2, 3])
     np.testing.assert_allclose(out[others], expected[others], atol=1e-5)
+
+
+def test_heads_in_one_axis_are_heads_in_an_axis_of_their_own():
+    rng = np.random.default_rng(0)
+    query, key = (jnp.asarray(rng.standard_normal((2, 3, DIM)), jnp.float32) for _ in range(2))
+    options = HEADS, jnp.float32
+    logits = attention._logits_of_heads(query, key, *options)
+    np.testing.assert_allclose(logits, attention._logits_of_channels(query, key, *options), atol=1e-5)
+    mixed = attention._mix_heads(logits, key, *options)
+    np.testing.assert_allclose(mixed, attention._mix_channels(logits, key, *options), atol=1e-4)
