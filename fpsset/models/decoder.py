@@ -16,13 +16,13 @@ from fpsset.ops.attention import (
     attention_output,
     attention_sums,
     attention_weights,
-    self_attention,
 )
 from fpsset.ops.direct_attention import attention_for_platform
 from fpsset.ops.masking import normalize, safe_length, zero_padding
 from fpsset.ops.media import media_shares
 from fpsset.ops.norm_encoding import normalized_norm_encoding
 from fpsset.ops.quality import face_quality, quality_shares
+from fpsset.ops.self_attention import self_attention
 
 _EPSILON = 1e-5
 

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from fpsset.ops import attention
+from fpsset.ops import self_attention as forms
 from fpsset.ops.attention import (
     AttentionParams,
     Block,
     Dropout,
     absorb,
     attention_weights,
-    self_attention,
     set_attention,
 )
 from fpsset.ops.direct_attention import direct_attention
+from fpsset.ops.self_attention import self_attention
 from tests.sets import seeds, sizes
 
 HEADS, DEPTH = 4, 8
@@ -316,7 +316,7 @@ def test_heads_in_one_axis_are_heads_in_an_axis_of_their_own():
     rng = np.random.default_rng(0)
     query, key = (jnp.asarray(rng.standard_normal((2, 3, DIM)), jnp.float32) for _ in range(2))
     options = HEADS, jnp.float32
-    logits = attention._logits_of_heads(query, key, *options)
-    np.testing.assert_allclose(logits, attention._logits_of_channels(query, key, *options), atol=1e-5)
-    mixed = attention._mix_heads(logits, key, *options)
-    np.testing.assert_allclose(mixed, attention._mix_channels(logits, key, *options), atol=1e-4)
+    logits = forms._logits_of_heads(query, key, *options)
+    np.testing.assert_allclose(logits, forms._logits_of_channels(query, key, *options), atol=1e-5)
+    mixed = forms._mix_heads(logits, key, *options)
+    np.testing.assert_allclose(mixed, forms._mix_channels(logits, key, *options), atol=1e-4)
