@@ -143,7 +143,7 @@ def _on_cpu_or_not(on_cpu: Callable, elsewhere: Callable, *options) -> Callable[
 
 
 def _logits_of_heads(query: jax.Array, key: jax.Array, heads: int, dtype) -> jax.Array:
-    """[*B, K, H d] queries, [*B, n, H d] keys -> [*B, K, n, H]: a small product a head, which CPUs do well."""
+    """[*B, K, H d] queries, [*B, n, H d] keys -> [*B, K, n, H]: a product a head, which CPUs do well."""
     query, key = (array.reshape(*array.shape[:-1], heads, -1) for array in (query, key))
     return einsum("...qhd,...khd->...qkh", query, key, dtype=dtype)
 
