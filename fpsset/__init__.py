@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fpsset.training.closed_form import fit
     from fpsset.weights.official import load_official
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AdaFaceHead",

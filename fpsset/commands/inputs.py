@@ -67,7 +67,7 @@ def load_model(name: str, fit: str | None = None) -> SetAggregator:
 
 
 def grouped(table: FeatureTable, by: str | None) -> tuple[FeatureTable, np.ndarray]:
-    """The faces of sets, and the set of each, [M] int64.
+    """The faces of sets, and the set of each, [M] int64 or str.
 
     Args:
       table: faces; by subject, those of nobody known are left out.
@@ -80,8 +80,8 @@ def grouped(table: FeatureTable, by: str | None) -> tuple[FeatureTable, np.ndarr
         raise InputError(f"{table.name}: has no column 'template'; use --by subject")
     if by == "subject" or table.template is None:
         table = known_people(table)
-        return table, table.subject
-    return table, table.template
+        return table, table.named("subject")
+    return table, table.named("template")
 
 
 def read_faces(
@@ -133,8 +133,9 @@ def _from_features(path: pathlib.Path, which: str | None, by: str | None, fix: s
     table, ids = grouped(read_features(path), by)
     known = [str(i) for i in np.unique(ids)]
     which = _chosen(which, known, path, fix)
-    table = table.take(ids == int(which))
-    names = [f"row {row}" for row in np.flatnonzero(ids == int(which))]
+    rows = np.flatnonzero(ids.astype(str) == which)
+    table = table.take(rows)
+    names = [f"row {row}" for row in rows]
     if table.paths is not None:
         names = _short(table.paths.tolist())
     return Faces(table, names, [None] * len(names), f"{path.name}, set {which}")

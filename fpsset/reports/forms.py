@@ -3,11 +3,15 @@
 import csv
 import io
 import pathlib
+from collections.abc import Iterator
 
 from fpsset.evaluation.resampling import Estimate
-from fpsset.reports.tables import Cell, Section
+from fpsset.reports.tables import Cell, Section, Table
 from fpsset.runtime.escapes import csv_cell, latex, plain_console, printable
 from fpsset.runtime.files import replacing
+
+# Lines and blanks around a column of figures, and around the labels.
+_COLUMN_BORDERS, _LABEL_BORDERS = 3, 4
 
 
 def write_tables(folder: pathlib.Path, made: list[Section]) -> None:
@@ -18,25 +22,51 @@ def write_tables(folder: pathlib.Path, made: list[Section]) -> None:
                 partial.write_text(form(section))
 
 
-def as_text(section: Section) -> str:
-    """Tables for a terminal of 120 columns."""
+def as_text(section: Section, width: int = 80) -> str:
+    """Tables for a terminal.
+
+    Args:
+      section: of the tables.
+      width: columns of the terminal; a table that is wider is continued below.
+    """
     import rich.table
 
     buffer = io.StringIO()
-    console = plain_console(buffer, 120)
+    console = plain_console(buffer, width)
     for table in section.tables:
         title = printable(f"{table.title}, {section.title}")
-        drawn = rich.table.Table(title=title, title_justify="left")
-        drawn.add_column("method")
-        for column in table.columns:
-            drawn.add_column(printable(column).replace("@", "\n@ "), justify="right")
-        for rows in (table.rows, table.foot):
-            for label, cells in rows:
-                drawn.add_row(printable(label), *["\n".join(filter(None, cell)) for cell in cells])
-            drawn.add_section()
-        console.print(drawn)
-    console.print(printable(section.note), soft_wrap=True)
+        for columns in _that_fit(table, width):
+            drawn = rich.table.Table(title=title, title_justify="left")
+            drawn.add_column("method")
+            for column in columns:
+                name = printable(table.columns[column]).replace("@", "\n@ ")
+                drawn.add_column(name, justify="right", no_wrap=True)
+            for rows in (table.rows, table.foot):
+                for label, cells in rows:
+                    shown = ("\n".join(filter(None, cells[column])) for column in columns)
+                    drawn.add_row(printable(label), *shown)
+                drawn.add_section()
+            console.print(drawn)
+    console.print(printable(section.note))
     return buffer.getvalue()
+
+
+def _that_fit(table: Table, width: int) -> Iterator[range]:
+    """The columns of a table, as many at a time as fit beside the labels."""
+    rows = (*table.rows, *table.foot)
+    room = width - max(len(label) for label, _ in rows) - _LABEL_BORDERS
+    start, used = 0, 0
+    for column, name in enumerate(table.columns):
+        parts = [
+            *name.replace("@", "\n@ ").split("\n"),
+            *(part for _, cells in rows for part in cells[column]),
+        ]
+        size = max(map(len, parts)) + _COLUMN_BORDERS
+        if column > start and used + size > room:
+            yield range(start, column)
+            start, used = column, 0
+        used += size
+    yield range(start, len(table.columns))
 
 
 def as_csv(section: Section) -> str:
