@@ -6,6 +6,9 @@ import numpy as np
 
 from fpsset.inference.explanation import Explanation
 
+_LISTED = 4  # copies that have a sentence each
+_ROWS_AT_ONCE = 1024
+
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
@@ -24,6 +27,7 @@ class Rules:
         below this.
       poor: such a face is called too degraded to tell if its norm is also below this fraction of the set's
         median norm.
+      copy: a face is a copy of an earlier one if their cosine is at least this.
     """
 
     covered: float = 0.5
@@ -31,6 +35,7 @@ class Rules:
     idle: float = 0.001
     stranger: float = 0.2
     poor: float = 0.8
+    copy: float = 0.999
 
     def sentences(self) -> tuple[str, ...]:
         """The rules in words, to be printed beside the advice."""
@@ -42,6 +47,7 @@ class Rules:
             f"A face looks like someone else when its cosine to the norm-weighted mean of the other faces is "
             f"below {self.stranger:g}; if its norm is also below {self.poor:g} times the set's median norm, "
             "it is too degraded to tell whose face it is.",
+            f"A face is a copy of another when the cosine between them is at least {self.copy:g}.",
         )
 
 
@@ -57,6 +63,7 @@ class Advice:
       poor: [n] int64, faces too degraded to tell whose they are.
       idle: [n] int64, faces that add nothing; empty if the explanation has no `change`.
       covered: [K] int64, the number of faces that the first 1, 2, ..., K picks represent.
+      copies: [n, 2] int64, pairs of a face and the first one that it is a copy of.
       repeats: [n] int64, positions in [1, K) of picks from an already picked medium, made while another
         medium had not been picked.
       lines: all of this in words.
@@ -66,6 +73,7 @@ class Advice:
     poor: np.ndarray
     idle: np.ndarray
     covered: np.ndarray
+    copies: np.ndarray
     repeats: np.ndarray
     lines: tuple[str, ...]
 
@@ -79,6 +87,7 @@ class Advice:
         for rows, words in (
             (self.strangers, "looks like someone else"),
             (self.poor, "too degraded to tell whose face it is"),
+            (self.copies[:, 0], "a copy of another"),
             (self.idle, "adds nothing"),
         ):
             if i in rows:
@@ -107,6 +116,7 @@ def advise(
     if why.change is not None:
         idle = np.setdiff1d(np.flatnonzero((why.change < rules.idle) & ~odd), why.picks)
     repeats = np.zeros(0, np.int64) if why.media is None else _repeats(why.media, why.picks)
+    copies = _copies(embeddings, rules.copy)
     strangers, poor = np.flatnonzero(odd & ~low), np.flatnonzero(odd & low)
 
     lines = [_coverage(covered, len(why), rules)]
@@ -127,6 +137,10 @@ def advise(
             for i in strangers
         ]
     lines += [f"{names[i]} is too degraded to tell whose face it is (norm {why.norms[i]:.3g})." for i in poor]
+    for copy, first in copies[:_LISTED]:
+        lines.append(f"{names[copy]} is a copy of {names[first]}, or very nearly: keep one of them.")
+    if len(copies) > _LISTED:
+        lines.append(f"{len(copies) - _LISTED} more faces are copies of others.")
     if len(idle) == 1:
         lines.append(f"{names[idle[0]]} adds nothing: leaving it out barely changes the descriptor.")
     elif len(idle):
@@ -135,9 +149,21 @@ def advise(
             f"{', '.join(listed[:-1])} and {listed[-1]} each add nothing: leaving out any one of them barely "
             "changes the descriptor."
         )
-    if size < len(why) and why.change is not None and not len(idle) and not len(strangers) and not len(poor):
+    useless = len(idle) + len(strangers) + len(poor) + len(copies)
+    if size < len(why) and why.change is not None and not useless:
         lines.append("Every face adds something.")
-    return Advice(strangers, poor, idle, covered, repeats, tuple(lines))
+    return Advice(strangers, poor, idle, covered, copies, repeats, tuple(lines))
+
+
+def _copies(embeddings: np.ndarray, cosine: float) -> np.ndarray:
+    """See `Advice.copies`."""
+    found = []
+    for start in range(0, len(embeddings), _ROWS_AT_ONCE):
+        alike = embeddings[start : start + _ROWS_AT_ONCE] @ embeddings.T >= cosine
+        first = alike.argmax(axis=1)
+        rows = np.arange(start, start + len(alike))
+        found.append(np.stack([rows, first], 1)[alike.any(axis=1) & (first < rows)])
+    return np.concatenate(found)
 
 
 def _coverage(covered: np.ndarray, count: int, rules: Rules) -> str:
