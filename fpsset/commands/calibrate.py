@@ -1,17 +1,18 @@
 """fpsset calibrate: finds the threshold for a FAR on labelled faces."""
 
 import dataclasses
+import json
 import pathlib
 
 import click
 
-from fpsset.commands.options import PATH
+from fpsset.commands.options import PATH, json_option, model_argument
 from fpsset.errors import InputError
 from fpsset.runtime.escapes import show
 
 
 @click.command()
-@click.argument("model", type=PATH)
+@model_argument
 @click.argument("features", type=PATH)
 @click.option("--far", default=1e-3, show_default=True, help="False accept rate, not exceeded on FEATURES.")
 @click.option(
@@ -23,27 +24,30 @@ from fpsset.runtime.escapes import show
     "--resamples", default=1000, show_default=True, help="Resamples of the subjects, for the 95% intervals."
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the resampling.")
+@json_option
 def calibrate(
-    model: pathlib.Path,
+    model: str,
+    fit: str | None,
     features: pathlib.Path,
     far: float,
     pairs: pathlib.Path | None,
     resamples: int,
     seed: int,
+    as_json: bool,
 ) -> None:
     """Find the threshold for a FAR and store it with the model, for `fpsset verify`.
 
-    MODEL is a workdir, converted weights or a published checkpoint. FEATURES is a feature file with subjects:
-    people like those the model will be used on, but none that it was trained on. The threshold is written to
-    thresholds.json in MODEL, or beside MODEL if that is a file.
+    MODEL is a workdir, converted weights, a published checkpoint, or a pooling by name: plain, mean,
+    norm_weighted, media_mean, fps; or posterior or whitened with --fit. FEATURES is a feature file with
+    subjects: people like those the model will be used on, but none that it was trained on. The threshold is
+    written to thresholds.json in MODEL, or to MODEL.thresholds.json if MODEL is a file or a name.
     """
+    from fpsset.commands.inputs import load_model
     from fpsset.data.feature_table import known_people
     from fpsset.data.files import read_features
     from fpsset.evaluation import calibration
     from fpsset.evaluation.protocols import make_protocol
-    from fpsset.inference.loading import load
     from fpsset.runtime.locks import sole_use
-    from fpsset.runtime.programs import keep_programs
     from fpsset.runtime.progress import StepProgress
 
     if not 0 < far < 1:
@@ -51,20 +55,22 @@ def calibrate(
     for name, value in (("resamples", resamples), ("seed", seed)):
         if value < 0:
             raise InputError(f"--{name} is {value}; it must be at least 0")
+    aggregator = load_model(model, fit)
     table = read_features(features)
     if pairs is None:
         table = known_people(table)
     protocol = make_protocol(table, str(pairs or ""))
-    keep_programs()
-    aggregator = load(model)
     warning = calibration.warning_of(aggregator, table)
     if warning:
         StepProgress.say(f"warning: {warning}; calibrate on people that the model has not seen")
     found = calibration.calibrate(aggregator, protocol, far, resamples, seed)
     found = dataclasses.replace(found, warning=warning)
-    path = calibration.thresholds_file(model)
+    path = calibration.thresholds_file(pathlib.Path(model))
     with sole_use(path, "MODEL"):  # the file's other thresholds are read and written again
         calibration.save_threshold(path, aggregator.digest, found)
+    if as_json:
+        click.echo(json.dumps({"model": aggregator.digest, "file": str(path), **found.to_json()}))
+        return
     show(f"threshold {found.threshold} for a FAR of {far:g}")
     show(f"achieved FAR {found.achieved_far:.3g}, TAR {found.tar}")
     show(

@@ -1,10 +1,11 @@
 """fpsset export: writes an aggregator as StableHLO."""
 
+import json
 import pathlib
 
 import click
 
-from fpsset.commands.options import PATH, PathOf
+from fpsset.commands.options import PATH, PathOf, json_option
 from fpsset.errors import InputError
 from fpsset.runtime.escapes import show
 
@@ -18,7 +19,8 @@ from fpsset.runtime.escapes import show
     show_default=True,
     help="Platforms to lower for, separated by commas.",
 )
-def export(weights: pathlib.Path, target: pathlib.Path, platforms: str) -> None:
+@json_option
+def export(weights: pathlib.Path, target: pathlib.Path, platforms: str, as_json: bool) -> None:
     """Write an aggregator as one StableHLO file, for any number and size of sets.
 
     WEIGHTS is a workdir, converted weights or a published checkpoint. OUT needs only JAX to run:
@@ -33,4 +35,8 @@ def export(weights: pathlib.Path, target: pathlib.Path, platforms: str) -> None:
     export_aggregator(
         target, model.module.apply, model.variables, model.dim, model.norm_scale, platforms.split(",")
     )
+    if as_json:
+        summary = {"out": str(target), "bytes": target.stat().st_size, "platforms": platforms.split(",")}
+        click.echo(json.dumps(summary | {"dim": model.dim, "digest": model.digest}))
+        return
     show(f"{target}: {target.stat().st_size / 1e6:.1f} MB for {platforms}")

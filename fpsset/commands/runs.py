@@ -9,6 +9,7 @@ import numpy as np
 
 import fpsset
 from fpsset.commands.config_flags import Asked
+from fpsset.commands.inputs import FITTED, PLAIN, load_model
 from fpsset.errors import InputError
 from fpsset.runtime import hosts
 from fpsset.runtime.device_errors import within_memory
@@ -91,7 +92,8 @@ def train_and_evaluate(config, workdir: str, verbose: bool = False, as_json: boo
     check_config(config)
     if not workdir:
         raise InputError("--workdir is empty; leave it out, or give a folder")
-    require_files(config, config.checkpoints or workdir)
+    named = config.weights in (*PLAIN, *FITTED)
+    require_files(config, "" if named else config.weights or config.checkpoints or workdir)
     if hosts.is_first():
         StepProgress.say(f"results go to {workdir}")
     workdir = pathlib.Path(workdir)
@@ -114,7 +116,10 @@ def train_and_evaluate(config, workdir: str, verbose: bool = False, as_json: boo
             with within_memory(_fields_of_a_step(config)):
                 (fit_model if config.model.name == "posterior" else train)(config, workdir, faces)
                 fit_rival(config, workdir, faces)
-        aggregator = load(config.weights or config.checkpoints or workdir)
+        if named:
+            aggregator = load_model(config.weights, config.data.train if config.weights in FITTED else None)
+        else:
+            aggregator = load(config.weights or config.checkpoints or workdir)
         if config.mode == "eval":
             require_backbone(protocol, aggregator.dim, aggregator.backbone)
             hosts.on_first_process(lambda: lock(workdir))

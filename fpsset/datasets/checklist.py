@@ -49,8 +49,7 @@ def require_files(config, model: str = "") -> None:
 
     Args:
       config: checked configuration of a training or an evaluation.
-      model: folder of the model that an evaluation reads unless `config.weights` names another; empty if
-        that is not to be checked.
+      model: folder or file of the model that an evaluation reads; empty if it reads none.
 
     Raises:
       InputError: one thing is missing.
@@ -72,8 +71,8 @@ def require_files(config, model: str = "") -> None:
 
 
 def _items(config, model: str) -> Iterator[Item]:
-    if config.mode == "eval" and (model or config.weights):
-        yield _model(config.weights or model, bool(config.weights))
+    if config.mode == "eval" and model:
+        yield _model(model, bool(config.weights))
     if config.data.source == "synthetic":
         return
     if config.mode == "train" and config.data.train:

@@ -88,6 +88,17 @@ def as_csv(section: Section) -> str:
     return buffer.getvalue()
 
 
+def figures_to_json(section: Section) -> dict:
+    """method -> figure -> value, low and high; unrounded."""
+    found = {}
+    for method, figures in section.figures.items():
+        found[method] = {}
+        for name, figure in figures.items():
+            low, high = figure.interval or (None, None)
+            found[method][name] = {"value": figure.value, "low": low, "high": high}
+    return found
+
+
 def as_latex(section: Section) -> str:
     """A tabular per table, for booktabs; intervals in a smaller row below the figures."""
     parts = []

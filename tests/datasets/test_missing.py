@@ -15,7 +15,7 @@ def checklist(mode: str, **weights) -> list[str]:
     config = runpy.run_path(str(CONFIGS / "ijbc.py"))["get_config"](mode)
     config.update(weights)
     with pytest.raises(MissingInputs) as error:
-        require_files(config)
+        require_files(config, config.weights)
     return str(error.value).splitlines()
 
 
