@@ -1,6 +1,6 @@
 """Builds the site: sphinx-build -W docs build/docs.
 
-The pages are those of this folder. `api.md` lists what is documented from the source, without what a framework
+The pages are those of this folder. `api.md` says what is documented from the source, without what a framework
 adds to a class.
 """
 

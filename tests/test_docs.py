@@ -1,4 +1,4 @@
-"""The examples in docs/ run, commands there and in the README use options that exist, links lead somewhere."""
+"""The examples in docs/ run, commands there and in the README have options that exist, and links lead on."""
 
 import json
 import pathlib
