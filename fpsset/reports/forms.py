@@ -3,6 +3,7 @@
 import csv
 import io
 import pathlib
+import re
 from collections.abc import Iterator
 
 from fpsset.evaluation.resampling import Estimate
@@ -100,18 +101,22 @@ def figures_to_json(section: Section) -> dict:
 
 
 def as_latex(section: Section) -> str:
-    """A tabular per table, for booktabs; intervals in a smaller row below the figures."""
+    """A tabular per table, for booktabs: the best in bold, intervals in a smaller row below the figures."""
     parts = []
     for table in section.tables:
-        head = " & ".join(["method", *map(latex, table.columns)])
+        count = len(table.columns)
         lines = [
             f"% {printable(f'{table.title}, {section.title}')}",
-            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            rf"\begin{{tabular}}{{l{'r' * count}}}",
             r"\toprule",
+            rf" & \multicolumn{{{count}}}{{c}}{{{latex(table.title)}}} \\",
+            rf"\cmidrule(l){{2-{count + 1}}}",
+            " & ".join(["Method", *map(_latex_heading, table.columns)]) + r" \\",
+            r"\midrule",
+            *_latex_rows(table, table.rows),
         ]
-        lines += [head + r" \\", r"\midrule", *_latex_rows(table.rows)]
         if table.foot:
-            lines += [r"\midrule", *_latex_rows(table.foot)]
+            lines += [r"\midrule", *_latex_rows(table, table.foot)]
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""]))
     return "\n".join(parts)
 
@@ -119,10 +124,26 @@ def as_latex(section: Section) -> str:
 FORMS = {"txt": as_text, "csv": as_csv, "tex": as_latex}
 
 
-def _latex_rows(rows: list[tuple[str, list[Cell]]]) -> list[str]:
+def _latex_heading(name: str) -> str:
+    """The heading of a column: tpir@fpir=1e-2 is TPIR at FPIR $10^{-2}$, and rank@5 is Rank 5."""
+    figure, _, where = name.partition("@")
+    figure = figure.replace("merged_", "merged ")
+    words = {"rank": "Rank", "eer": "EER", "auc": "AUC"}.get(figure)
+    words = words or figure.replace("tpir", "TPIR").replace("tar", "TAR")
+    for far in ("far", "fpir"):
+        if where.startswith(f"{far}="):
+            where = f"at {far.upper()} {where.removeprefix(f'{far}=')}"
+    text = latex(" ".join(filter(None, (words, where))))
+    return re.sub(r"\b1e-(\d)\b", r"$10^{-\1}$", text)
+
+
+def _latex_rows(table: Table, rows: list[tuple[str, list[Cell]]]) -> list[str]:
     lines = []
     for label, cells in rows:
-        lines.append(" & ".join([latex(label), *(_latex_range(cell.value) for cell in cells)]) + r" \\")
+        best = table.best_of(label) if rows is table.rows else ()
+        values = [_latex_range(cell.value) for cell in cells]
+        values = [rf"\textbf{{{value}}}" if i in best else value for i, value in enumerate(values)]
+        lines.append(" & ".join([latex(label), *values]) + r" \\")
         if any(cell.interval for cell in cells):
             ends = (
                 rf"{{\scriptsize {_latex_range(cell.interval)}}}" if cell.interval else "" for cell in cells

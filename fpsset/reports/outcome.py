@@ -48,7 +48,7 @@ def verdict(found: Evaluation) -> str:
     tars = {method: verified.points[far].tar for method, verified in found.verification.items()}
     others = [method for method in tars if method != OURS]
     rival = max(others, key=lambda method: tars[method].value)
-    at = f"at FAR {far_name(far)} it accepts {_percent(tars[OURS])} of the genuine pairs, {rival}"
+    at = f"at FAR {far_name(far)} {OURS} accepts {_percent(tars[OURS])} of the genuine pairs, {rival}"
     theirs = _percent(tars[rival])
     difference = found.paired.get(f"{OURS} - {rival}", {}).get(tar_name(far))
     if difference is None or difference.interval is None:

@@ -9,6 +9,7 @@ from fpsset.evaluation.verification import FARS
 from fpsset.reports.draws_file import DRAWS, as_run, write_draws
 from fpsset.reports.folders import replacing_report
 from fpsset.reports.forms import write_tables
+from fpsset.reports.learning import draw_learning, read_learning
 from fpsset.reports.outcome import OURS, verdict
 from fpsset.reports.pages import write_page
 from fpsset.reports.pictures import Picture, draw_curves, make_picture
@@ -50,7 +51,7 @@ def write_report(workdir: pathlib.Path, found: Evaluation, provenance: Provenanc
     with replacing_report(workdir / "report", "results.json is written") as report:
         write_tables(report, made)
         write_draws(report / DRAWS, as_run(str(workdir), title, found))
-        pictures = _draw_all(report, found, title)
+        pictures = _draw_learning(report, workdir, title) + _draw_all(report, found, title)
         write_page(report / "index.html", title, _summary(found), made, pictures, facts, provenance.config)
     return made
 
@@ -74,6 +75,15 @@ def _summary(found: Evaluation) -> list[str]:
     if unknown:
         lines.append(f"There are too few impostor pairs for FAR {', '.join(unknown)}.")
     return lines
+
+
+def _draw_learning(report: pathlib.Path, workdir: pathlib.Path, title: str) -> list[Picture]:
+    """Draws how the model was trained, if it was trained in this workdir."""
+    learning = read_learning(workdir)
+    if learning is None:
+        return []
+    caption = "Training: the loss, as logged and smoothed, and the score on held-out people."
+    return [make_picture(report / "learning.png", "learning", caption, draw_learning, learning, title)]
 
 
 def _draw_all(report: pathlib.Path, found: Evaluation, title: str) -> list[Picture]:
