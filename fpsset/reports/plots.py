@@ -136,6 +136,7 @@ def draw_differences(path: pathlib.Path, differences: dict[str, dict[str, Estima
             axes.hlines(y, *ends, color=styles[label][0], linewidth=1.5)
         axes.set_yticks(range(len(names)), [plot_text(name) for name in names], fontsize=10)
         axes.invert_yaxis()
+        axes.locator_params(axis="x", nbins=6)
         axes.set_xlabel("difference")
         _legend(axes)
 
