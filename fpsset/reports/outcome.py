@@ -112,7 +112,7 @@ def _print_table(console, found: Evaluation, width: int) -> None:
     columns = _columns(found)
     size = max(len(column.heading) for column in columns) + _GAP
     columns = columns[: max(1, (width - _LABEL_WIDTH) // size)]
-    mark = "" if console.is_terminal and not console.no_color else "*"
+    mark = "" if console.is_terminal and console.color_system else "*"  # where nothing can be bold
     best = [column.best() for column in columns]
 
     def row(label: str, cells: list[str], bold: list[bool], style: str = "") -> None:
