@@ -181,7 +181,6 @@ BAD_WORKDIR = {
         ["--config.model.coreset_size=5"],
         "another config's checkpoints (model.coreset_size 3",
     ),
-    "fewer_steps": (["--config.steps=200"], f"holds a run of {STEPS} steps, but config.steps is 200"),
     "eval_width": (
         [":eval", "--config.data.dim=64"],
         "embeddings are 64 wide but those of the model are 32",
@@ -201,6 +200,13 @@ def refusals(folder, straight):
     return {
         name: (*process.communicate(timeout=240), process.returncode) for name, process in processes.items()
     }
+
+
+def test_fewer_steps_than_were_trained_are_refused(straight):
+    workdir, *_ = straight
+    out, err = finish(start("quickstart.py", "--workdir", workdir, *SMALL, "--config.steps=200"), 2)
+    assert out == "" and f"holds a run of {STEPS} steps, but config.steps is 200" in err
+    assert max(steps_logged(workdir)) == STEPS
 
 
 @pytest.mark.parametrize("name", BAD_WORKDIR)
