@@ -17,14 +17,12 @@ from fpsset.errors import InputError
 from fpsset.images.aligned_faces import read_face
 from fpsset.images.augmentation import augment
 from fpsset.images.recognisers import Recogniser
-from fpsset.models.iresnet import IResNetConfig
 from fpsset.runtime.locks import sole_use
 from fpsset.weights.cards import BackboneCard
 from tests.images.images import picture, write_ijb, write_people
-from tests.torch_files import random_variables, save, state_dict
+from tests.torch_files import TINY, random_variables, save, state_dict
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TINY = IResNetConfig((1, 1, 1, 1))
 
 
 @pytest.fixture(scope="module")

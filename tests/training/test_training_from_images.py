@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 
 from fpsset.config import check_config, check_extraction_config
-from fpsset.models.iresnet import IResNetConfig
 from tests.images.images import write_people
 from tests.runs import ROOT, finish, saved_state, start
-from tests.torch_files import random_variables, save, state_dict
+from tests.torch_files import TINY, random_variables, save, state_dict
 
-TINY = IResNetConfig((1, 1, 1, 1))
 STEPS = 12
 FEW = [
     "--config.model.name=face_coreset_net",
