@@ -1,40 +1,16 @@
 """Bad data and configs give one line and exit code 2, and create nothing.
 
-Each case is a process, forked from one that has imported the package; each test looks at one case.
+Each test looks at one of the processes.
 """
-
-import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from fpsset.data.files import write_features
 from fpsset.data.synthetic import make_synthetic
-from tests.compiling import FLAGS
+from tests.forked import assert_refused, run_forked
+from tests.runs import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-FORKS = """
-import json, os, pathlib, sys
-import fpsset.reports.report, fpsset.inference.loading, fpsset.training.loop
-from fpsset.main import main
-
-for name, arguments in json.load(sys.stdin).items():
-    child = os.fork()
-    if child:
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        pathlib.Path(sys.argv[1], name + ".code").write_text(str(code))
-        continue
-    for number, end in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f"{sys.argv[1]}/{name}.{end}", os.O_CREAT | os.O_WRONLY), number)
-    code = main(["fpsset.main", *arguments])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-"""
 BAD = {
     "missing_file": (["--config.data.train={tmp}/none.npz"], "none.npz: no such file"),
     "not_an_npz": (["--config.data.train={tmp}/text.npz"], "text.npz: cannot be read as an .npz"),
@@ -139,30 +115,13 @@ def failures(tmp_path_factory):
         ]
         for name, (words, _) in BAD.items()
     }
-    said = tmp / "said"
-    said.mkdir()
-    subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", FORKS, said],
-        input=json.dumps(lines),
-        text=True,
-        check=True,
-        capture_output=True,
-        timeout=300,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
-    )
-    outcomes = {
-        name: [(said / f"{name}.{end}").read_text() for end in ("out", "err", "code")] for name in lines
-    }
-    return tmp, outcomes
+    return tmp, run_forked(tmp / "said", lines)
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_one_line_and_exit_code_2(failures, name):
     tmp, outcomes = failures
-    out, err, code = outcomes[name]
-    assert code == "2", err
-    *before, last = err.splitlines()
-    assert out == "" and last.startswith("fpsset: ") and BAD[name][1] in last
+    before = assert_refused(outcomes[name], BAD[name][1])
     # Where all that is named exists, the run says first where its results will go.
     assert not before or before == [f"results go to {tmp}/{name}"] or name == "workdir_is_a_file"
     assert not (tmp / name).exists()

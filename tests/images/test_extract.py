@@ -19,6 +19,7 @@ from fpsset.images.augmentation import augment
 from fpsset.images.recognisers import Recogniser
 from fpsset.runtime.locks import sole_use
 from fpsset.weights.cards import BackboneCard
+from tests.forked import run_forked
 from tests.images.images import picture, write_ijb, write_people
 from tests.torch_files import TINY, random_variables, save, state_dict
 
@@ -271,11 +272,16 @@ def test_bad_input_exits_with_one_line(tmp_path, weights):
         ({"batch_size": 0}, "config.batch_size is 0"),
         ({"augmented": -1}, "config.augmented is -1"),
     ]
-    for changes, problem in cases:
-        done = run_process(*(f"--config.{key}={value}" for key, value in {**given, **changes}.items()))
-        lines = [line for line in done.stderr.splitlines() if line.startswith("fpsset:")]
-        assert done.returncode == 2 and len(lines) == 1 and problem in lines[0], (changes, done.stderr)
-        assert "Traceback" not in done.stderr and not (tmp_path / "out/F.npz").exists()
+    config = f"--config={ROOT}/configs/extract.py"
+    lines = {
+        str(number): [config, *(f"--config.{key}={value}" for key, value in {**given, **changes}.items())]
+        for number, (changes, _) in enumerate(cases)
+    }
+    for number, ended in run_forked(tmp_path / "said", lines).items():
+        lines = [line for line in ended.err.splitlines() if line.startswith("fpsset:")]
+        changes, problem = cases[int(number)]
+        assert ended.code == 2 and len(lines) == 1 and problem in lines[0], (changes, ended.err)
+        assert "Traceback" not in ended.err and not (tmp_path / "out/F.npz").exists()
 
 
 def test_real_faces_are_extracted_with_their_people_and_media(tmp_path, shared):

@@ -8,7 +8,8 @@ import pytest
 import fpsset
 from fpsset.data.files import read_features, write_features
 from fpsset.data.synthetic import make_synthetic
-from tests.runs import finish, start
+from tests.forked import assert_refused, run_forked
+from tests.runs import ROOT, finish, start
 
 METHODS = ["mean", "norm_weighted", "media_mean", "fps", "whitened", "fpsset"]
 DIM = 16
@@ -23,16 +24,19 @@ def folder(tmp_path_factory):
     return folder
 
 
-def begin(folder, workdir, *options, config="features.py"):
-    return start(
-        config,
+def arguments(folder, workdir, *options) -> list[str]:
+    return [
         f"--workdir={folder / workdir}",
         f"--config.data.train={folder}/train.npz",
         f"--config.data.eval={folder}/eval.npz",
         *("--config.data.holdout=0.3", "--config.evaluation.resamples=10"),
         *("--config.evaluation.metric=tar@far=1e-2", "--config.batch_size=8"),
         *options,
-    )
+    ]
+
+
+def begin(folder, workdir, *options, config="features.py"):
+    return start(config, *arguments(folder, workdir, *options))
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +92,34 @@ def test_the_same_command_again_and_eval_only_evaluate(folder, run):
         assert not (folder / elsewhere / "checkpoints").exists()
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("--config.model.gamma=1.0", "model.gamma 2.0, now 1.0"),
-        ("--config.data.train={folder}/other.npz", "training faces"),
-        ("--config.model.name=face_coreset_net", "model.name 'posterior', now 'face_coreset_net'"),
-    ],
-)
-def test_another_model_or_other_faces_are_refused_in_the_workdir(folder, run, option, message):
-    before = files(run[0])
-    out, err = finish(begin(folder, "run", option.format(folder=folder)), 2)
-    assert out == "" and err.startswith("fpsset: ") and err.count("\n") == 1
-    assert "holds another config's checkpoints" in err and message in err
+# Name of the process -> (option, what it says).
+OTHERS = {
+    "another_model": ("--config.model.gamma=1.0", "model.gamma 2.0, now 1.0"),
+    "other_faces": ("--config.data.train={folder}/other.npz", "training faces"),
+    "a_trained_model": (
+        "--config.model.name=face_coreset_net",
+        "model.name 'posterior', now 'face_coreset_net'",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(folder, run):
+    config = f"--config={ROOT}/configs/features.py"
+    return files(run[0]), run_forked(
+        folder / "said",
+        {
+            name: [config, *arguments(folder, "run", option.format(folder=folder))]
+            for name, (option, _) in OTHERS.items()
+        },
+    )
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_model_or_other_faces_are_refused_in_the_workdir(refusals, run, name):
+    before, ended = refusals
+    assert_refused(ended[name], OTHERS[name][1])
+    assert "holds another config's checkpoints" in ended[name].err
     assert files(run[0]) == before
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fpsset.config import check_config, check_extraction_config
+from tests.forked import run_forked
 from tests.images.images import write_people
 from tests.runs import ROOT, finish, saved_state, start
 from tests.torch_files import TINY, random_variables, save, state_dict
@@ -55,7 +56,7 @@ def from_images(folder: pathlib.Path, workdir: str) -> list[str]:
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(folder):
-    straight = start("features.py", *from_images(folder, "straight"))
+    _, err = finish(start("features.py", *from_images(folder, "straight")))
     process = start("features.py", *from_images(folder, "stopped"))
     metrics = folder / "stopped/metrics.jsonl"
     while not (metrics.is_file() and '"step": 3' in metrics.read_text()):
@@ -63,7 +64,6 @@ def test_an_interrupted_run_resumes_to_the_same_bits(folder):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     stopped = int(re.search(r"stopped at step (\d+)", finish(process, 130)[1])[1])
-    _, err = finish(straight)
     assert "unreadable:" in err and "broken.png: not a whole image" in err
     assert "1 of 25 images of" in err and "training on 12 images of 6 people, validating on 12 of 6" in err
     assert (folder / "straight/results.json").is_file()
@@ -120,9 +120,11 @@ def test_bad_input(folder):
         f"config.data.train={folder}/three": "three: column 'subject' holds 3 subject(s); at least 4",
         f"config.data.train={folder}/clips.npz": "clips.npz: has no images that can be read",
     }
-    processes = {case: start("features.py", *from_images(folder, "bad"), f"--{case}") for case in cases}
-    for case, process in processes.items():
-        _, err = finish(process, 2)
-        assert cases[case] in err and "Traceback" not in err, err
-        assert sum(line.startswith("fpsset:") for line in err.splitlines()) == 1
+    config = f"--config={ROOT}/configs/features.py"
+    lines = {
+        str(number): [config, *from_images(folder, "bad"), f"--{case}"] for number, case in enumerate(cases)
+    }
+    for ended, problem in zip(run_forked(folder / "said", lines).values(), cases.values(), strict=True):
+        assert ended.code == 2 and problem in ended.err and "Traceback" not in ended.err, ended.err
+        assert sum(line.startswith("fpsset:") for line in ended.err.splitlines()) == 1
     assert not (folder / "bad").exists()
