@@ -1,4 +1,4 @@
-"""fpsset.main as real processes: results, resuming after kills, and bad input."""
+"""fpsset.main as a program: results, resuming after kills, and bad input."""
 
 import json
 import re
@@ -14,6 +14,7 @@ from fpsset.data.synthetic import make_synthetic
 from fpsset.training.telemetry import tag_of
 from tests.forked import assert_refused, run_forked
 from tests.runs import ROOT, finish, saved_state, start, steps_logged
+from tests.served import serve
 from tests.training.test_telemetry import scalars
 
 STEPS = 150
@@ -48,8 +49,7 @@ def folder(tmp_path_factory):
 def straight(folder):
     """(workdir, stdout, stderr) of an uninterrupted run."""
     workdir = folder / "straight"
-    out, err = finish(start("quickstart.py", "--verbose", "--workdir", workdir, *SMALL))
-    return workdir, out, err
+    return workdir, *serve("quickstart.py", "--verbose", "--workdir", workdir, *SMALL)
 
 
 def test_a_run_writes_results_and_reports_progress(straight):
@@ -144,20 +144,20 @@ def test_sigterm_saves_and_the_same_command_continues(folder, straight):
 def test_the_same_command_again_and_eval_only_evaluate(straight):
     workdir, out, _ = straight
     before, elsewhere = (workdir / "metrics.jsonl").read_text(), workdir.parent / "elsewhere"
-    processes = [
-        start("quickstart.py", "--verbose", "--workdir", workdir, *SMALL),
-        start(
+    lines = [
+        ("quickstart.py", "--verbose", "--workdir", workdir, *SMALL),
+        (
             "quickstart.py:eval",
             "--verbose",
             "--workdir",
-            workdir.parent / "elsewhere",
+            elsewhere,
             f"--config.weights={workdir}",
             *SMALL,
             "--config.model.num_heads=8",  # the checkpoint knows
         ),
     ]
-    for process in processes:
-        assert finish(process)[0].replace("elsewhere", workdir.name) == out
+    for line in lines:
+        assert serve(*line)[0].replace("elsewhere", workdir.name) == out
     words = re.sub("<[^>]*>", " ", (elsewhere / "report/index.html").read_text()).split()
     assert words[words.index("model.num_heads") + 1] == "4"
     assert (workdir / "metrics.jsonl").read_text() == before
@@ -166,13 +166,12 @@ def test_the_same_command_again_and_eval_only_evaluate(straight):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(folder):
     workdir = folder / "diverged"
-    _, err = finish(
-        start("quickstart.py", "--workdir", workdir, *SMALL, "--config.optimizer.learning_rate=1e30"), 1
-    )
+    rate = "--config.optimizer.learning_rate=1e30"
+    _, err = serve("quickstart.py", "--workdir", workdir, *SMALL, rate, code=1)
     assert len([line for line in err.splitlines() if line.startswith("fpsset: step ")]) == 1
     assert "Traceback" not in err and not (workdir / "results.json").exists()
     # Nothing was saved, so the fix may be tried in the same workdir.
-    finish(start("quickstart.py", "--workdir", workdir, *SMALL, "--config.steps=10"))
+    serve("quickstart.py", "--workdir", workdir, *SMALL, "--config.steps=10")
     assert (workdir / "results.json").exists()
 
 
@@ -218,16 +217,14 @@ def test_bad_input_leaves_a_workdir_alone(refusals, straight, name):
 def test_the_official_checkpoint_on_the_official_layout(tmp_path, shared):
     """A published checkpoint on IJB's own files, with the TAR convention of published figures."""
     workdir = tmp_path / "run"
-    out, err = finish(
-        start(
-            "ijbc.py:eval",
-            "--verbose",
-            f"--workdir={workdir}",
-            f"--config.weights={shared}/parity/aggregator.ckpt",
-            f"--config.data.eval={shared}/parity/ijb_mini/IJBC",
-            "--config.evaluation.convention=nearest",
-            "--config.evaluation.seed=3",
-        )
+    out, err = serve(
+        "ijbc.py:eval",
+        "--verbose",
+        f"--workdir={workdir}",
+        f"--config.weights={shared}/parity/aggregator.ckpt",
+        f"--config.data.eval={shared}/parity/ijb_mini/IJBC",
+        "--config.evaluation.convention=nearest",
+        "--config.evaluation.seed=3",
     )
     assert "Closed and open set, IJBC-features.pickle" in out and "the official set has 469375" in err
     results = json.loads((workdir / "results.json").read_text())

@@ -1,4 +1,4 @@
-"""Runs that fit the default model, as real processes: files, repetition, evaluation and refusals."""
+"""Runs that fit the default model, as a program: files, repetition, evaluation and refusals."""
 
 import json
 
@@ -9,7 +9,8 @@ import fpsset
 from fpsset.data.files import read_features, write_features
 from fpsset.data.synthetic import make_synthetic
 from tests.forked import assert_refused, run_forked
-from tests.runs import ROOT, finish, start
+from tests.runs import ROOT
+from tests.served import serve
 
 METHODS = ["mean", "norm_weighted", "media_mean", "fps", "whitened", "fpsset"]
 DIM = 16
@@ -35,14 +36,14 @@ def arguments(folder, workdir, *options) -> list[str]:
     ]
 
 
-def begin(folder, workdir, *options, config="features.py"):
-    return start(config, *arguments(folder, workdir, *options))
+def finish(folder, workdir, *options, config="features.py") -> tuple[str, str]:
+    return serve(config, *arguments(folder, workdir, *options))
 
 
 @pytest.fixture(scope="module")
 def run(folder):
     """(Workdir, stdout, stderr) of a run."""
-    return folder / "run", *finish(begin(folder, "run"))
+    return folder / "run", *finish(folder, "run")
 
 
 def files(workdir):
@@ -82,12 +83,12 @@ def test_the_run_fits_what_fit_fits(folder, run):
 def test_the_same_command_again_and_eval_only_evaluate(folder, run):
     workdir, out, _ = run
     before, results = files(workdir), (workdir / "results.json").read_text()
-    again, err = finish(begin(folder, "run"))
+    again, err = finish(folder, "run")
     assert again == out and "fitting" not in err
     assert files(workdir) == before and (workdir / "results.json").read_text() == results
     for number, model in enumerate((workdir, workdir / "checkpoints/0")):
         elsewhere = f"elsewhere_{number}"
-        finish(begin(folder, elsewhere, f"--config.weights={model}", config="features.py:eval"))
+        finish(folder, elsewhere, f"--config.weights={model}", config="features.py:eval")
         assert (folder / elsewhere / "results.json").read_text() == results
         assert not (folder / elsewhere / "checkpoints").exists()
 
@@ -126,7 +127,7 @@ def test_another_model_or_other_faces_are_refused_in_the_workdir(refusals, run, 
 def test_a_trained_model_meets_the_same_rival(folder, run):
     """FaceCoresetNet's run has the method 'whitened' too, with the same figures."""
     options = ("--config.model.name=face_coreset_net", "--config.steps=2")
-    finish(begin(folder, "trained", *options))
+    finish(folder, "trained", *options)
     mine, theirs = (
         json.loads((path / "results.json").read_text())["verification"]
         for path in (folder / "trained", run[0])

@@ -14,6 +14,7 @@ from fpsset.config import check_config, check_extraction_config
 from tests.forked import run_forked
 from tests.images.images import write_people
 from tests.runs import ROOT, finish, saved_state, start
+from tests.served import serve
 from tests.torch_files import TINY, random_variables, save, state_dict
 
 STEPS = 12
@@ -38,7 +39,7 @@ def folder(tmp_path_factory):
     (tmp / "people/person_0/broken.png").write_text("no image")
     save(tmp / "tiny.pth", state_dict(random_variables(TINY), TINY, "net."))
     given = [f"--config.images={tmp}/people", f"--config.weights={tmp}/tiny.pth"]
-    finish(start("extract.py", *given, f"--config.out={tmp}/clips.npz", "--config.augmented=1"))
+    serve("extract.py", *given, f"--config.out={tmp}/clips.npz", "--config.augmented=1")
     return tmp
 
 
@@ -56,7 +57,7 @@ def from_images(folder: pathlib.Path, workdir: str) -> list[str]:
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(folder):
-    _, err = finish(start("features.py", *from_images(folder, "straight")))
+    _, err = serve("features.py", *from_images(folder, "straight"))
     process = start("features.py", *from_images(folder, "stopped"))
     metrics = folder / "stopped/metrics.jsonl"
     while not (metrics.is_file() and '"step": 3' in metrics.read_text()):
@@ -78,7 +79,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(folder):
 
 def test_features_of_clips_train_by_the_same_command(folder):
     arguments = [f"--config.data.train={folder}/clips.npz", f"--config.data.eval={folder}/clips.npz"]
-    _, err = finish(start("features.py", f"--workdir={folder}/features", *arguments, *FEW))
+    _, err = serve("features.py", f"--workdir={folder}/features", *arguments, *FEW)
     assert "training on 36 faces of 6 people" in err and (folder / "features/results.json").is_file()
 
 
