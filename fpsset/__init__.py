@@ -8,6 +8,7 @@ The rooms of the package, each importing only from those below it:
     fpsset/commands/    the `fpsset` command, one file per subcommand, and what a config runs
     fpsset/training/    models fitted in closed form; the loop, the step, the optimizer, checkpoints
     fpsset/reports/     tables, plots, pages, comparisons of runs, coreset sheets
+    fpsset/people/      a store of people: enrolled, searched, edited, decided on, exported
     fpsset/evaluation/  protocols, verification, identification, resampling, calibration
     fpsset/streaming/   descriptors of streams of faces, in fixed memory
     fpsset/inference/   load, aggregate, explain, export; sets larger than memory

@@ -10,6 +10,7 @@ from fpsset.commands.convert import convert
 from fpsset.commands.doctor import doctor
 from fpsset.commands.export import export
 from fpsset.commands.fit import fit
+from fpsset.commands.people import people
 from fpsset.commands.report import report
 from fpsset.commands.select import select
 from fpsset.commands.simulate_ijb import simulate_ijb
@@ -41,7 +42,7 @@ def fpsset(context: click.Context) -> None:
 
 _COMMANDS = (
     *CONFIGURED,
-    *(fit, aggregate, select, calibrate, verify, report, convert, export, simulate_ijb, doctor),
+    *(fit, aggregate, select, calibrate, verify, people, report, convert, export, simulate_ijb, doctor),
 )
 for subcommand in _COMMANDS:
     fpsset.add_command(subcommand)

@@ -151,6 +151,12 @@ def require_source(source: pathlib.Path, by: str | None, backbone: dict) -> None
         raise InputError(
             f"{source}: is a folder of images, so it takes no --by, which names a column of a feature file"
         )
+    require_weights(source, backbone)
+    return _from_images(source, which, backbone, fix)
+
+
+def require_weights(source: pathlib.Path, backbone: dict) -> None:
+    """Raises InputError unless there is a backbone for a folder of images, and its input is known."""
     if not backbone["weights"]:
         raise InputError(f"{source}: images need a backbone; give --weights BACKBONE")
     if not pathlib.Path(backbone["weights"]).exists():
