@@ -5,6 +5,7 @@ Queries and galleries come in few sizes, so that programs are few.
 """
 
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -101,6 +102,23 @@ class ExactSearch:
         scores, people = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Found(scores, np.where(scores > -np.inf, people, -1).astype(np.int64))
 
+    def every_score(self, queries: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """The scores of all queries with all people, in blocks.
+
+        Args:
+          queries: [Q, D] float32 unit rows.
+
+        Yields:
+          (rows of the queries, [rows, P] float32).
+        """
+        run = _all_program(self._mesh)
+        for start in range(0, len(queries), self._queries):
+            part = queries[start : start + self._queries]
+            rows = next(rows for rows in _QUERIES if rows >= len(part))
+            padded = np.pad(part, ((0, rows - len(part)), (0, 0)))
+            scores = np.asarray(run(padded, self._vectors, self._real))
+            yield slice(start, start + len(part)), scores[: len(part), : self.people]
+
 
 def scores_of(queries: np.ndarray, gallery: Gallery, people: np.ndarray) -> np.ndarray:
     """The score of each query with one person: [Q, D], [Q] int -> [Q] float32."""
@@ -143,6 +161,12 @@ def _program(mesh, count: int):
         return scores, jnp.take_along_axis(people, places, axis=1)
 
     return jax.jit(merged)
+
+
+@functools.lru_cache(maxsize=4)
+def _all_program(mesh):
+    places = P(), P(_AXIS), P(_AXIS)
+    return jax.jit(jax.shard_map(_scores, mesh=mesh, in_specs=places, out_specs=P(None, _AXIS)))
 
 
 def _scores(queries, vectors, real):

@@ -177,6 +177,10 @@ def open_store(path: str | os.PathLike, create: bool = False) -> Iterator[Store]
             if store.get("wipe"):  # a process was killed before it had done so
                 store.wipe()
             yield store
+        except BaseException:
+            if new:
+                _remove_if_empty(store)
+            raise
         finally:
             store.close()
 
@@ -219,6 +223,15 @@ def _require_ours(store: Store, new: bool) -> None:
         raise InputError(f"{store.path}: is the database of another program; give the file of a store")
     if header("user_version") != _FORMAT:
         raise InputError(f"{store.path}: was written by a later version of fpsset; upgrade to it")
+
+
+def _remove_if_empty(store: Store) -> None:
+    """Removes the file of a store that was made for what then failed, unless somebody is enrolled by now."""
+    with contextlib.suppress(sqlite3.Error):
+        store.sql.execute("begin exclusive")
+        if not store.sql.execute("select 1 from meta").fetchone():
+            store.path.unlink()
+        store.sql.execute("rollback")
 
 
 @contextlib.contextmanager

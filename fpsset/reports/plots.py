@@ -102,6 +102,20 @@ def draw_cmc(path: pathlib.Path, curves: Points, title: str) -> None:
     _draw(path, curves, title, shape, drawstyle="default", marker="o", markersize=3)
 
 
+def draw_open_set(path: pathlib.Path, curves: Points, title: str) -> None:
+    """TPIR at rank 1 (DIR) against FPIR, from the lowest FPIR that the probes allow."""
+    curves = {name: (fpir[fpir > 0], tpir[fpir > 0]) for name, (fpir, tpir) in curves.items()}
+
+    def shape(axes) -> None:
+        axes.set_xscale("log")
+        axes.set_xlim(right=1)
+        axes.set_xlabel("false positive identification rate")
+        axes.set_ylabel("true positive identification rate, rank 1")
+        _legend(axes, "lower right")
+
+    _draw(path, curves, title, shape, drawstyle="steps-post")
+
+
 def draw_discard(path: pathlib.Path, curves: Points, title: str, norm: str) -> None:
     """FRR against the share of templates discarded; `norm` says by which norm."""
 
