@@ -7,6 +7,7 @@ import click
 from fpsset.commands.options import PATH
 from fpsset.commands.people_answers import calibrate, search, verify
 from fpsset.commands.people_edits import add, enrol, forget, merge, move, put_back, remove, rename, set_aside
+from fpsset.commands.people_exports import export
 from fpsset.commands.people_lists import list_people, show_person
 
 
@@ -31,7 +32,7 @@ def people(context: click.Context, store: pathlib.Path) -> None:
 
 
 for subcommand in (
-    *(search, verify, calibrate),
+    *(search, verify, calibrate, export),
     *(enrol, add, list_people, show_person, move, remove, set_aside, put_back, merge, rename, forget),
 ):
     people.add_command(subcommand)

@@ -17,9 +17,7 @@ _UNCALIBRATED = "fpsset people STORE calibrate LABELLED finds thresholds"
 @click.argument("source", metavar="FEATURES", type=PATH)
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="People per set.")
 @click.option("--fpir", type=float, help="FPIR of the decision, if several are calibrated.")
-@click.option(
-    "--ann", is_flag=True, help="Search approximately with faiss, for many queries in many millions."
-)
+@click.option("--index", type=PATH, help="An exported faiss index, to search approximately by.")
 @_MODEL
 @backbone_options
 @json_option
@@ -29,7 +27,7 @@ def search(
     source: pathlib.Path,
     top: int,
     fpir: float | None,
-    ann: bool,
+    index: pathlib.Path | None,
     model: str | None,
     as_json: bool,
     **backbone,
@@ -54,10 +52,10 @@ def search(
         probes = read_probes(people, source, backbone)
         decider = read_decider(opened, "fpir", fpir)
         gallery = read_gallery(opened)
-    if ann:
+    if index:
         from fpsset.people.approximate import ApproximateSearch
 
-        found = ApproximateSearch(gallery)(probes.vectors, top)
+        found = ApproximateSearch(gallery, index)(probes.vectors, top)
     else:
         found = ExactSearch(gallery)(probes.vectors, top)
     rows = []
