@@ -6,7 +6,18 @@ import click
 
 from fpsset.commands.options import PATH
 from fpsset.commands.people_answers import calibrate, search, verify
-from fpsset.commands.people_edits import add, enrol, forget, merge, move, put_back, remove, rename, set_aside
+from fpsset.commands.people_edits import (
+    add,
+    enrol,
+    forget,
+    merge,
+    move,
+    put_back,
+    remove,
+    rename,
+    set_aside,
+    strangers,
+)
 from fpsset.commands.people_exports import export
 from fpsset.commands.people_lists import list_people, show_person
 
@@ -33,6 +44,19 @@ def people(context: click.Context, store: pathlib.Path) -> None:
 
 for subcommand in (
     *(search, verify, calibrate, export),
-    *(enrol, add, list_people, show_person, move, remove, set_aside, put_back, merge, rename, forget),
+    *(
+        enrol,
+        add,
+        list_people,
+        show_person,
+        move,
+        remove,
+        set_aside,
+        put_back,
+        strangers,
+        merge,
+        rename,
+        forget,
+    ),
 ):
     people.add_command(subcommand)

@@ -144,6 +144,34 @@ def put_back(store: pathlib.Path, faces: tuple[int, ...], model: str | None) -> 
 
 
 @click.command()
+@click.argument("source", metavar="LABELLED", type=PATH_TEXT)
+@_MODEL
+@click.pass_obj
+def strangers(store: pathlib.Path, source: str, model: str | None) -> None:
+    """Set aside faces that are not their person's, now and from now on.
+
+    A face is set aside if it is far from what most of its person's photos and
+    videos agree on. LABELLED is a feature file of rightly labelled people, which
+    tells how far is far; off puts the faces back. show names the faces set aside,
+    and put-back puts single ones back.
+    """
+    from fpsset.commands.people_inputs import open_people
+    from fpsset.data.feature_table import known_people
+    from fpsset.data.files import read_features
+    from fpsset.evaluation.protocols import require_backbone
+    from fpsset.people.consensus import fit_odds
+
+    with open_people(store, model) as people:
+        odds = None
+        if source != "off":
+            table = known_people(read_features(source))
+            require_backbone(table, people.settings.dim, people.settings.backbone, f"the store {store}")
+            odds = fit_odds(table)
+        count = people.tell_strangers(odds)
+    show(f"{store}: {count} faces are set aside")
+
+
+@click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--into", required=True, metavar="NAME", help="Who they all are.")
 @_MODEL

@@ -138,7 +138,7 @@ def _describe(store: Store, model: SetAggregator, settings: Settings, faces: Fac
     if settings.strangers is not None:
         judged = faces.pinned == 0
         sets = _sets(faces, ~aside)
-        aside |= judged & strangers_among(sets, settings.strangers)
+        aside |= judged & strangers_among(sets, np.array(settings.strangers))
     changed = np.flatnonzero(aside != faces.aside)
     store.sql.executemany(
         "update faces set aside = ? where id = ?",

@@ -118,6 +118,21 @@ class People:
         """Puts faces back that were set aside, whatever the consensus says."""
         self._pin(faces, KEPT)
 
+    def tell_strangers(self, odds: np.ndarray | None) -> int:
+        """Sets aside, now and after every edit, faces that are rather a stranger's than their person's.
+
+        Args:
+          odds: from `fpsset.people.consensus.fit_odds`; None puts back all but those set aside by hand.
+
+        Returns:
+          How many faces are set aside, by hand or as a stranger's.
+        """
+        with self.store.change():
+            self.settings = self.settings._replace(strangers=None if odds is None else odds.tolist())
+            write_settings(self.store, self.settings)
+            self._describe([person for (person,) in self.store.sql.execute("select id from people")])
+            return self.store.sql.execute("select sum(aside) from faces").fetchone()[0] or 0
+
     def merge(self, names: Sequence[str], into: str) -> None:
         """Makes the faces of several people those of one, who must be in the store like the others."""
         with self.store.change():

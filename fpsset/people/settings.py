@@ -20,7 +20,7 @@ class Settings(NamedTuple):
       model: where the model was, as a path or a name.
       digest: of the model.
       prototypes: how many vectors a person has at most; `AUTO`: see `fpsset.people.prototypes`.
-      strangers: the cosine to a person's consensus below which a face is set aside; None: none is.
+      strangers: odds by which faces are set aside, see `fpsset.people.consensus`; None: none is.
     """
 
     dim: int
@@ -28,7 +28,7 @@ class Settings(NamedTuple):
     model: str
     digest: str
     prototypes: int | str = 1
-    strangers: float | None = None
+    strangers: list[float] | None = None
 
 
 def read_settings(store: Store) -> Settings | None:

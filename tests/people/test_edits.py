@@ -34,7 +34,9 @@ def faces_of(path, name: str) -> list[int]:
         return [face.face for face in shown(store, name)]
 
 
-@pytest.mark.parametrize("options", [{}, {"prototypes": "auto"}, {"prototypes": 2, "strangers": 0.2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"prototypes": "auto"}, {"prototypes": 2, "strangers": np.linspace(-4, 7, 24).tolist()}]
+)
 @settings(max_examples=5, phases=[Phase.generate])
 @given(data=st.data())
 def test_edits_equal_a_fresh_enrolment_to_the_bit(options, data, table, tmp_path_factory):
