@@ -20,6 +20,7 @@ from fpsset.commands.people_edits import (
 )
 from fpsset.commands.people_exports import export
 from fpsset.commands.people_lists import list_people, show_person
+from fpsset.commands.people_migrate import migrate
 
 
 @click.group()
@@ -43,7 +44,7 @@ def people(context: click.Context, store: pathlib.Path) -> None:
 
 
 for subcommand in (
-    *(search, verify, calibrate, export),
+    *(search, verify, calibrate, export, migrate),
     *(
         enrol,
         add,

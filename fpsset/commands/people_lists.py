@@ -24,7 +24,8 @@ def list_people(store: pathlib.Path, as_json: bool) -> None:
         return
     for row in rows:
         aside = f", {row.aside} of them set aside" if row.aside else ""
-        show(f"{row.name}: {row.faces} faces from {row.media} media{aside}")
+        mapped = f", {row.mapped} mapped from another backbone" if row.mapped else ""
+        show(f"{row.name}: {row.faces} faces from {row.media} media{aside}{mapped}")
     show(f"{len(rows)} people, {sum(row.faces for row in rows)} faces")
 
 
@@ -45,4 +46,5 @@ def show_person(store: pathlib.Path, name: str, as_json: bool) -> None:
     for row in rows:
         where = row.place if isinstance(row.place, str) else f"row {row.place}"
         figures = f"norm {row.norm:6.2f}  cosine {row.cosine:5.2f}  {row.state:<8}"
-        show(f"{row.face:>8}  {figures}  {row.source}: {where}")
+        mapped = " (mapped)" if row.mapped else ""
+        show(f"{row.face:>8}  {figures}  {row.source}: {where}{mapped}")

@@ -32,8 +32,9 @@ create table sources (id integer primary key, name text not null unique);
 create table people (id integer primary key autoincrement, name text not null unique);
 create table descriptors (person integer primary key, norm real not null, vectors blob not null);
 create table faces (
-    id integer primary key autoincrement, person integer not null, source integer not null, place not null,
-    medium integer not null, pinned integer not null, aside integer not null, face blob not null
+    id integer primary key autoincrement, person integer not null, source integer not null,
+    place not null, medium integer not null, pinned integer not null, aside integer not null,
+    mapped integer not null default 0, face blob not null
 );
 create index faces_of_people on faces (person);
 create index faces_of_sources on faces (source, place);
