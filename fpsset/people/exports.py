@@ -69,7 +69,7 @@ def _faiss(gallery: Gallery, model: str, target: str) -> str:
     if count < _LISTS_FROM:
         index = faiss.IndexFlatIP(dim)
     else:
-        lists = min(4 * int(count**0.5), count // _PER_LIST)
+        lists = int(count**0.5)
         index = faiss.index_factory(dim, f"IVF{lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
         index.train(vectors[np.random.default_rng(0).permutation(count)[: _PER_LIST * lists]])
     index.add(vectors)

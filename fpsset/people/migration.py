@@ -135,8 +135,8 @@ def _embed(store: Store, model: SetAggregator, people: list[int], table: Feature
         faces, count = int(both.sum()), len(np.unique(owner[both]))
         if faces < _FEWEST_FACES or count < _FEWEST_PEOPLE:
             raise InputError(
-                f"{table.name}: {faces} faces of {count} people have both embeddings, too few to map the other "
-                f"{int((~both).sum())}; give {_FEWEST_FACES} faces of {_FEWEST_PEOPLE} people, or all"
+                f"{table.name}: {faces} faces of {count} people have both embeddings, too few to map the "
+                f"other {int((~both).sum())}; give {_FEWEST_FACES} faces of {_FEWEST_PEOPLE} people, or all"
             )
         pairs = (old[both], norms[both], new[both], new_norms[both])
         cost = _cost(model, owner[both], media[both], *pairs)

@@ -23,7 +23,7 @@ from fpsset.runtime.progress import StepProgress
 APPLICATION_ID = 0x66707365  # 'fpse', in the file's header
 _FORMAT = 1
 # A face of 512 channels takes a kilobyte, of which a page of the usual 4 KiB holds three and wastes a fifth.
-_PAGE_BYTES = 1 << 15
+_PAGE_BYTES = 1 << 16
 _SUM_BYTES = 4
 _WAIT_SECONDS = 120.0  # for another process's change
 _TABLES = """

@@ -16,9 +16,9 @@ DIM = 16
 MODEL = fpsset.PlainAggregator()
 
 
-def make_table(people: int = 8, seed: int = 0, most: int = 12) -> FeatureTable:
+def make_table(people: int = 8, seed: int = 0, most: int = 12, dim: int = DIM) -> FeatureTable:
     """At most `most` faces of each of some people, so that few shapes are compiled."""
-    table = make_synthetic(people, seed, DIM)[0]
+    table = make_synthetic(people, seed, dim)[0]
     rows = [np.flatnonzero(table.subject == person)[:most] for person in range(people)]
     table = table.take(np.concatenate(rows))
     paths = [f"{name_of(person)}/{row}.png" for row, person in enumerate(table.subject)]
