@@ -4,10 +4,10 @@ python benchmarks/people_store.py --train faces_train.npz [--people 100000] [--m
 
 People are drawn with the mean and covariance of those of the training file, and faces around them, so that
 searches meet vectors like real ones. Enrolment is from a feature table in memory to a store on disk, with the
-default model and with the plain one. Searches are by faces of enrolled people; time is the best of
-the calls after the first, and beside it the median of the time that all cores together spent on it, because
-other programs may be running: on two idle cores a call takes between half of that and all. Recall is the share of the exact
-search's best person that the index finds, too.
+default model and with the plain one. Searches are by faces of enrolled people; time is the best of the calls
+after the first, and beside it the median of the time that all cores together spent on it, because other
+programs may be running: on two idle cores a call takes between half of that and all. Recall is the share of
+the exact search's best person that the index finds, too.
 """
 
 import argparse

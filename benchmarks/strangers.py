@@ -23,7 +23,7 @@ from fpsset.face_set import group_rows
 from fpsset.people.consensus import fit_odds, strangers_among
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
-FAR, NOISE, TRIMMED, RESAMPLES = 1e-3, 0.25, 0.25, 1000
+FAR, NOISE, TRIMMED, RESAMPLES = 1e-3, 0.25, 0.25, 200
 METHODS = ("plain mean", "trimmed mean", "fpsset, all faces", "fpsset, strangers set aside")
 
 

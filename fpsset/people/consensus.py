@@ -24,8 +24,8 @@ _COPIES = 0.9  # cosine from which faces share a vote
 _ROUNDS = 8
 _EDGES = np.linspace(-0.3, 0.8, 23)  # of bins of cosines
 _FEWEST_FACES = 1000
-# Before a set is seen, one vote in ten is taken for a stranger's, as if two votes had told so.
-_PRIOR, _PRIOR_VOTES = 0.1, 2.0
+# Before a set is seen, one face in ten is taken for a stranger's, as if two faces had told so.
+_PRIOR, _PRIOR_FACES = 0.1, 2.0
 
 
 def strangers_among(sets: RaggedSets, odds: np.ndarray) -> np.ndarray:
@@ -43,9 +43,9 @@ def strangers_among(sets: RaggedSets, odds: np.ndarray) -> np.ndarray:
     found = np.zeros(len(sets.norms), bool)
     for first, last in itertools.pairwise(sets.starts):
         rows = sets.rows[first:last]
-        judged = _consensus(sets.embeddings[rows], sets.norms[rows], sets.media[rows])
-        if judged is not None:
-            far = _strange(*judged, odds)
+        cosines = consensus_cosines(sets.embeddings[rows], sets.norms[rows], sets.media[rows])
+        if cosines is not None:
+            far = _strange(cosines, odds)
             found[rows] = far & ~far.all()
     return found
 
@@ -85,14 +85,14 @@ def fit_odds(table: FeatureTable) -> np.ndarray:
     return np.maximum.accumulate(np.log(shares[0]) - np.log(shares[1]))
 
 
-def _strange(cosines: np.ndarray, vote: np.ndarray, odds: np.ndarray) -> np.ndarray:
-    """[N] bool, by the odds of each face and the share of strangers' votes that these amount to together."""
+def _strange(cosines: np.ndarray, odds: np.ndarray) -> np.ndarray:
+    """[N] bool, by the odds of each face and the share of strangers that these amount to together."""
     middles = (_EDGES[:-1] + _EDGES[1:]) / 2
     ratio = np.exp(np.interp(cosines, middles, odds[1:-1]))
-    share, each = _PRIOR, 1 / np.bincount(vote)[vote]
+    share = _PRIOR
     for _ in range(_ROUNDS):
         strange = share / (share + (1 - share) * ratio)
-        share = ((each * strange).sum() + _PRIOR * _PRIOR_VOTES) / (each.sum() + _PRIOR_VOTES)
+        share = (strange.sum() + _PRIOR * _PRIOR_FACES) / (len(cosines) + _PRIOR_FACES)
     return strange > 0.5
 
 
@@ -107,12 +107,6 @@ def consensus_cosines(embeddings: np.ndarray, norms: np.ndarray, media: np.ndarr
     Returns:
       [N] float32; None with fewer than three votes.
     """
-    judged = _consensus(embeddings, norms, media)
-    return None if judged is None else judged[0]
-
-
-def _consensus(embeddings, norms, media) -> tuple[np.ndarray, np.ndarray] | None:
-    """([N] cosines of `consensus_cosines`, [N] int64 the vote of each face)."""
     vote = _votes(embeddings)
     count = vote.max() + 1
     if count < FEWEST_VOTES:
@@ -128,7 +122,7 @@ def _consensus(embeddings, norms, media) -> tuple[np.ndarray, np.ndarray] | None
         weights = shares * np.maximum(votes @ (center / max(np.linalg.norm(center), 1e-12)), 0)
     others = (weights @ votes)[None] - weights[:, None] * votes  # without the face's own vote
     others /= np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1e-12)
-    return (embeddings * others[vote]).sum(1), vote
+    return (embeddings * others[vote]).sum(1)
 
 
 def _votes(embeddings: np.ndarray) -> np.ndarray:
