@@ -1,4 +1,4 @@
-"""fpsset export: writes an aggregator as StableHLO."""
+"""fpsset export: writes an aggregator as StableHLO or ONNX."""
 
 import json
 import pathlib
@@ -17,14 +17,17 @@ from fpsset.runtime.escapes import show
     "--platforms",
     default="cpu,cuda,tpu",
     show_default=True,
-    help="Platforms to lower for, separated by commas.",
+    help="Platforms to lower StableHLO for, separated by commas.",
 )
+@click.option("--media", is_flag=True, help="Take the medium of each face, too.")
 @json_option
-def export(weights: pathlib.Path, target: pathlib.Path, platforms: str, as_json: bool) -> None:
-    """Write an aggregator as one StableHLO file, for any number and size of sets.
+def export(weights: pathlib.Path, target: pathlib.Path, platforms: str, media: bool, as_json: bool) -> None:
+    """Write an aggregator as one file, for any number and size of sets.
 
-    WEIGHTS is a workdir, converted weights or a published checkpoint. OUT needs only JAX to run:
-    jax.export.deserialize(bytes).call(embeddings, norms, mask).
+    WEIGHTS is a workdir, converted weights or a published checkpoint. OUT is ONNX if it ends in .onnx, for
+    fitted models, and StableHLO else, which needs only JAX to run:
+    jax.export.deserialize(bytes).call(embeddings, norms, mask). With --media there is a fourth argument,
+    integers [B, N] in [0, N), equal for the faces of a medium: int64 for ONNX, int32 for StableHLO.
     """
     from fpsset.inference.export import export_aggregator
     from fpsset.inference.loading import load
@@ -32,11 +35,20 @@ def export(weights: pathlib.Path, target: pathlib.Path, platforms: str, as_json:
     if target.resolve() == weights.resolve():
         raise InputError(f"{target}: is also WEIGHTS; give another OUT")
     model = load(weights)
-    export_aggregator(
-        target, model.module.apply, model.variables, model.dim, model.norm_scale, platforms.split(",")
-    )
+    if target.suffix == ".onnx":
+        from fpsset.inference.onnx_export import export_onnx
+
+        export_onnx(target, model, media)
+        form = {"format": "onnx"}
+    else:
+        export_aggregator(
+            *(target, model.module.apply, model.variables, model.dim, model.norm_scale, platforms.split(",")),
+            media=media,
+        )
+        form = {"format": "stablehlo", "platforms": platforms.split(",")}
+    size = target.stat().st_size
     if as_json:
-        summary = {"out": str(target), "bytes": target.stat().st_size, "platforms": platforms.split(",")}
-        click.echo(json.dumps(summary | {"dim": model.dim, "digest": model.digest}))
+        summary = {"out": str(target), "bytes": size, **form, "dim": model.dim, "digest": model.digest}
+        click.echo(json.dumps(summary))
         return
-    show(f"{target}: {target.stat().st_size / 1e6:.1f} MB for {platforms}")
+    show(f"{target}: {size / 1e6:.1f} MB " + ("of ONNX" if target.suffix == ".onnx" else f"for {platforms}"))
