@@ -152,7 +152,6 @@ def require_source(source: pathlib.Path, by: str | None, backbone: dict) -> None
             f"{source}: is a folder of images, so it takes no --by, which names a column of a feature file"
         )
     require_weights(source, backbone)
-    return _from_images(source, which, backbone, fix)
 
 
 def require_weights(source: pathlib.Path, backbone: dict) -> None:
