@@ -45,8 +45,8 @@ def buckets(sizes: np.ndarray, faces_per_batch: int = 16384, growth: int = 2) ->
     """Groups sets by padded size, so that a jitted function compiles for few shapes.
 
     Sets are padded to powers of two, or to every other one. With a long tail of sizes a third of the slots is
-    padding, or half, which costs less than compiling more shapes. All batches of a bucket hold the same number of
-    sets; it is smaller in a bucket with few sets, so that these do not pay for a full batch.
+    padding, or half, which costs less than compiling more shapes. All batches of a bucket hold the same
+    number of sets; it is smaller in a bucket with few sets, so that these do not pay for a full batch.
 
     Args:
       sizes: [T] int, faces per set.
