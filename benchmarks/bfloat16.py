@@ -36,14 +36,16 @@ def main() -> None:
         found = describe(models, dict.fromkeys(models, model.variables), sets)
         exact, rounded = (found[name] for name in models)
         cosine = np.sum(exact.vectors * rounded.vectors, axis=1)
-        same = np.mean(np.all(exact.picks == rounded.picks, axis=1))
+        same = np.mean(np.all(exact.coreset == rounded.coreset, axis=1))
         figures = [part.everyone.figure(one.vectors) for one in (exact, rounded)]
         difference = figures[1].minus(figures[0]).texts()
         for place, far in enumerate(FARS):
             tar = [f"{figure.tar[place]:.4f}" for figure in figures]
             rows.append(
-                [path.stem, f"{part.everyone.genuine:,}", far_name(far), *tar, difference[place]]
-                + [f"{cosine.min():.6f}", f"{np.median(cosine):.6f}", f"{same:.3f}"]
+                [
+                    *(path.stem, f"{part.everyone.genuine:,}", far_name(far), *tar, difference[place]),
+                    *(f"{cosine.min():.6f}", f"{np.median(cosine):.6f}", f"{same:.3f}"),
+                ]
             )
     columns = [
         *("file", "genuine pairs", "FAR", "TAR, float32", "TAR, bfloat16", "bfloat16 minus float32 (95%)"),
