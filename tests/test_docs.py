@@ -84,6 +84,6 @@ def test_the_site_builds(tmp_path):
         text=True,
         check=True,
     )
-    assert done.stderr == "" and "6 pages" in done.stdout
+    assert done.stderr == "" and "7 pages" in done.stdout
     page = (tmp_path / "site/aggregate.html").read_text()
     assert 'href="fpsset.html#load"' in page and (tmp_path / "site/fpsset/ops/attention.html").is_file()

@@ -7,6 +7,8 @@ from fpsset.commands.calibrate import calibrate
 from fpsset.commands.convert import convert
 from fpsset.commands.doctor import doctor
 from fpsset.commands.export import export
+from fpsset.commands.faces import faces
+from fpsset.commands.fetch import fetch
 from fpsset.commands.fit import fit
 from fpsset.commands.report import report
 from fpsset.commands.select import select
@@ -35,7 +37,10 @@ def fpsset(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for subcommand in (fit, aggregate, select, calibrate, verify, report, convert, export, simulate_ijb, doctor):
+for subcommand in (
+    *(fetch, faces, fit, aggregate, select, calibrate, verify),
+    *(report, convert, export, simulate_ijb, doctor),
+):
     fpsset.add_command(subcommand)
 
 

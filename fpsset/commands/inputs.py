@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, known_people
 from fpsset.errors import InputError
+from fpsset.images.presets import PRESETS
 from fpsset.inference.aggregator import PlainAggregator, SetAggregator
 from fpsset.runtime.programs import keep_programs
 from fpsset.runtime.progress import StepProgress
@@ -113,18 +114,37 @@ def read_faces(
         raise InputError(
             f"{source}: is a folder of images, so it takes no --by, which names a column of a feature file"
         )
+    return _from_images(source, which, backbone, fix)
+
+
+def backbone_config(backbone: dict, source: object) -> ConfigDict:
+    """What `load_recogniser` reads, from the options of a command.
+
+    Args:
+      backbone: values of `options.backbone_options`.
+      source: what is to be embedded, for messages.
+
+    Raises:
+      InputError: there is no backbone, or an ONNX file comes without the settings of its input; the message
+        names all that are missing.
+    """
     if not backbone["weights"]:
         raise InputError(f"{source}: images need a backbone; give --weights BACKBONE")
     if not pathlib.Path(backbone["weights"]).exists():
         raise InputError(f"{backbone['weights']}: no such weights; give --weights BACKBONE")
-    if backbone["weights"].endswith(".onnx"):
-        for field, example in (("color_order", "bgr"), ("mean", "127.5"), ("std", "127.5")):
-            if backbone[field] is None:
-                option = "--" + field.replace("_", "-")
-                raise InputError(
-                    f"{backbone['weights']}: does not specify its input; give {option}, e.g. {example}"
-                )
-    return _from_images(source, which, backbone, fix)
+    fields = {name: backbone[name] for name in ("color_order", "mean", "std")}
+    if preset := backbone.get("preset"):
+        chosen = PRESETS[preset]
+        for name in fields:
+            fields[name] = getattr(chosen, name) if fields[name] is None else fields[name]
+    missing = ["--" + name.replace("_", "-") for name, value in fields.items() if value is None]
+    if backbone["weights"].endswith(".onnx") and missing:
+        raise InputError(
+            f"{backbone['weights']}: does not specify its input; give --preset ({', '.join(PRESETS)}), or "
+            f"{', '.join(missing)}, e.g. --color-order bgr --mean 127.5 --std 127.5"
+        )
+    fields["color_order"] = fields["color_order"] or ""
+    return ConfigDict({"weights": backbone["weights"], **fields, "dtype": "float32"})
 
 
 def _from_features(path: pathlib.Path, which: str | None, by: str | None, fix: str) -> Faces:
@@ -144,6 +164,7 @@ def _from_images(folder: pathlib.Path, which: str | None, backbone: dict, fix: s
     from fpsset.images.in_memory import embed_images
     from fpsset.images.listing import list_images, list_person
 
+    config = backbone_config(backbone, folder)
     images = list_person(folder, backbone["landmarks"])
     if images is None or which:
         images = list_images(folder, backbone["landmarks"])
@@ -154,7 +175,6 @@ def _from_images(folder: pathlib.Path, which: str | None, backbone: dict, fix: s
         which = folder.resolve().name
     if ignored := images.said_ignored():
         StepProgress.say(ignored)
-    config = ConfigDict({**backbone, "color_order": backbone["color_order"] or "", "dtype": "float32"})
     keep_programs()
     table, faces, problems = embed_images(images, config)
     for problem in problems:
