@@ -10,6 +10,7 @@ from ml_collections.config_dict import placeholder
 from fpsset.errors import InputError
 from fpsset.evaluation.pooling_protocols import switches_of
 from fpsset.images.listing import MEDIA_PATTERN
+from fpsset.images.presets import PRESETS
 from fpsset.models.margin_heads import HEADS
 from fpsset.models.selector import MAX_CORESET_SIZE
 from fpsset.ops.metric import DEFAULT_GAMMA
@@ -166,6 +167,7 @@ def extraction_config() -> ConfigDict:
     config.color_order = ""  # 'bgr' or 'rgb'
     config.mean = placeholder(float)
     config.std = placeholder(float)
+    config.preset = ""  # a family of recognisers, in fpsset/images/presets.py, instead of the three
     config.check_color_order = True  # by embedding a sample of the images in both orders
     config.dtype = "float32"  # of an IResNet's convolutions, or 'bfloat16'
     config.batch_size = 64  # images of a step, which the devices of a process share
@@ -227,6 +229,7 @@ def check_extraction_config(config: ConfigDict) -> None:
         "False with config.augmented, whose clips mirror frames already",
     )
     need(config.color_order in ("", "bgr", "rgb"), "color_order", "'bgr' or 'rgb'")
+    need(config.preset in ("", *PRESETS), "preset", f"one of {', '.join(PRESETS)}")
     need(config.std is None or config.std > 0, "std", "positive")
     need(config.dtype in ("float32", "bfloat16"), "dtype", "'float32' or 'bfloat16'")
     for field in ("batch_size", "batches_per_part", "threads", "clip_frames"):

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, known_people
 from fpsset.errors import InputError
-from fpsset.images.presets import PRESETS
+from fpsset.images.presets import PRESETS, completed
 from fpsset.inference.aggregator import PlainAggregator, SetAggregator
 from fpsset.runtime.programs import keep_programs
 from fpsset.runtime.progress import StepProgress
@@ -132,11 +132,7 @@ def backbone_config(backbone: dict, source: object) -> ConfigDict:
         raise InputError(f"{source}: images need a backbone; give --weights BACKBONE")
     if not pathlib.Path(backbone["weights"]).exists():
         raise InputError(f"{backbone['weights']}: no such weights; give --weights BACKBONE")
-    fields = {name: backbone[name] for name in ("color_order", "mean", "std")}
-    if preset := backbone.get("preset"):
-        chosen = PRESETS[preset]
-        for name in fields:
-            fields[name] = getattr(chosen, name) if fields[name] is None else fields[name]
+    fields = completed(backbone, backbone["preset"])
     missing = ["--" + name.replace("_", "-") for name, value in fields.items() if value is None]
     if backbone["weights"].endswith(".onnx") and missing:
         raise InputError(

@@ -1,5 +1,6 @@
 """Input conventions of well-known recognisers, for ONNX files, which do not contain them."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -19,6 +20,7 @@ class Preset(NamedTuple):
     what: str
 
 
+INPUT = ("color_order", "mean", "std")  # what a network expects of its input
 PRESETS = {
     "insightface": Preset(
         "rgb",
@@ -39,3 +41,22 @@ PRESETS = {
     ),
     "sface": Preset("rgb", 0.0, 1.0, "face_recognition_sface_2021dec.onnx of OpenCV's model zoo; Apache-2.0"),
 }
+
+
+def completed(given: Mapping[str, object], preset: str | None) -> dict[str, object]:
+    """The settings of a network's input: those given, else those of the preset, else None.
+
+    Args:
+      given: values by name; None or empty where a setting is not given, other names are ignored.
+      preset: a key of `PRESETS`; None or empty for none.
+
+    Example:
+      >>> completed({"color_order": "", "mean": None, "std": 128.0}, "adaface")
+      {'color_order': 'bgr', 'mean': 127.5, 'std': 128.0}
+    """
+    found = {}
+    for name in INPUT:
+        value = given.get(name)
+        missing = getattr(PRESETS[preset], name) if preset else None
+        found[name] = missing if value is None or value == "" else value
+    return found
