@@ -5,7 +5,7 @@ import pathlib
 
 import click
 
-from fpsset.commands.options import PATH
+from fpsset.commands.options import PATH, backbone_options
 from fpsset.errors import InputError
 from fpsset.runtime.escapes import show
 
@@ -23,6 +23,7 @@ from fpsset.runtime.escapes import show
     "--resamples", default=1000, show_default=True, help="Resamples of the subjects, for the 95% intervals."
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the resampling.")
+@backbone_options
 def calibrate(
     model: pathlib.Path,
     features: pathlib.Path,
@@ -30,15 +31,17 @@ def calibrate(
     pairs: pathlib.Path | None,
     resamples: int,
     seed: int,
+    **backbone,
 ) -> None:
     """Find the threshold for a FAR and store it with the model, for `fpsset verify`.
 
     MODEL is a workdir, converted weights or a published checkpoint. FEATURES is a feature file with subjects:
-    people like those the model will be used on, but none that it was trained on. The threshold is written to
+    people like those the model will be used on, but none that it was trained on; or, with --weights, a folder
+    with one folder of photos and videos per person. The threshold is written to
     thresholds.json in MODEL, or beside MODEL if that is a file.
     """
+    from fpsset.commands.inputs import read_table
     from fpsset.data.feature_table import known_people
-    from fpsset.data.files import read_features
     from fpsset.evaluation import calibration
     from fpsset.evaluation.protocols import make_protocol
     from fpsset.inference.loading import load
@@ -51,7 +54,7 @@ def calibrate(
     for name, value in (("resamples", resamples), ("seed", seed)):
         if value < 0:
             raise InputError(f"--{name} is {value}; it must be at least 0")
-    table = read_features(features)
+    table = read_table(features, backbone)
     if pairs is None:
         table = known_people(table)
     protocol = make_protocol(table, str(pairs or ""))

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from fpsset.commands.backbones import backbone_config
 from fpsset.data.feature_table import FeatureTable, known_people
 from fpsset.errors import InputError
-from fpsset.images.presets import PRESETS, completed
 from fpsset.inference.aggregator import PlainAggregator, SetAggregator
 from fpsset.runtime.programs import keep_programs
 from fpsset.runtime.progress import StepProgress
@@ -92,13 +92,14 @@ def read_faces(
     backbone: dict,
     fix: str = "choose one with --set",
 ) -> Faces:
-    """Reads one set from a folder of images, which it embeds, or from a feature file.
+    """Reads one set from photos or videos, which it embeds, or from a feature file.
 
     Args:
-      source: folder with the images of one person, or with one folder per person; or a feature file.
+      source: folder with the images of one person, or with one folder per person; a photo or a video; or a
+        feature file.
       which: folder or id of the set; None if there is only one.
       by: column that groups a feature file into sets; see `grouped`.
-      backbone: `weights`, `color_order`, `mean`, `std` and `landmarks`, for images.
+      backbone: values of `options.backbone_options`, for images.
       fix: advice for the error that is raised if there are several sets and `which` is None.
 
     Raises:
@@ -106,41 +107,99 @@ def read_faces(
     """
     if not source.exists():
         raise InputError(f"{source}: no such folder or file")
-    if not source.is_dir():
+    if not is_source(source):
         if backbone["weights"]:
-            raise InputError(f"{source}: is not a folder of images, so it takes no --weights")
+            raise InputError(f"{source}: holds features, so it takes no --weights, which embeds images")
         return _from_features(source, which, by, fix)
     if by:
         raise InputError(
-            f"{source}: is a folder of images, so it takes no --by, which names a column of a feature file"
+            f"{source}: holds images, so it takes no --by, which names a column of a feature file"
         )
-    return _from_images(source, which, backbone, fix)
+    config = backbone_config(backbone, source)
+    if backbone["landmarks"] or only_crops(source):
+        return _from_images(source, which, config, backbone["landmarks"], fix)
+    return _from_photos(source, which, backbone, fix)
 
 
-def backbone_config(backbone: dict, source: object) -> ConfigDict:
-    """What `load_recogniser` reads, from the options of a command.
+def read_table(source: pathlib.Path, backbone: dict) -> FeatureTable:
+    """Reads the faces of all sets, from a feature file or from photos and videos, which it embeds.
 
     Args:
-      backbone: values of `options.backbone_options`.
-      source: what is to be embedded, for messages.
+      source: a feature file, a photo, a video, or a folder: with the photos of one person, or with one folder
+        per person.
+      backbone: see `read_faces`.
 
     Raises:
-      InputError: there is no backbone, or an ONNX file comes without the settings of its input; the message
-        names all that are missing.
+      InputError: there is no such source, or no backbone for images.
     """
-    if not backbone["weights"]:
-        raise InputError(f"{source}: images need a backbone; give --weights BACKBONE")
-    if not pathlib.Path(backbone["weights"]).exists():
-        raise InputError(f"{backbone['weights']}: no such weights; give --weights BACKBONE")
-    fields = completed(backbone, backbone["preset"])
-    missing = ["--" + name.replace("_", "-") for name, value in fields.items() if value is None]
-    if backbone["weights"].endswith(".onnx") and missing:
-        raise InputError(
-            f"{backbone['weights']}: does not specify its input; give --preset ({', '.join(PRESETS)}), or "
-            f"{', '.join(missing)}, e.g. --color-order bgr --mean 127.5 --std 127.5"
-        )
-    fields["color_order"] = fields["color_order"] or ""
-    return ConfigDict({"weights": backbone["weights"], **fields, "dtype": "float32"})
+    from fpsset.data.files import read_features
+
+    if source.exists() and is_source(source):
+        from fpsset.commands.photo_sources import faces_of
+
+        return say_left_out(faces_of([source], backbone, one_person_of(source))).table
+    if backbone["weights"]:
+        raise InputError(f"{source}: is not a photo, video or folder, so it takes no --weights")
+    return read_features(source)
+
+
+def is_source(path: pathlib.Path) -> bool:
+    """Whether a path is a folder, a photo or a video, rather than a feature file."""
+    from fpsset.images.photo_listing import is_video
+    from fpsset.images.photos import is_photo
+
+    return path.is_dir() or is_photo(path) or is_video(path)
+
+
+def one_person_of(source: pathlib.Path) -> str:
+    """The name of the person of a source that shows one: a folder with photos of its own, or a photo."""
+    from fpsset.images.photo_listing import is_video
+    from fpsset.images.photos import is_photo
+
+    if not source.is_dir():
+        return source.stem if is_photo(source) else ""
+    own = any(is_photo(path) or is_video(path) for path in source.iterdir() if path.name[0] != ".")
+    return source.resolve().name if own else ""
+
+
+def only_crops(source: pathlib.Path) -> bool:
+    """Whether a source holds nothing but aligned crops, of which names and folders tell the videos."""
+    from fpsset.commands.photo_sources import first_that_is_no_crop
+    from fpsset.images.photo_listing import list_sources
+
+    try:
+        return source.is_dir() and not first_that_is_no_crop(list_sources([source]))
+    except InputError:  # nothing to read, which listing crops says in its words
+        return source.is_dir()
+
+
+def say_left_out(found):
+    """The same, after a line on stderr for each photo and face that is left out."""
+    for one in found.left_out:
+        StepProgress.say(f"left out: {one.name}: {one.why}")
+    return found
+
+
+def _from_photos(source: pathlib.Path, which: str | None, backbone: dict, fix: str) -> Faces:
+    from fpsset.commands.contact_sheet import face_name
+    from fpsset.commands.photo_sources import faces_of
+    from fpsset.images.listing import files_below
+
+    person = one_person_of(source)
+    if source.is_dir() and (which or not person):
+        below = {path.partition("/")[0] for path in files_below(source) if "/" in path}
+        person = _chosen(which, sorted(below), source, fix)
+        source = source / person
+        which = None
+    found = say_left_out(faces_of([source], backbone, person))
+    ids = [str(number) for number in np.unique(found.table.subject)]
+    chosen = _chosen(which, ids, source, fix)
+    rows = np.flatnonzero(found.table.subject == int(chosen))
+    names = _short([str(path) for path in found.table.paths[rows]])
+    if not np.isnan(found.table.time[rows]).all():
+        names = [face_name(found, row).rpartition("/")[2] for row in rows]
+    title = person or found.people.get(int(chosen), source.name)
+    return Faces(found.table.take(rows), names, [found.image(row) for row in rows], title)
 
 
 def _from_features(path: pathlib.Path, which: str | None, by: str | None, fix: str) -> Faces:
@@ -156,14 +215,15 @@ def _from_features(path: pathlib.Path, which: str | None, by: str | None, fix: s
     return Faces(table, names, [None] * len(names), f"{path.name}, set {which}")
 
 
-def _from_images(folder: pathlib.Path, which: str | None, backbone: dict, fix: str) -> Faces:
+def _from_images(
+    folder: pathlib.Path, which: str | None, config: ConfigDict, landmarks: str, fix: str
+) -> Faces:
     from fpsset.images.in_memory import embed_images
     from fpsset.images.listing import list_images, list_person
 
-    config = backbone_config(backbone, folder)
-    images = list_person(folder, backbone["landmarks"])
+    images = list_person(folder, landmarks)
     if images is None or which:
-        images = list_images(folder, backbone["landmarks"])
+        images = list_images(folder, landmarks)
         people = [path.partition("/")[0] for path in images.paths]
         which = _chosen(which, sorted(set(people)), folder, fix)
         images = images.take(np.flatnonzero(np.array(people) == which))

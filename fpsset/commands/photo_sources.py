@@ -3,12 +3,12 @@
 import pathlib
 from collections.abc import Sequence
 
-from fpsset.commands.inputs import backbone_config
+from fpsset.commands.backbones import backbone_config
 from fpsset.errors import InputError
 from fpsset.images.finding import FindingOptions
+from fpsset.images.listing import IMAGE_SUFFIXES
 from fpsset.images.photo_faces import PhotoFaces, find_photo_faces
 from fpsset.images.photo_listing import Sources, list_sources
-from fpsset.images.photos import is_photo
 from fpsset.images.recognisers import load_recogniser
 from fpsset.runtime.programs import keep_programs
 from fpsset.runtime.progress import StepProgress
@@ -26,18 +26,19 @@ def detector_of(detector: pathlib.Path | None, sources: Sources) -> pathlib.Path
             raise InputError(f"{detector}: no such file; give --detector a YuNet .onnx")
         return detector
     found = fetched("yunet")
-    if found is None and (other := _first_that_is_no_crop(sources)):
+    if found is None and (other := first_that_is_no_crop(sources)):
         raise InputError(
             f"{other}: to find faces in it, get a detector by: fpsset fetch yunet; or give --detector FILE"
         )
     return found
 
 
-def _first_that_is_no_crop(sources: Sources) -> str:
+def first_that_is_no_crop(sources: Sources) -> str:
+    """The name of the first source that is not an aligned crop; empty if all are, or cannot be read."""
     from PIL import Image
 
     for item in sources.items:
-        if item.moves or not is_photo(item.path):
+        if item.moves or item.path.suffix.lower() not in IMAGE_SUFFIXES:
             return item.name
         try:
             with Image.open(item.path) as image:

@@ -51,8 +51,8 @@ def select(
     """Show which faces of a set are picked, in which order, and why.
 
     MODEL is a workdir, converted weights, a published checkpoint, or 'plain', farthest-point sampling with
-    gamma 0.35 and no learned parameters. SOURCE is a folder of one person's images, a folder with one folder
-    per person, or a feature file (.npz, .parquet).
+    gamma 0.35 and no learned parameters. SOURCE is a folder of one person's photos and videos, a folder with
+    one folder per person, a photo, a video, or a feature file (.npz, .parquet).
 
     \b
       fpsset select plain photos/anna --weights weights/adaface --sheet anna.html

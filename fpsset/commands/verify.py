@@ -27,7 +27,8 @@ def verify(
 ) -> None:
     """Decide whether two sets of faces show the same person.
 
-    A and B are feature files with one set each or, with --weights, folders with images of one person each.
+    A and B are feature files with one set each or, with --weights, photos, videos or folders of one person
+    each.
     Prints the score, the threshold from `fpsset calibrate` with its FAR, and whether the score is above it.
     The exit code is 0 for either answer, and 2 if there is no answer.
     """

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import pathlib
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from fpsset.images.choosing import Candidates, choose_person
 from fpsset.images.finding import Finder, FindingOptions, Seen
 from fpsset.images.finding_parts import see_all
 from fpsset.images.found_faces import STILL, FoundFaces, join
+from fpsset.images.listing import MEDIA_PATTERN
 from fpsset.images.photo_listing import Sources
 from fpsset.images.photos import require_reader
 from fpsset.images.recognisers import Recogniser
@@ -185,7 +187,7 @@ def _media(
     sources: Sources, seen: list[Seen], faces: FoundFaces, rate: float
 ) -> tuple[np.ndarray, dict[int, int]]:
     """([M] int64 media: photos by their number, then tracks; for each track, who of its video it shows)."""
-    media, following = faces.item.copy(), len(sources.items)
+    media, following = _media_of_items(sources)[faces.item], len(sources.items)
     people, same = len(sources.items), {}
     frames = collections.defaultdict(list)
     for part in seen:
@@ -204,6 +206,19 @@ def _media(
         following += int(tracks.max()) + 1
         people += int(who.max()) + 1
     return media, same
+
+
+def _media_of_items(sources: Sources) -> np.ndarray:
+    """[I] int64 media: files of one folder that are named as frames of one video share one."""
+    pattern, numbers = re.compile(MEDIA_PATTERN), {}
+    for number, item in enumerate(sources.items):
+        match = None if item.moves else pattern.fullmatch(item.path.stem)
+        key = (item.path.parent, match[1], item.person) if match else number
+        numbers.setdefault(key, []).append(number)
+    media = np.zeros(len(sources.items), np.int64)
+    for items in numbers.values():
+        media[items] = items[0]
+    return media
 
 
 def _subjects(
@@ -257,8 +272,9 @@ def _candidates(own: FoundFaces, groups: np.ndarray, media: np.ndarray, same: di
         if time != STILL:
             moments[(item, time)].add(int(group))
     clashes = {pair for seen in moments.values() for pair in _pairs(sorted(seen))}
-    place = np.unique(media[first], return_inverse=True)[1].reshape(-1)
-    still = np.array([m not in same for m in media[first].tolist()])
+    still = own.time[first] == STILL
+    places = np.where(still, -1 - own.item[first], media[first])
+    place = np.unique(places, return_inverse=True)[1].reshape(-1)
     return Candidates(
         mean_vectors(own, groups, count), norms / faces, place, still, faces, area, sorted(clashes)
     )
