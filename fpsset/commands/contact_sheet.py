@@ -1,10 +1,21 @@
 """What a contact sheet shows of the faces that were found."""
 
+import os
 import pathlib
 
 import numpy as np
 
 from fpsset.images.photo_faces import PhotoFaces
+from fpsset.images.sharpness import sharpness
+from fpsset.inference.explanation import agreement_of
+from fpsset.inference.verdicts import (
+    VERDICT_RULES,
+    Looks,
+    judge,
+    listed,
+    turned_away,
+    verdict_lines,
+)
 from fpsset.reports.contact_sheets.page import Cell, Group, write_contact_sheet
 
 
@@ -15,10 +26,42 @@ def write_sheet(path: pathlib.Path, found: PhotoFaces, title: str) -> None:
     for number in sorted(np.unique(subjects).tolist(), key=lambda n: (n < 0, n)):
         rows = np.flatnonzero(subjects == number)
         name = found.people.get(number, "nobody known" if number < 0 else f"person {number}")
-        cells = tuple(Cell(found.found.crops[row], face_name(found, row)) for row in rows)
-        groups.append(Group(name, (), cells))
+        names = _within(name, [face_name(found, row) for row in rows])
+        lines, notes = _judged(found, rows, names) if number >= 0 else ([], [""] * len(rows))
+        cells = [Cell(found.found.crops[row], *said) for row, *said in zip(rows, names, notes, strict=True)]
+        groups.append(Group(name, tuple(lines), tuple(cells)))
     left_out = [(one.name, one.why) for one in found.left_out]
-    write_contact_sheet(path, title, found.counts(), groups, left_out)
+    write_contact_sheet(path, title, found.counts(), groups, left_out, VERDICT_RULES.sentences())
+
+
+def looks_of(found: PhotoFaces, rows: np.ndarray) -> Looks:
+    """What is known of the pictures of some faces."""
+    faces = found.found.take(rows)
+    sides = faces.boxes[:, 2:].min(axis=1)
+    sharp = np.array([sharpness(faces.image(row)) for row in range(len(faces))])
+    return Looks(faces.crops, faces.inside, sides, sharp, turned_away(faces.landmarks))
+
+
+def _judged(found: PhotoFaces, rows: np.ndarray, names: list[str]) -> tuple[list[str], list[str]]:
+    """(what is to be said about all faces of a person, about each)."""
+    table, looks = found.table.take(rows), looks_of(found, rows)
+    agreement = agreement_of(table.embeddings, table.norms)
+    verdicts = judge(table.embeddings, table.norms, agreement, names, table.media, looks)
+    lines = verdict_lines(verdicts, names, np.zeros(0, int), table.media, looks)
+    strangers = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.kind == "stranger"]
+    if strangers:
+        looks_like = "looks" if len(strangers) == 1 else "look"
+        lines.insert(0, f"{listed(strangers)} {looks_like} like someone else.")
+    return lines, [verdict.why for verdict in verdicts]
+
+
+def _within(person: str, names: list[str]) -> list[str]:
+    """Names without the folders that lead to a person's photos, if they are all there."""
+    folders = [name.rpartition("/")[0] for name in names]
+    if len(set(folders)) == 1 or all(f"/{person}/" in f"/{name}" for name in names):
+        prefix = os.path.commonpath([f"{folder}/" for folder in folders]) if folders[0] else ""
+        return [name.removeprefix(prefix).lstrip("/") for name in names]
+    return names
 
 
 def face_name(found: PhotoFaces, row: int) -> str:

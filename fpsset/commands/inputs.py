@@ -10,6 +10,7 @@ from fpsset.commands.backbones import backbone_config
 from fpsset.data.feature_table import FeatureTable, known_people
 from fpsset.errors import InputError
 from fpsset.inference.aggregator import PlainAggregator, SetAggregator
+from fpsset.inference.verdicts import Looks
 from fpsset.runtime.programs import keep_programs
 from fpsset.runtime.progress import StepProgress
 
@@ -26,12 +27,14 @@ class Faces(NamedTuple):
       names: N short names for display.
       images: N images [112, 112, 3] uint8 RGB, None for faces that have none.
       title: of the set.
+      looks: what is known of the pictures.
     """
 
     table: FeatureTable
     names: list[str]
     images: list[np.ndarray | None]
     title: str
+    looks: Looks = Looks()
 
 
 def load_model(name: str, fit: str | None = None) -> SetAggregator:
@@ -181,7 +184,7 @@ def say_left_out(found):
 
 
 def _from_photos(source: pathlib.Path, which: str | None, backbone: dict, fix: str) -> Faces:
-    from fpsset.commands.contact_sheet import face_name
+    from fpsset.commands.contact_sheet import face_name, looks_of
     from fpsset.commands.photo_sources import faces_of
     from fpsset.images.listing import files_below
 
@@ -199,7 +202,8 @@ def _from_photos(source: pathlib.Path, which: str | None, backbone: dict, fix: s
     if not np.isnan(found.table.time[rows]).all():
         names = [face_name(found, row).rpartition("/")[2] for row in rows]
     title = person or found.people.get(int(chosen), source.name)
-    return Faces(found.table.take(rows), names, [found.image(row) for row in rows], title)
+    images = [found.image(row) for row in rows]
+    return Faces(found.table.take(rows), names, images, title, looks_of(found, rows))
 
 
 def _from_features(path: pathlib.Path, which: str | None, by: str | None, fix: str) -> Faces:
@@ -220,6 +224,7 @@ def _from_images(
 ) -> Faces:
     from fpsset.images.in_memory import embed_images
     from fpsset.images.listing import list_images, list_person
+    from fpsset.images.sharpness import sharpness
 
     images = list_person(folder, landmarks)
     if images is None or which:
@@ -235,7 +240,9 @@ def _from_images(
     table, faces, problems = embed_images(images, config)
     for problem in problems:
         StepProgress.say(f"left out: {problem}")
-    return Faces(table, _short(table.paths.tolist()), faces, which)
+    sharp = np.array([sharpness(face) for face in faces])
+    looks = Looks(contents=[face.tobytes() for face in faces], sharpness=sharp)
+    return Faces(table, _short(table.paths.tolist()), faces, which, looks)
 
 
 def _chosen(which: str | None, known: list[str], source: pathlib.Path, fix: str) -> str:

@@ -65,20 +65,21 @@ class PhotoFaces:
         photos = len(np.unique(self.found.item[self.found.time == STILL]))
         moving = self.found.time != STILL
         tracks = len(np.unique(self.table.media[moving]))
-        parts = [f"{int((~moving).sum())} faces in {photos} photos"] if photos else []
-        parts += [f"{int(moving.sum())} faces in {tracks} tracks of videos"] if tracks else []
+        parts = [f"{_count(int((~moving).sum()))} in {_many(photos, 'photo')}"] if photos else []
+        parts += [f"{_count(int(moving.sum()))} in {_many(tracks, 'track')} of videos"] if tracks else []
         people = len(self.people)
         lines = [" and ".join(parts) + (f", {people} {'person' if people == 1 else 'people'}" * bool(people))]
-        for kind, what in (
-            ("no face", "show no face"),
-            ("too small", "faces are too small"),
-            ("other people", "faces are of other people"),
-            ("unreadable", "cannot be read"),
+        for kind, one, many in (
+            ("no face", "photo or video shows no face", "photos and videos show no face"),
+            ("too small", "face is too small", "faces are too small"),
+            ("other people", "face is of other people", "faces are of other people"),
+            ("unreadable", "file cannot be read", "files cannot be read"),
         ):
-            if count := sum(one.count for one in self.left_out if one.kind == kind):
-                lines.append(f"{count} {what}")
+            if count := sum(left.count for left in self.left_out if left.kind == kind):
+                lines.append(f"{count} {one if count == 1 else many}")
         if self.several:
-            lines.append(f"{len(self.several)} photos show several people, whose names are not known")
+            photos = _many(len(self.several), "photo")
+            lines.append(f"{photos} with several people, whose names are not known")
         return lines
 
 
@@ -155,6 +156,14 @@ def find_photo_faces(
     return PhotoFaces(table, faces, people, left_out, several)
 
 
+def _count(faces: int) -> str:
+    return _many(faces, "face")
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _unit(embeddings: np.ndarray) -> np.ndarray:
     vectors = embeddings.astype(np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -176,7 +185,7 @@ def _unusable(sources: Sources, seen: list[Seen], faces: FoundFaces) -> list[Lef
         if number in bad:
             found.append(LeftOut(item.name, "unreadable", bad[number]))
         if small[number]:
-            found.append(LeftOut(item.name, "too small", f"{small[number]} faces too small", small[number]))
+            found.append(LeftOut(item.name, "too small", f"{_count(small[number])} too small", small[number]))
         elif number not in has and number not in bad:
             where = f"no face in {frames[number]} frames" if item.moves else "no face"
             found.append(LeftOut(item.name, "no face", where))
@@ -242,7 +251,7 @@ def _subjects(
         for item in np.unique(own.item[~chosen]):
             count = int((own.item[~chosen] == item).sum())
             alone = not (own.item[chosen] == item).any()
-            said = f"{count} {'face' if count == 1 else 'faces'} of other people"
+            said = f"{_count(count)} of other people"
             why = said + (", and none like the person's others" if alone else "")
             others.append(LeftOut(sources.items[item].name, "other people", why, count))
     unknown = person_of == None  # noqa: E711  elementwise

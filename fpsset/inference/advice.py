@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from fpsset.inference.explanation import Explanation
+from fpsset.inference.verdicts import Looks, Verdict, judge, listed, verdict_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Advice:
       covered: [K] int64, the number of faces that the first 1, 2, ..., K picks represent.
       repeats: [n] int64, positions in [1, K) of picks from an already picked medium, made while another
         medium had not been picked.
+      verdicts: N verdicts, see `fpsset.inference.verdicts`.
       lines: all of this in words.
     """
 
@@ -67,27 +69,34 @@ class Advice:
     idle: np.ndarray
     covered: np.ndarray
     repeats: np.ndarray
+    verdicts: tuple[Verdict, ...]
     lines: tuple[str, ...]
 
     def to_dict(self) -> dict:
         """The fields as plain Python values."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields["verdicts"] = [verdict._asdict() for verdict in self.verdicts]
         return {name: v.tolist() if isinstance(v, np.ndarray) else list(v) for name, v in fields.items()}
 
     def of_face(self, i: int) -> str:
         """The advice on face i in a few words; empty if there is none."""
-        for rows, words in (
-            (self.strangers, "looks like someone else"),
-            (self.poor, "too degraded to tell whose face it is"),
-            (self.idle, "adds nothing"),
+        for said, words in (
+            (i in self.strangers, "looks like someone else"),
+            (i in self.poor, "too degraded to tell whose face it is"),
+            (True, self.verdicts[i].why),
+            (i in self.idle, "adds nothing"),
         ):
-            if i in rows:
+            if said and words:
                 return words
         return ""
 
 
 def advise(
-    why: Explanation, embeddings: np.ndarray, names: list[str] | None = None, rules: Rules = RULES
+    why: Explanation,
+    embeddings: np.ndarray,
+    names: list[str] | None = None,
+    rules: Rules = RULES,
+    looks: Looks = Looks(),  # noqa: B008  immutable
 ) -> Advice:
     """Derives advice from an explanation.
 
@@ -96,6 +105,7 @@ def advise(
       embeddings: [N, D] float32 unit rows, the explained faces.
       names: N names of the faces, for the sentences; 'face 0', 'face 1', ... when None.
       rules: the thresholds.
+      looks: what is known of the pictures.
     """
     names = [f"face {i}" for i in range(len(why))] if names is None else names
     size = len(why.picks)
@@ -108,6 +118,10 @@ def advise(
         idle = np.setdiff1d(np.flatnonzero((why.change < rules.idle) & ~odd), why.picks)
     repeats = np.zeros(0, np.int64) if why.media is None else _repeats(why.media, why.picks)
     strangers, poor = np.flatnonzero(odd & ~low), np.flatnonzero(odd & low)
+
+    verdicts = judge(embeddings, why.norms, why.agreement, names, why.media, looks)
+    # Two who differ are said to; which of them is the stranger, nobody can tell.
+    copies = np.array([verdict.kind == "duplicate" for verdict in verdicts])
 
     lines = [_coverage(covered, len(why), rules)]
     for k in repeats:
@@ -127,17 +141,18 @@ def advise(
             for i in strangers
         ]
     lines += [f"{names[i]} is too degraded to tell whose face it is (norm {why.norms[i]:.3g})." for i in poor]
-    if len(idle) == 1:
-        lines.append(f"{names[idle[0]]} adds nothing: leaving it out barely changes the descriptor.")
-    elif len(idle):
-        listed = [names[i] for i in idle[:4]] + [f"{len(idle) - 4} more"] * (len(idle) > 4)
+    lines += verdict_lines(verdicts, names, why.picks, why.media, looks)
+    others = [names[i] for i in idle if not copies[i]]
+    if len(others) == 1:
+        lines.append(f"{others[0]} adds nothing: leaving it out barely changes the descriptor.")
+    elif others:
         lines.append(
-            f"{', '.join(listed[:-1])} and {listed[-1]} each add nothing: leaving out any one of them barely "
-            "changes the descriptor."
+            f"{listed(others)} each add nothing: leaving out any one of them barely changes the descriptor."
         )
-    if size < len(why) and why.change is not None and not len(idle) and not len(strangers) and not len(poor):
+    quiet = not (len(idle) or copies.any() or len(strangers) or len(poor))
+    if quiet and size < len(why) and why.change is not None and covered[-1] < rules.cover * len(why):
         lines.append("Every face adds something.")
-    return Advice(strangers, poor, idle, covered, repeats, tuple(lines))
+    return Advice(strangers, poor, idle, covered, repeats, verdicts, tuple(lines))
 
 
 def _coverage(covered: np.ndarray, count: int, rules: Rules) -> str:
