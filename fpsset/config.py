@@ -162,6 +162,7 @@ def extraction_config() -> ConfigDict:
     config.out = ""  # feature file to write, .npz or .parquet
     # Text file of lines 'name x1 y1 ... x5 y5 [score]'; empty: IJB's own where found, else aligned crops.
     config.landmarks = ""
+    config.detector = ""  # a YuNet .onnx: finds the faces in photos and videos, as fpsset faces does
     config.media_pattern = MEDIA_PATTERN  # files whose names match with the same group 1 are one video
     # Input of an .onnx file: (x - mean) / std in this colour order. Other weights specify it themselves.
     config.color_order = ""  # 'bgr' or 'rgb'
@@ -229,6 +230,8 @@ def check_extraction_config(config: ConfigDict) -> None:
         "False with config.augmented, whose clips mirror frames already",
     )
     need(config.color_order in ("", "bgr", "rgb"), "color_order", "'bgr' or 'rgb'")
+    alone = not (config.landmarks or config.flip or config.augmented)
+    need(not config.detector or alone, "detector", "empty with landmarks, flip or augmented")
     need(config.preset in ("", *PRESETS), "preset", f"one of {', '.join(PRESETS)}")
     need(config.std is None or config.std > 0, "std", "positive")
     need(config.dtype in ("float32", "bfloat16"), "dtype", "'float32' or 'bfloat16'")

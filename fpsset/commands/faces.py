@@ -57,6 +57,7 @@ def faces(
     from fpsset.commands.contact_sheet import write_sheet
     from fpsset.commands.photo_sources import faces_of
     from fpsset.data.files import require_writable, write_features
+    from fpsset.images.extract_photos import write_left_out
     from fpsset.images.finding_parts import forget_parts
     from fpsset.runtime.locks import sole_use
     from fpsset.runtime.progress import StepProgress
@@ -76,7 +77,7 @@ def faces(
     with sole_use(out, "--out"):
         name = _name_of(sources) if one_person else ""
         found = faces_of(sources, backbone, name, known, least_side, rate, out)
-        listing = _list_left_out(out, found)
+        listing = write_left_out(out, found)
         write_features(out, found.table)
         if sheet is not None:
             write_sheet(sheet, found, _title(sources))
@@ -102,20 +103,6 @@ def _name_of(sources: tuple[pathlib.Path, ...]) -> str:
 def _title(sources: tuple[pathlib.Path, ...]) -> str:
     more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
     return f"{sources[0].resolve().name}{more}"
-
-
-def _list_left_out(out: pathlib.Path, found) -> pathlib.Path:
-    """Writes what is left out, and why, beside the features; removes an older list if nothing is."""
-    from fpsset.runtime.escapes import printable
-    from fpsset.runtime.files import replacing
-
-    listing = out.with_name(f"{out.stem}.left_out.txt")
-    if not found.left_out:
-        listing.unlink(missing_ok=True)
-        return listing
-    with replacing(listing) as beside:
-        beside.write_text("".join(f"{printable(one.name)}: {one.why}\n" for one in found.left_out))
-    return listing
 
 
 def _summary(out: pathlib.Path, sheet: pathlib.Path | None, found) -> dict:

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from fpsset.config import check_extraction_config, extraction_config
+from fpsset.data.files import read_features
 from fpsset.errors import InputError
+from fpsset.images.extract import extract
 from fpsset.images.finding import FindingOptions
 from fpsset.images.finding_parts import forget_parts, stretches_of
 from fpsset.images.photo_faces import find_photo_faces
@@ -84,6 +87,20 @@ def test_an_interrupted_search_goes_on(album, recogniser, options, tmp_path, mon
         find_photo_faces(list_sources([album]), recogniser, options, out=out)
     forget_parts(out)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_extracts_photos(album, shared, tmp_path):
+    config = extraction_config()
+    config.update(images=str(album), weights=str(shared / "models/mobilefacenet_512.onnx"))
+    config.update(out=str(tmp_path / "f.npz"), detector=str(shared / YUNET))
+    config.update(color_order="bgr", mean=127.0, std=128.0)
+    check_extraction_config(config)
+    table = extract(config)
+    assert len(table) == 3 and read_features(tmp_path / "f.npz").subject.tolist() == [0, 0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.left_out.txt", "f.npz"]
+    config.flip = True
+    with pytest.raises(InputError, match=r"config.detector is .* empty with landmarks"):
+        check_extraction_config(config)
 
 
 def test_nothing_to_be_found(tmp_path, recogniser, options):
