@@ -15,8 +15,8 @@ from fpsset.runtime.digests import file_sha256, short_digest
 from fpsset.runtime.disk import writing
 from fpsset.runtime.progress import StepProgress
 
-_PHOTOS = 32  # in a part
-_SECONDS = 60.0  # of a video in a part
+_PHOTOS = 16  # in a part, of which an interruption loses at most one
+_SECONDS = 30.0  # of a video in a part
 _COLUMNS = {
     **{"small_item": "iu S", "small_count": "iu S", "bad_item": "iu B", "bad_reason": "U B"},
     **{"frame_item": "iu F", "frame_time": "f F", "frame_scene": "iu F"},

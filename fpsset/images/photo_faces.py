@@ -12,12 +12,12 @@ from fpsset.data.feature_table import UNKNOWN_SUBJECT, FeatureTable
 from fpsset.errors import InputError
 from fpsset.images.choosing import Candidates, choose_person
 from fpsset.images.finding import Finder, FindingOptions, Seen
-from fpsset.images.finding_parts import see_all
+from fpsset.images.finding_parts import forget_parts, see_all
 from fpsset.images.found_faces import STILL, FoundFaces, join
 from fpsset.images.listing import MEDIA_PATTERN
 from fpsset.images.photo_listing import Sources
 from fpsset.images.photos import require_reader
-from fpsset.images.recognisers import Recogniser
+from fpsset.images.recognisers import Recogniser, warn_of_equal_norms
 from fpsset.images.tracks import ALIKE, mean_vectors, require_tracker, same_people, track_faces
 from fpsset.images.video import require_pyav
 
@@ -121,12 +121,15 @@ def find_photo_faces(
     if not len(faces):
         reasons = collections.Counter(one.kind for one in left_out)
         said = ", ".join(f"{count} {kind}" for kind, count in reasons.most_common())
+        if out is not None:  # a list of other sources, or another detector, comes next
+            forget_parts(out)
         raise InputError(f"{items[0].name}: no face found in {len(items)} photos and videos ({said})")
     if known is not None and known.dim != faces.embeddings.shape[1]:
         raise InputError(
             f"{known.name}: embeddings are {known.dim} wide, but those here {faces.embeddings.shape[1]}; "
             "give features of the same recogniser"
         )
+    warn_of_equal_norms(faces.norms)
     media, same = _media(sources, seen, faces, options.rate)
     subject, kept, people, others = _subjects(sources, faces, media, same, known)
     left_out += others
