@@ -39,7 +39,7 @@ def looks_of(found: PhotoFaces, rows: np.ndarray) -> Looks:
     faces = found.found.take(rows)
     sides = faces.boxes[:, 2:].min(axis=1)
     sharp = np.array([sharpness(faces.image(row)) for row in range(len(faces))])
-    return Looks(faces.crops, faces.inside, sides, sharp, turned_away(faces.landmarks))
+    return Looks(faces.item, faces.crops, faces.inside, sides, sharp, turned_away(faces.landmarks))
 
 
 def _judged(found: PhotoFaces, rows: np.ndarray, names: list[str]) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ class Candidates(NamedTuple):
       weights: [G] float32 > 0, e.g. norms.
       place: [G] int64: candidates of one photo share one, of which at most one is the person. Each track has
         its own.
-      still: [G] bool, whether it is of a photo.
+      alone: [G] bool, whether it is the only face of a photo.
       faces: [G] int, how many faces each has.
       area: [G] float32, pixels of the largest.
       clashes: pairs (g, h) of tracks that are seen at one time, so not both the person.
@@ -27,7 +27,7 @@ class Candidates(NamedTuple):
     vectors: np.ndarray
     weights: np.ndarray
     place: np.ndarray
-    still: np.ndarray
+    alone: np.ndarray
     faces: np.ndarray
     area: np.ndarray
     clashes: list[tuple[int, int]]
@@ -49,15 +49,13 @@ def choose_person(found: Candidates) -> np.ndarray:
     count = len(found.weights)
     if count == 0:
         return np.zeros(0, bool)
-    alone = np.bincount(found.place, minlength=found.place.max() + 1)[found.place] == 1
-    alone &= found.still
     support = _support(found)
     seed = np.lexsort((found.area, found.faces, support))[-1]
-    chosen = _most_like(found, found.vectors[seed], alone)
+    chosen = _most_like(found, found.vectors[seed])
     for _ in range(_ROUNDS):
         weighed = found.vectors[chosen] * found.weights[chosen, None]
         mean = weighed.sum(axis=0)
-        again = _most_like(found, mean / max(np.linalg.norm(mean), 1e-12), alone)
+        again = _most_like(found, mean / max(np.linalg.norm(mean), 1e-12))
         if (again == chosen).all() or not again.any():
             break
         chosen = again
@@ -78,7 +76,7 @@ def _support(found: Candidates) -> np.ndarray:
     return support
 
 
-def _most_like(found: Candidates, person: np.ndarray, alone: np.ndarray) -> np.ndarray:
+def _most_like(found: Candidates, person: np.ndarray) -> np.ndarray:
     cosine = found.vectors @ person
     clash: dict[int, list[int]] = {}
     for g, h in found.clashes:
@@ -88,7 +86,7 @@ def _most_like(found: Candidates, person: np.ndarray, alone: np.ndarray) -> np.n
     for g in np.argsort(-cosine, kind="stable").tolist():
         if found.place[g] in taken or any(chosen[h] for h in clash.get(g, ())):
             continue
-        if cosine[g] >= APART or alone[g]:
+        if cosine[g] >= APART or found.alone[g]:
             chosen[g] = True
             taken.add(int(found.place[g]))
     return chosen

@@ -131,7 +131,8 @@ def find_photo_faces(
         )
     warn_of_equal_norms(faces.norms)
     media, same = _media(sources, seen, faces, options.rate)
-    subject, kept, people, others = _subjects(sources, faces, media, same, known)
+    crowded = {item for part in seen for item, _ in part.small}
+    subject, kept, people, others = _subjects(sources, faces, media, same, known, crowded)
     left_out += others
     several = []
     counts = collections.Counter(faces.item[kept].tolist())
@@ -234,7 +235,12 @@ def _media_of_items(sources: Sources) -> np.ndarray:
 
 
 def _subjects(
-    sources: Sources, faces: FoundFaces, media: np.ndarray, same: dict[int, int], known: FeatureTable | None
+    sources: Sources,
+    faces: FoundFaces,
+    media: np.ndarray,
+    same: dict[int, int],
+    known: FeatureTable | None,
+    crowded: set[int],
 ) -> tuple[np.ndarray, np.ndarray, dict[int, str], list[LeftOut]]:
     """([M] int64 subjects, [M] bool which are kept, names of the subjects, the faces of others)."""
     subject, kept = np.full(len(faces), UNKNOWN_SUBJECT), np.ones(len(faces), bool)
@@ -247,7 +253,7 @@ def _subjects(
         if not len(rows):
             continue
         own, groups = faces.take(rows), _groups(faces.take(rows), media[rows], same)
-        chosen = choose_person(_candidates(own, groups, media[rows], same))[groups]
+        chosen = choose_person(_candidates(own, groups, media[rows], crowded))[groups]
         number = base + len(people)
         people[number] = name
         subject[rows], kept[rows] = number, chosen
@@ -271,7 +277,8 @@ def _groups(own: FoundFaces, media: np.ndarray, same: dict[int, int]) -> np.ndar
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
-def _candidates(own: FoundFaces, groups: np.ndarray, media: np.ndarray, same: dict[int, int]) -> Candidates:
+def _candidates(own: FoundFaces, groups: np.ndarray, media: np.ndarray, crowded: set[int]) -> Candidates:
+    """The candidates among a person's faces; in `crowded` photos there are others, which are too small."""
     count = int(groups.max()) + 1
     first = np.unique(groups, return_index=True)[1]
     area = np.zeros(count, np.float32)
@@ -285,10 +292,12 @@ def _candidates(own: FoundFaces, groups: np.ndarray, media: np.ndarray, same: di
             moments[(item, time)].add(int(group))
     clashes = {pair for seen in moments.values() for pair in _pairs(sorted(seen))}
     still = own.time[first] == STILL
+    others = np.array([item in crowded for item in own.item[first].tolist()], bool)
     places = np.where(still, -1 - own.item[first], media[first])
     place = np.unique(places, return_inverse=True)[1].reshape(-1)
+    alone = (np.bincount(place)[place] == 1) & still & ~others
     return Candidates(
-        mean_vectors(own, groups, count), norms / faces, place, still, faces, area, sorted(clashes)
+        mean_vectors(own, groups, count), norms / faces, place, alone, faces, area, sorted(clashes)
     )
 
 

@@ -26,6 +26,7 @@ class Looks:
     """What is known of the pictures of N faces, beyond their embeddings. None where it is not known.
 
     Attributes:
+      sources: [N] the photo or video of each; faces of one are no duplicates of each other.
       contents: N byte strings, equal for equal pictures.
       inside: [N] share of each aligned face that lies in its photo, in [0, 1].
       sides: [N] pixels of the shorter side of each face's box in its photo.
@@ -34,6 +35,7 @@ class Looks:
       typical_norm: mean norm of the faces that the model was fitted to.
     """
 
+    sources: np.ndarray | None = None
     contents: list[bytes] | None = None
     inside: np.ndarray | None = None
     sides: np.ndarray | None = None
@@ -109,7 +111,9 @@ def judge(
       rules: the thresholds.
     """
     median = float(np.median(norms)) if len(norms) else 0.0
-    twins = _twins(embeddings, norms, media, looks.contents, rules)
+    twins = _twins(
+        embeddings, norms, [ids for ids in (media, looks.sources) if ids is not None], looks, rules
+    )
     found = []
     for i in range(len(norms)):
         low = norms[i] < rules.poor * median
@@ -186,6 +190,7 @@ def _wish(kinds: np.ndarray, media: np.ndarray | None, looks: Looks, rules: Verd
         wanted = " ".join(["sharp"] * poor + ["frontal"] * turned)
         why = " and ".join(["poor"] * poor + ["turned away"] * turned)
         return f"A {wanted} photo would help most: all of these are {why}."
+    media = media if looks.sources is None else looks.sources
     if media is not None and len(kinds) > 1 and len(np.unique(media)) == 1:
         return "A photo from another occasion would help most: all of these are of one video."
     return ""
@@ -219,21 +224,26 @@ def turned_away(landmarks: np.ndarray) -> np.ndarray:
 def _twins(
     embeddings: np.ndarray,
     norms: np.ndarray,
-    media: np.ndarray | None,
-    contents: list[bytes] | None,
+    shared: list[np.ndarray],
+    looks: Looks,
     rules: VerdictRules,
 ) -> dict[int, tuple[int, bool]]:
-    """For each duplicate (the face that is kept, whether their contents are equal)."""
+    """For each duplicate (the face that is kept, whether their contents are equal).
+
+    Faces that agree in any of the `shared` columns [N] are none of each other.
+    """
     twins: dict[int, tuple[int, bool]] = {}
     kept: list[int] = []
     first: dict[bytes, int] = {}
     for i in np.argsort(-norms, kind="stable").tolist():
-        if contents is not None and first.setdefault(contents[i], i) != i:
-            twins[i] = first[contents[i]], True
-            continue
+        if looks.contents is not None:
+            same = first.setdefault(looks.contents[i], i)
+            if same != i and not any(column[same] == column[i] for column in shared):
+                twins[i] = same, True
+                continue
         cosines = embeddings[kept] @ embeddings[i] if kept else np.zeros(0)
-        if media is not None and kept:
-            cosines = np.where(media[kept] == media[i], -1, cosines)
+        for column in shared:
+            cosines = np.where(column[kept] == column[i], -1, cosines) if kept else cosines
         if len(cosines) and cosines.max() >= rules.duplicate:
             twins[i] = kept[int(cosines.argmax())], False
             continue

@@ -29,7 +29,7 @@ def album(rng, photos: int, strangers: int):
     area = rng.uniform(100, 1000, count).astype(np.float32)
     ones = np.ones(count, np.float32)
     found = Candidates(
-        np.array(vectors), ones, np.array(place), np.ones(count, bool), np.ones(count, int), area, []
+        np.array(vectors), ones, np.array(place), np.full(count, not strangers), np.ones(count, int), area, []
     )
     return found, np.array(right)
 
@@ -50,7 +50,7 @@ def test_a_photo_without_the_person():
     place = np.concatenate([found.place, [5, 5, 6]])
     more = unit(rng.standard_normal((3, DIM)))
     grown = [np.concatenate([values, values[:3]]) for values in found[:-1]]
-    grown[0][-3:], grown[2] = more, place
+    grown[0][-3:], grown[2], grown[3][-1] = more, place, True
     chosen = choose_person(Candidates(*grown, []))
     np.testing.assert_array_equal(chosen, [*right, False, False, True])
 

@@ -44,6 +44,8 @@ def test_frames_of_a_video_are_no_duplicates_but_equal_pictures_are():
     vectors[1] = vectors[0]
     assert kinds(advice(vectors, norms, media=[0, 0, 1])[0]) == ["good"] * 3
     assert kinds(advice(vectors, norms, media=[0, 1, 2])[0]) == ["good", "duplicate", "good"]
+    sources = np.array([7, 7, 8])
+    assert kinds(advice(vectors, norms, media=[0, 1, 2], sources=sources)[0]) == ["good"] * 3
     found, _ = advice(*people(0.8, 0.8, 0.8), media=[0, 0, 1], contents=[b"a", b"b", b"a"])
     assert kinds(found) == ["good", "good", "duplicate"] and "the same picture as 0.jpg" in found.of_face(2)
 
