@@ -167,9 +167,9 @@ def cycles(computations: dict[str, list[str]], name: str) -> float:
     total = 0.0
     for line in computations[name]:
         if " while(" in line:
-            trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
             body = re.search(r"body=%?([\w.\-]+)", line)[1]
-            total += int(trips[1]) * cycles(computations, body) if trips else 0.0
+            condition = re.search(r"condition=%?([\w.\-]+)", line)[1]
+            total += trips(computations[condition]) * cycles(computations, body)
         elif " conditional(" in line:
             names = re.search(r"branch_computations=\{([^}]*)\}", line)
             names = (
@@ -181,6 +181,19 @@ def cycles(computations: dict[str, list[str]], name: str) -> float:
         elif own := re.search(r'"estimated_cycles":"(\d+)"', line):
             total += int(own[1])
     return total
+
+
+def trips(condition: list[str]) -> int:
+    """How often a loop runs: N where its condition is that a counter from 0 is less than N, otherwise 0.
+
+    The compiler states no trip counts of its own.
+    """
+    root = next(line for line in condition if line.lstrip().startswith("ROOT"))
+    limit = re.search(r" compare\([^,]+, %?([\w.\-]+)\), direction=LT", root)
+    found = limit and [
+        re.search(r" constant\((\d+)\)", line) for line in condition if f"{limit[1]} = " in line
+    ]
+    return int(found[0][1]) if found and found[0] else 0
 
 
 def kernels(computations: dict[str, list[str]], name: str) -> int:

@@ -1,11 +1,11 @@
-"""Draws the README's front picture: a set, its picks and its descriptor by a trained model, in drawn faces.
+"""Draws a set, its picks and its descriptor by a trained model, in drawn faces, and its sheet.
 
 python benchmarks/front_picture.py runs/quickstart [--out benchmarks/pictures/front.png]
 
 The embeddings are synthetic, of 1,000 people not seen in training. Every second medium of a person goes into
 the set, and the others into the gallery that its descriptor is looked up in. The picture shows the first set
 of 18 faces, with at least three stills, whose picks come from three media. Each face is drawn with the image
-quality that its embedding has.
+quality that its embedding has. `sheet.png`, the first picture of the README, is the sheet of `fpsset select`.
 """
 
 import argparse
@@ -18,7 +18,11 @@ from matplotlib.patches import FancyArrowPatch
 
 import fpsset
 from fpsset.data.synthetic import make_synthetic
+from fpsset.inference.advice import advise
 from fpsset.reports.sheets.colors import group_color, norm_colors
+from fpsset.reports.sheets.maps import place as place_faces
+from fpsset.reports.sheets.picture import draw_picture
+from fpsset.reports.sheets.sheet import Sheet
 
 _INK, _SOFT, _FACES, _COLUMNS = "#1d2530", "#5b6673", 18, 6
 _WIDTH, _HEIGHT = 12.0, 4.55
@@ -55,7 +59,7 @@ def main() -> None:
     """Draws the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("workdir")
-    parser.add_argument("--out", type=pathlib.Path, default="benchmarks/pictures/front.png")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("benchmarks/pictures/front.png"))
     arguments = parser.parse_args()
     model = fpsset.load(arguments.workdir)
     table, clean, rows, person, first = find_set(model)
@@ -70,6 +74,14 @@ def main() -> None:
         draw_face(int(m), i, (c - 0.1) / 0.85)
         for i, (m, c) in enumerate(zip(table.media[rows], clean[rows], strict=True))
     ]
+    names = [
+        f"{'photo' if (table.media[rows] == m).sum() == 1 else 'video'} {m - table.media[rows].min() + 1}"
+        for m in table.media[rows]
+    ]
+    advice = advise(explanation, table.embeddings[rows], names)
+    places = place_faces(table.embeddings[rows], "pca")
+    sheet = Sheet("anna", model.name, explanation, advice, names, images, *places)
+    draw_picture(arguments.out.with_name("sheet.png"), sheet)
 
     figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=160, facecolor="white")
 

@@ -8,6 +8,7 @@ The rooms of the package, each importing only from those below it:
     fpsset/commands/    the `fpsset` command, one file per subcommand, and what a config runs
     fpsset/training/    models fitted in closed form; the loop, the step, the optimizer, checkpoints
     fpsset/reports/     tables, plots, pages, comparisons of runs, coreset sheets
+    fpsset/people/      a store of people: enrolled, searched, edited, decided on, exported
     fpsset/evaluation/  protocols, verification, identification, resampling, calibration
     fpsset/streaming/   descriptors of streams of faces, in fixed memory
     fpsset/inference/   load, aggregate, explain, export; sets larger than memory
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from fpsset.training.closed_form import fit
     from fpsset.weights.official import load_official
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AdaFaceHead",

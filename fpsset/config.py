@@ -24,7 +24,9 @@ def base_config() -> ConfigDict:
     """The default recipe, with every field of a training or evaluation run; `configs/` override some."""
     config = ConfigDict()
     config.mode = "train"  # 'train' (evaluates at the end) or 'eval'
-    config.weights = ""  # for 'eval': a workdir or checkpoint; empty: the best checkpoint of this workdir
+    # For 'eval': a workdir or checkpoint, a plain pooling ('plain', 'mean', 'norm_weighted', 'media_mean',
+    # 'fps'), or 'posterior' or 'whitened', fitted to data.train; empty: this workdir's best checkpoint.
+    config.weights = ""
     config.seed = 0
     config.steps = 1000
     config.batch_size = 64  # templates per step, over all devices
@@ -164,6 +166,7 @@ def extraction_config() -> ConfigDict:
     config.landmarks = ""
     config.detector = ""  # a YuNet .onnx: finds the faces in photos and videos, as fpsset faces does
     config.media_pattern = MEDIA_PATTERN  # files whose names match with the same group 1 are one video
+    config.folder_is_video = False  # a folder inside a person's folder is one video
     # Input of an .onnx file: (x - mean) / std in this colour order. Other weights specify it themselves.
     config.color_order = ""  # 'bgr' or 'rgb'
     config.mean = placeholder(float)

@@ -37,6 +37,10 @@ class InputError(ValueError):
     """
 
 
+class MissingInputs(InputError):
+    """Several things that a run reads are missing (exit code 2). The message is a list, an item a line."""
+
+
 class DiskError(InputError):
     """A file or folder could not be written (exit code 2).
 

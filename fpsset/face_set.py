@@ -115,6 +115,8 @@ def pad_sets(
       >>> sets.mask.sum(axis=1).tolist()
       [1, 3]
     """
+    if norms_list is None or any(norms is None for norms in norms_list):
+        raise ValueError("norms_list is missing; pass an array per set, of ones to weigh all faces alike")
     embeddings_list = [np.asarray(e) for e in embeddings_list]
     norms_list = [np.asarray(n) for n in norms_list]
     lengths = [len(e) for e in embeddings_list]
@@ -285,6 +287,9 @@ def check_faces(embeddings, norms, mask) -> None:
     Raises:
       ValueError: the mask is not bool, or the shapes disagree.
     """
+    for name, array in (("embeddings", embeddings), ("norms", norms), ("mask", mask)):
+        if array is None:
+            raise ValueError(f"{name} are missing; pass an array, e.g. norms of 1 to weigh all faces alike")
     if mask.dtype != bool:
         raise ValueError(
             f"mask must be bool, True where a slot holds a face; it is {mask.dtype}: pass mask > 0"

@@ -1,11 +1,12 @@
 """python -m fpsset.main --config configs/NAME.py[:arg] [--workdir DIR] [--config.key=value ...].
 
-Short on purpose: it catches signals before anything heavy is imported; `fpsset.commands` does the work.
+The same as `fpsset train`, `eval`, `extract` or `prepare`, whichever the config is for; those have --help.
 """
 
 import sys
 
-from fpsset.runtime.exits import exit_code, run_program
+from fpsset.commands.cli import run_line
+from fpsset.runtime.exits import run_program
 from fpsset.runtime.interrupts import stops_at_once
 
 
@@ -13,21 +14,15 @@ def main(argv: list[str]) -> int:
     """Runs a command line and returns its exit code."""
 
     def command() -> None:
+        if {"--help", "-h", "-help"} & set(argv[1:]):
+            print(f"{__doc__.strip()}\n\nEvery field of a config is explained in fpsset/config.py.")
+            return
         with stops_at_once():
             from fpsset.commands.config_flags import parse
-            from fpsset.commands.runs import run_config
-            from fpsset.runtime import hosts
-        asked = parse(argv, __doc__.partition("\n")[0])
-        if asked:
-            with hosts.joined():
-                run_config(*asked)
+            from fpsset.commands.runs import run_asked
+        run_asked(parse(argv))
 
-    code = exit_code(command)
-    if "fpsset.runtime.hosts" in sys.modules:
-        from fpsset.runtime import hosts
-
-        hosts.leave(code)
-    return code
+    return run_line(command)
 
 
 if __name__ == "__main__":

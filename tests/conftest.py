@@ -1,5 +1,6 @@
 """Settings for all tests: several CPU devices, no rank promotion, golden files if present."""
 
+import gc
 import os
 import pathlib
 import signal
@@ -8,13 +9,16 @@ import tempfile
 from tests.compiling import FLAGS
 
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ["MATPLOTLIBRC"] = str(pathlib.Path(__file__).parent / "matplotlibrc")
 # Shells have what runs in the background ignore SIGINT, and commands that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # On a busy machine devices may wait for each other longer than XLA's default timeout.
 os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_collective_call_terminate_timeout_seconds=600"
 
-# Test workers and the processes that tests start inherit these, so each program is compiled only once.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # lowering takes less time
+
+# The processes that tests start inherit these, so that each program of theirs is compiled only once.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _compilation_cache = tempfile.TemporaryDirectory(prefix="fpsset-programs-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compilation_cache.name
@@ -31,6 +35,8 @@ from fpsset.weights.cards import AggregatorCard
 from tests.quick import QUICK
 from tests.sets import make_set, with_quality
 
+# Programs of this process differ from test to test, and to keep them would take a fifth of all time.
+jax.config.update("jax_compilation_cache_dir", None)
 chex.set_n_cpu_devices(8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # Grain reads flags
@@ -57,6 +63,13 @@ def pytest_configure(config):
     """Keeps xdist from beginning with the files of most tests."""
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+
+
+def pytest_collection_finish(session):
+    """Has the garbage collector pass over what stays, and look less often: it took a tenth of all time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def pytest_collection_modifyitems(items):

@@ -3,11 +3,8 @@
 import pathlib
 
 import fpsset
-from fpsset.models.iresnet import IResNetConfig
 from fpsset.weights.cards import save_weights
-from tests.torch_files import aggregator_state, random_variables, save, state_dict
-
-TINY = IResNetConfig((1, 1, 1, 1))
+from tests.torch_files import TINY, aggregator_state, random_variables, save, state_dict
 
 
 def write_published(folder: pathlib.Path) -> None:

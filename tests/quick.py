@@ -27,6 +27,7 @@ QUICK = (
     "tests/ops/test_ties.py",
     "tests/parallel/test_data_axis.py::test_batches_that_do_not_split_are_refused",
     "tests/parallel/test_sharded_sets.py::test_copies_are_picked_in_order_whatever_device_they_are_on",
+    "tests/people/test_edits.py::test_faces_set_aside_and_put_back",
     "tests/reports/test_reports.py::test_people_who_are_all_apart_in_a_folder_with_dollars",
     "tests/runtime/test_disk.py",
     "tests/runtime/test_escapes.py",

@@ -59,6 +59,23 @@ def test_pad_sets_rejects(embeddings, norms, size, message):
         fpsset.pad_sets(embeddings, norms, size)
 
 
+def test_missing_norms_are_said_to_be_missing():
+    faces, mask = np.eye(4, dtype="f"), np.ones(4, bool)
+    for call in (
+        lambda: fpsset.pad_sets([faces], None),
+        lambda: fpsset.pad_sets([faces], [None]),
+        lambda: fpsset.farthest_point_sampling(faces, None, mask),
+        lambda: fpsset.FaceSet(faces, None, mask).checked(),
+    ):
+        with pytest.raises(ValueError, match="missing; pass an array"):
+            call()
+
+
+def test_lists_are_arrays():
+    picks = fpsset.farthest_point_sampling([[1.0, 0.0], [0.0, 1.0]], [2.0, 1.0], [True, True], size=2)
+    assert picks.tolist() == [0, 1]
+
+
 def test_bucket_sizes():
     assert [bucket_size(n) for n in (1, 8, 9, 16, 17, 1000)] == [8, 8, 16, 16, 32, 1024]
 

@@ -22,10 +22,12 @@ MAY_IMPORT = {
     "inference": "ops models parallel runtime weights data",
     "streaming": "ops models runtime data inference",
     "evaluation": "ops models runtime data inference",
+    "people": "ops runtime data inference evaluation",
     "reports": "runtime data inference evaluation",
     "training": "ops models parallel runtime weights data images datasets inference evaluation",
     "config": "ops models images evaluation",
-    "commands": "models runtime weights data images datasets inference evaluation reports training config",
+    "commands": "models runtime weights data images datasets inference evaluation people reports training "
+    "config",
     "main": "runtime config commands",
 }
 SHARED = {"errors", "face_set"}

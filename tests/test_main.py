@@ -1,4 +1,4 @@
-"""fpsset.main as real processes: results, resuming after kills, and bad input."""
+"""fpsset.main as a program: results, resuming after kills, and bad input."""
 
 import json
 import re
@@ -12,10 +12,12 @@ import pytest
 import fpsset
 from fpsset.data.synthetic import make_synthetic
 from fpsset.training.telemetry import tag_of
-from tests.runs import finish, saved_state, start, steps_logged
+from tests.forked import assert_refused, run_forked
+from tests.runs import ROOT, finish, saved_state, start, steps_logged
+from tests.served import serve
 from tests.training.test_telemetry import scalars
 
-STEPS = 300
+STEPS = 150
 SMALL = [
     "--config.data.people=60",
     "--config.data.eval_people=40",
@@ -24,7 +26,7 @@ SMALL = [
     "--config.model.num_heads=4",
     "--config.batch_size=8",
     f"--config.steps={STEPS}",
-    "--config.eval_every=50",
+    "--config.eval_every=25",
     "--config.log_every=5",
     "--config.data.holdout=0.3",
     "--config.evaluation.resamples=20",
@@ -47,8 +49,7 @@ def folder(tmp_path_factory):
 def straight(folder):
     """(workdir, stdout, stderr) of an uninterrupted run."""
     workdir = folder / "straight"
-    out, err = finish(start("quickstart.py", "--workdir", workdir, *SMALL))
-    return workdir, out, err
+    return workdir, *serve("quickstart.py", "--verbose", "--workdir", workdir, *SMALL)
 
 
 def test_a_run_writes_results_and_reports_progress(straight):
@@ -69,6 +70,10 @@ def test_a_run_writes_results_and_reports_progress(straight):
     assert "validation_tar@far=1e-2" in err and "held-out people" in err
     assert (workdir / "report/roc.png").read_bytes()[:4] == b"\x89PNG"
     assert (workdir / "report/verification.txt").read_text() in out + "\n"
+    assert err.startswith(f"results go to {workdir}\n")
+    ending = out.splitlines()[-15:]
+    assert f"report   {workdir}/report/index.html" in ending and f"results  {workdir}/results.json" in ending
+    assert all(len(line) <= 80 or str(workdir) in line for line in out.splitlines())
     logged = steps_logged(workdir)
     assert logged == sorted(logged) and logged[-1] == STEPS
     first = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[0])
@@ -107,51 +112,55 @@ def test_it_loads(straight):
         fpsset.load(straight[0] / "nothing")
 
 
-def test_resumed_after_sigkill_ends_bit_equal(folder, straight):
-    workdir = folder / "killed"
-    for step in (70, 160):
-        process = start("quickstart.py", "--workdir", workdir, *SMALL)
-        wait_for_step(process, workdir, step)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-    assert not (workdir / "results.json").exists()
-    _, err = finish(start("quickstart.py", "--workdir", workdir, *SMALL))
+@pytest.fixture(scope="module")
+def disturbed(folder):
+    """(workdir, step of the stop, stderr of the rest) of a run that is killed, then stopped, then ends."""
+    workdir = folder / "disturbed"
+    line = ("quickstart.py", "--workdir", workdir, *SMALL)
+    process = start(*line)
+    wait_for_step(process, workdir, 55)  # the checkpoint of step 25 is whole, since that of 50 was begun
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and not (workdir / "results.json").exists()
+    process = start(*line)
+    wait_for_step(process, workdir, 90)
+    process.send_signal(signal.SIGTERM)
+    _, err = finish(process, 130)
     assert "from step" in err
+    stopped = int(err.split("stopped at step ")[1].split()[0])
+    assert (workdir / f"checkpoints/{stopped}").is_dir() and not (workdir / "results.json").exists()
+    return workdir, stopped, finish(start(*line))[1]
+
+
+def test_resumed_after_sigkill_ends_bit_equal(disturbed, straight):
+    workdir, _, _ = disturbed
     jax.tree.map(np.testing.assert_array_equal, saved_state(workdir, STEPS), saved_state(straight[0], STEPS))
     assert (workdir / "results.json").read_text() == (straight[0] / "results.json").read_text()
     assert steps_logged(workdir) == steps_logged(straight[0])
 
 
-def test_sigterm_saves_and_the_same_command_continues(folder, straight):
-    workdir = folder / "stopped"
-    process = start("quickstart.py", "--workdir", workdir, *SMALL)
-    wait_for_step(process, workdir, 60)
-    process.send_signal(signal.SIGTERM)
-    _, err = finish(process, 130)
-    stopped = int(err.split("stopped at step ")[1].split()[0])
-    assert (workdir / f"checkpoints/{stopped}").is_dir()
-    _, err = finish(start("quickstart.py", "--workdir", workdir, *SMALL))
-    assert f"from step {stopped}" in err
-    jax.tree.map(np.testing.assert_array_equal, saved_state(workdir, STEPS), saved_state(straight[0], STEPS))
+def test_sigterm_saves_and_the_same_command_continues(disturbed):
+    _, stopped, err = disturbed
+    assert 90 <= stopped < STEPS and f"from step {stopped}" in err
 
 
 def test_the_same_command_again_and_eval_only_evaluate(straight):
     workdir, out, _ = straight
     before, elsewhere = (workdir / "metrics.jsonl").read_text(), workdir.parent / "elsewhere"
-    processes = [
-        start("quickstart.py", "--workdir", workdir, *SMALL),
-        start(
+    lines = [
+        ("quickstart.py", "--verbose", "--workdir", workdir, *SMALL),
+        (
             "quickstart.py:eval",
+            "--verbose",
             "--workdir",
-            workdir.parent / "elsewhere",
+            elsewhere,
             f"--config.weights={workdir}",
             *SMALL,
             "--config.model.num_heads=8",  # the checkpoint knows
         ),
     ]
-    for process in processes:
-        assert finish(process)[0] == out
+    for line in lines:
+        assert serve(*line)[0].replace("elsewhere", workdir.name) == out
     words = re.sub("<[^>]*>", " ", (elsewhere / "report/index.html").read_text()).split()
     assert words[words.index("model.num_heads") + 1] == "4"
     assert (workdir / "metrics.jsonl").read_text() == before
@@ -160,17 +169,16 @@ def test_the_same_command_again_and_eval_only_evaluate(straight):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(folder):
     workdir = folder / "diverged"
-    _, err = finish(
-        start("quickstart.py", "--workdir", workdir, *SMALL, "--config.optimizer.learning_rate=1e30"), 1
-    )
+    rate = "--config.optimizer.learning_rate=1e30"
+    _, err = serve("quickstart.py", "--workdir", workdir, *SMALL, rate, code=1)
     assert len([line for line in err.splitlines() if line.startswith("fpsset: step ")]) == 1
     assert "Traceback" not in err and not (workdir / "results.json").exists()
     # Nothing was saved, so the fix may be tried in the same workdir.
-    finish(start("quickstart.py", "--workdir", workdir, *SMALL, "--config.steps=10"))
+    serve("quickstart.py", "--workdir", workdir, *SMALL, "--config.steps=10")
     assert (workdir / "results.json").exists()
 
 
-# What a workdir with a model refuses: all processes start at once, and each test looks at one.
+# What a workdir with a model refuses; each test looks at one of the processes.
 BAD_WORKDIR = {
     "other_config": (
         ["--config.model.coreset_size=5"],
@@ -187,37 +195,39 @@ BAD_WORKDIR = {
 
 @pytest.fixture(scope="module")
 def refusals(folder, straight):
-    processes = {}
+    lines = {}
     for name, (words, _) in BAD_WORKDIR.items():
         mode = words[0] if words[0].startswith(":") else ""
         words = [word.format(folder=folder) for word in words[bool(mode) :]]
-        processes[name] = start("quickstart.py" + mode, f"--workdir={straight[0]}", *SMALL, *words)
-    return {
-        name: (*process.communicate(timeout=240), process.returncode) for name, process in processes.items()
-    }
+        config = f"--config={ROOT}/configs/quickstart.py{mode}"
+        lines[name] = [config, f"--workdir={straight[0]}", *SMALL, *words]
+    return run_forked(folder / "said", lines)
+
+
+def test_fewer_steps_than_were_trained_are_refused(straight):
+    workdir, *_ = straight
+    out, err = finish(start("quickstart.py", "--workdir", workdir, *SMALL, "--config.steps=200"), 2)
+    assert out == "" and f"holds a run of {STEPS} steps, but config.steps is 200" in err
+    assert max(steps_logged(workdir)) == STEPS
 
 
 @pytest.mark.parametrize("name", BAD_WORKDIR)
 def test_bad_input_leaves_a_workdir_alone(refusals, straight, name):
-    out, err, code = refusals[name]
-    assert code == 2, err
-    assert out == "" and err.startswith("fpsset: ") and err.count("\n") == 1
-    assert BAD_WORKDIR[name][1] in err
+    assert_refused(refusals[name], BAD_WORKDIR[name][1])
     assert max(steps_logged(straight[0])) == STEPS
 
 
 def test_the_official_checkpoint_on_the_official_layout(tmp_path, shared):
     """A published checkpoint on IJB's own files, with the TAR convention of published figures."""
     workdir = tmp_path / "run"
-    out, err = finish(
-        start(
-            "ijbc.py:eval",
-            f"--workdir={workdir}",
-            f"--config.weights={shared}/parity/aggregator.ckpt",
-            f"--config.data.eval={shared}/parity/ijb_mini/IJBC",
-            "--config.evaluation.convention=nearest",
-            "--config.evaluation.seed=3",
-        )
+    out, err = serve(
+        "ijbc.py:eval",
+        "--verbose",
+        f"--workdir={workdir}",
+        f"--config.weights={shared}/parity/aggregator.ckpt",
+        f"--config.data.eval={shared}/parity/ijb_mini/IJBC",
+        "--config.evaluation.convention=nearest",
+        "--config.evaluation.seed=3",
     )
     assert "Closed and open set, IJBC-features.pickle" in out and "the official set has 469375" in err
     results = json.loads((workdir / "results.json").read_text())

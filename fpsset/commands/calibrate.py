@@ -1,17 +1,18 @@
 """fpsset calibrate: finds the threshold for a FAR on labelled faces."""
 
 import dataclasses
+import json
 import pathlib
 
 import click
 
-from fpsset.commands.options import PATH, backbone_options
+from fpsset.commands.options import PATH, backbone_options, json_option, model_argument
 from fpsset.errors import InputError
 from fpsset.runtime.escapes import show
 
 
 @click.command()
-@click.argument("model", type=PATH)
+@model_argument
 @click.argument("features", type=PATH)
 @click.option("--far", default=1e-3, show_default=True, help="False accept rate, not exceeded on FEATURES.")
 @click.option(
@@ -24,29 +25,31 @@ from fpsset.runtime.escapes import show
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the resampling.")
 @backbone_options
+@json_option
 def calibrate(
-    model: pathlib.Path,
+    model: str,
+    fit: str | None,
     features: pathlib.Path,
     far: float,
     pairs: pathlib.Path | None,
     resamples: int,
     seed: int,
+    as_json: bool,
     **backbone,
 ) -> None:
     """Find the threshold for a FAR and store it with the model, for `fpsset verify`.
 
-    MODEL is a workdir, converted weights or a published checkpoint. FEATURES is a feature file with subjects:
-    people like those the model will be used on, but none that it was trained on; or, with --weights, a folder
-    with one folder of photos and videos per person. The threshold is written to
-    thresholds.json in MODEL, or beside MODEL if that is a file.
+    MODEL is a workdir, converted weights, a published checkpoint, or a pooling by name: plain, mean,
+    norm_weighted, media_mean, fps; or posterior or whitened with --fit. FEATURES is a feature file with
+    subjects: people like those the model will be used on, but none that it was trained on; or, with
+    --weights, a folder with one folder of photos and videos per person. The threshold is written to
+    thresholds.json in MODEL, or to MODEL.thresholds.json if MODEL is a file or a name.
     """
-    from fpsset.commands.inputs import read_table
+    from fpsset.commands.inputs import load_model, read_all_faces, require_source
     from fpsset.data.feature_table import known_people
     from fpsset.evaluation import calibration
     from fpsset.evaluation.protocols import make_protocol
-    from fpsset.inference.loading import load
     from fpsset.runtime.locks import sole_use
-    from fpsset.runtime.programs import keep_programs
     from fpsset.runtime.progress import StepProgress
 
     if not 0 < far < 1:
@@ -54,20 +57,23 @@ def calibrate(
     for name, value in (("resamples", resamples), ("seed", seed)):
         if value < 0:
             raise InputError(f"--{name} is {value}; it must be at least 0")
-    table = read_table(features, backbone)
+    require_source(features, None, backbone)
+    aggregator = load_model(model, fit)
+    table = read_all_faces(features, backbone)
     if pairs is None:
         table = known_people(table)
     protocol = make_protocol(table, str(pairs or ""))
-    keep_programs()
-    aggregator = load(model)
     warning = calibration.warning_of(aggregator, table)
     if warning:
         StepProgress.say(f"warning: {warning}; calibrate on people that the model has not seen")
     found = calibration.calibrate(aggregator, protocol, far, resamples, seed)
     found = dataclasses.replace(found, warning=warning)
-    path = calibration.thresholds_file(model)
+    path = calibration.thresholds_file(pathlib.Path(model))
     with sole_use(path, "MODEL"):  # the file's other thresholds are read and written again
         calibration.save_threshold(path, aggregator.digest, found)
+    if as_json:
+        click.echo(json.dumps({"model": aggregator.digest, "file": str(path), **found.to_json()}))
+        return
     show(f"threshold {found.threshold} for a FAR of {far:g}")
     show(f"achieved FAR {found.achieved_far:.3g}, TAR {found.tar}")
     show(

@@ -1,5 +1,7 @@
 """The command line `fpsset`, which catches signals before anything heavy is imported."""
 
+import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from fpsset.runtime.exits import exit_code, run_program
@@ -14,7 +16,17 @@ def main(argv: list[str] | None = None) -> int:
             from fpsset.commands.group import run_command
         run_command(argv)
 
-    return exit_code(command)
+    return run_line(command)
+
+
+def run_line(command: Callable[[], None]) -> int:
+    """Runs what a command line asks for; returns its exit code, after leaving other processes of the run."""
+    code = exit_code(command)
+    if "fpsset.runtime.hosts" in sys.modules:
+        from fpsset.runtime import hosts
+
+        hosts.leave(code)
+    return code
 
 
 def program() -> NoReturn:

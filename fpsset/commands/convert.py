@@ -1,10 +1,12 @@
 """fpsset convert: converts published checkpoints."""
 
+import dataclasses
+import json
 import pathlib
 
 import click
 
-from fpsset.commands.options import PATH
+from fpsset.commands.options import PATH, json_option
 from fpsset.errors import InputError
 from fpsset.runtime.escapes import show
 
@@ -12,10 +14,11 @@ from fpsset.runtime.escapes import show
 @click.command()
 @click.argument("source", metavar="IN", type=PATH)
 @click.argument("target", metavar="OUT", type=PATH)
+@json_option
 @click.option(
     "--color-order", type=click.Choice(["bgr", "rgb"]), help="Needed only if IN does not determine it."
 )
-def convert(source: pathlib.Path, target: pathlib.Path, color_order: str | None) -> None:
+def convert(source: pathlib.Path, target: pathlib.Path, color_order: str | None, as_json: bool) -> None:
     """Convert a published checkpoint for use with fpsset.
 
     IN is a .ckpt, .pth, .pt or .safetensors file of FaceCoresetNet, AdaFace, CVLface or InsightFace; no code
@@ -29,6 +32,9 @@ def convert(source: pathlib.Path, target: pathlib.Path, color_order: str | None)
     weights = load_official(source, color_order)
     save_weights(target, weights)
     card = weights.card
+    if as_json:
+        click.echo(json.dumps({"out": str(target), "parts": sorted(weights), **dataclasses.asdict(card)}))
+        return
     show(f"{target}: {', '.join(sorted(weights))} from {card.family}")
     if card.backbone:
         show(f"backbone: {card.backbone.architecture}, {card.backbone.color_order} images")

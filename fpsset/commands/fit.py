@@ -1,11 +1,12 @@
 """fpsset fit: fits a model in closed form."""
 
+import json
 import pathlib
 
 import click
 
 from fpsset.commands.inputs import FITTED
-from fpsset.commands.options import PATH
+from fpsset.commands.options import PATH, json_option
 from fpsset.errors import InputError
 from fpsset.runtime.escapes import show
 
@@ -15,7 +16,8 @@ from fpsset.runtime.escapes import show
 @click.argument("target", metavar="OUT", type=PATH)
 @click.option("--model", type=click.Choice(FITTED), default=FITTED[0], show_default=True)
 @click.option("--picks", type=click.IntRange(min=1), default=3, show_default=True, help="Faces per coreset.")
-def fit(features: pathlib.Path, target: pathlib.Path, model: str, picks: int) -> None:
+@json_option
+def fit(features: pathlib.Path, target: pathlib.Path, model: str, picks: int, as_json: bool) -> None:
     """Fit a model to labelled faces, in seconds and without training.
 
     FEATURES is an .npz or .parquet file from the backbone that the model will be used with: several hundred
@@ -32,4 +34,8 @@ def fit(features: pathlib.Path, target: pathlib.Path, model: str, picks: int) ->
         raise InputError(f"{target}: contains FEATURES; give another OUT")
     found = fit_to(features, model, picks)
     found.save(target)
+    if as_json:
+        summary = {"out": str(target), "model": found.name, "digest": found.digest, "dim": found.dim}
+        click.echo(json.dumps(summary | {"picks": found.module.coreset_size}))
+        return
     show(f"{target}: {found.name}; {found.module.coreset_size} picks, embeddings {found.dim} wide")

@@ -17,12 +17,12 @@ from fpsset.weights.cards import is_weights
 PLACES = (".", "data", "datasets", "features", "weights", "runs")
 # Kinds of data, and where each comes from.
 KINDS = {
-    "features": "make them from images with configs/extract.py, or see 'Your own features' in the README",
+    "features": "make them from images with fpsset extract, or from arrays as docs/features.md says",
     "protocol": "request IJB-B or IJB-C from NIST, or write a synthetic one with fpsset simulate-ijb OUT",
     "images": "use one folder per person with aligned crops of 112 x 112 pixels, or a .rec pack of them",
-    "dataset": "make one from any of these with configs/prepare.py",
+    "dataset": "make one from any of these with fpsset prepare",
     "weights": "make them from a published checkpoint with fpsset convert",
-    "run": "make one with python -m fpsset.main --config configs/quickstart.py --workdir runs/quickstart",
+    "run": "make one with fpsset train quickstart",
 }
 _CHECKPOINTS = frozenset((".ckpt", ".onnx", ".pt", ".pth", ".safetensors"))
 _ENTRIES = 1000  # looked at per folder; a folder with more is data itself

@@ -2,14 +2,17 @@
 
 import click
 
+import fpsset as package
 from fpsset.commands.aggregate import aggregate
 from fpsset.commands.calibrate import calibrate
+from fpsset.commands.configured import CONFIGURED
 from fpsset.commands.convert import convert
 from fpsset.commands.doctor import doctor
 from fpsset.commands.export import export
 from fpsset.commands.faces import faces
 from fpsset.commands.fetch import fetch
 from fpsset.commands.fit import fit
+from fpsset.commands.people import people
 from fpsset.commands.report import report
 from fpsset.commands.select import select
 from fpsset.commands.simulate_ijb import simulate_ijb
@@ -27,20 +30,24 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, invoke_without_command=True)
+@click.version_option(package.__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def fpsset(context: click.Context) -> None:
     """One descriptor from a set of faces of one person.
 
-    To train, evaluate or extract features, run a config: python -m fpsset.main --help.
+    Begin with fpsset train quickstart, which needs no data. For completion with the Tab key, add
+    eval "$(_FPSSET_COMPLETE=bash_source fpsset)" to ~/.bashrc, or the same with zsh_source to ~/.zshrc.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
-for subcommand in (
-    *(fetch, faces, fit, aggregate, select, calibrate, verify),
+_COMMANDS = (
+    *CONFIGURED,
+    *(fetch, faces, fit, aggregate, select, calibrate, verify, people),
     *(report, convert, export, simulate_ijb, doctor),
-):
+)
+for subcommand in _COMMANDS:
     fpsset.add_command(subcommand)
 
 

@@ -1,20 +1,22 @@
-"""Inputs of commands: a model by name, and one set of faces from a folder or a feature file."""
+"""Inputs of commands: a model by name, and faces from a folder or a feature file."""
 
+import dataclasses
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from fpsset.commands.backbones import backbone_config
 from fpsset.data.feature_table import FeatureTable, known_people
 from fpsset.errors import InputError
+from fpsset.images.listing import ImageList
 from fpsset.inference.aggregator import PlainAggregator, SetAggregator
 from fpsset.inference.verdicts import Looks
+from fpsset.models.pooling import PLAIN_POOLINGS
 from fpsset.runtime.programs import keep_programs
 from fpsset.runtime.progress import StepProgress
 
-PLAIN = "plain"
+PLAIN = ("plain", *PLAIN_POOLINGS)
 FITTED = ("posterior", "whitened")
 _LISTED = 8  # sets listed in an error message
 
@@ -41,8 +43,8 @@ def load_model(name: str, fit: str | None = None) -> SetAggregator:
     """A model by its path or name.
 
     Args:
-      name: a workdir, saved or converted weights, or a published checkpoint; 'plain', which needs nothing;
-        'posterior' or 'whitened', fitted here.
+      name: a workdir, saved or converted weights, or a published checkpoint; 'plain', the norm-weighted mean,
+        or another name of `PLAIN_POOLINGS`, which need nothing; 'posterior' or 'whitened', fitted here.
       fit: feature file that the latter two are fitted to.
 
     Raises:
@@ -51,8 +53,8 @@ def load_model(name: str, fit: str | None = None) -> SetAggregator:
     if fit and name not in FITTED:
         raise InputError(f"--fit is for the models {' and '.join(FITTED)}; leave it out for {name}")
     keep_programs()
-    if name == PLAIN:
-        return PlainAggregator()
+    if name in PLAIN:
+        return PlainAggregator(pooling="norm_weighted" if name == "plain" else name)
     if name in FITTED:
         if not fit:
             raise InputError(f"{name}: is fitted to labelled faces first; give them by --fit FEATURES")
@@ -61,7 +63,7 @@ def load_model(name: str, fit: str | None = None) -> SetAggregator:
         return fit_to(fit, name)
     path = pathlib.Path(name)
     if not path.exists():
-        names = ", ".join(map(repr, (PLAIN, *FITTED)))
+        names = ", ".join(map(repr, (*PLAIN, *FITTED)))
         raise InputError(
             f"{name}: no such model; give a workdir, saved or converted weights, a checkpoint, or {names}"
         )
@@ -71,7 +73,7 @@ def load_model(name: str, fit: str | None = None) -> SetAggregator:
 
 
 def grouped(table: FeatureTable, by: str | None) -> tuple[FeatureTable, np.ndarray]:
-    """The faces of sets, and the set of each, [M] int64.
+    """The faces of sets, and the set of each, [M] int64 or str.
 
     Args:
       table: faces; by subject, those of nobody known are left out.
@@ -84,8 +86,8 @@ def grouped(table: FeatureTable, by: str | None) -> tuple[FeatureTable, np.ndarr
         raise InputError(f"{table.name}: has no column 'template'; use --by subject")
     if by == "subject" or table.template is None:
         table = known_people(table)
-        return table, table.subject
-    return table, table.template
+        return table, table.named("subject")
+    return table, table.named("template")
 
 
 def read_faces(
@@ -93,7 +95,8 @@ def read_faces(
     which: str | None,
     by: str | None,
     backbone: dict,
-    fix: str = "choose one with --set",
+    fix: str = "choose one with --set, or --merge them",
+    merge: bool = False,
 ) -> Faces:
     """Reads one set from photos or videos, which it embeds, or from a feature file.
 
@@ -104,46 +107,61 @@ def read_faces(
       by: column that groups a feature file into sets; see `grouped`.
       backbone: values of `options.backbone_options`, for images.
       fix: advice for the error that is raised if there are several sets and `which` is None.
+      merge: all folders or sets of the source are of one person, and make one set.
 
     Raises:
       InputError: there is no such source or set, several sets but no choice, or no backbone for images.
+    """
+    require_source(source, by, backbone)
+    if merge and which:
+        raise InputError("--set chooses one of several sets, and --merge takes them all; give one of the two")
+    if is_source(source):
+        crops = backbone["landmarks"] or only_crops(source)
+        return (_from_images if crops else _from_photos)(source, which, backbone, fix, merge)
+    return _from_features(source, which, by, fix, merge)
+
+
+def read_all_faces(source: pathlib.Path, backbone: dict) -> FeatureTable:
+    """Reads a feature file, or embeds a folder of one person's images or with one folder per person.
+
+    People from folders have the names of these, see `FeatureTable.named`.
+
+    Raises:
+      InputError: see `read_faces`.
+    """
+    require_source(source, None, backbone)
+    if not is_source(source):
+        from fpsset.data.files import read_features
+
+        return read_features(source)
+    if not (backbone["landmarks"] or only_crops(source)):
+        from fpsset.commands.photo_sources import faces_of
+
+        found = say_left_out(faces_of([source], backbone, one_person_of(source)))
+        return found.named_table()
+    listed = _listed(source, backbone)
+    people = [source.resolve().name] if listed.person else listed.people
+    table, _ = _embedded(listed.images, backbone)
+    return dataclasses.replace(table, labels={"subject": np.array(people, str)})
+
+
+def require_source(source: pathlib.Path, by: str | None, backbone: dict) -> None:
+    """Checks what can be checked of a source before anything is read or embedded.
+
+    Raises:
+      InputError: there is no such source, or the options do not suit it.
     """
     if not source.exists():
         raise InputError(f"{source}: no such folder or file")
     if not is_source(source):
         if backbone["weights"]:
-            raise InputError(f"{source}: holds features, so it takes no --weights, which embeds images")
-        return _from_features(source, which, by, fix)
+            raise InputError(f"{source}: is not a folder of images, so it takes no --weights")
+        return
     if by:
         raise InputError(
-            f"{source}: holds images, so it takes no --by, which names a column of a feature file"
+            f"{source}: is a folder of images, so it takes no --by, which names a column of a feature file"
         )
-    config = backbone_config(backbone, source)
-    if backbone["landmarks"] or only_crops(source):
-        return _from_images(source, which, config, backbone["landmarks"], fix)
-    return _from_photos(source, which, backbone, fix)
-
-
-def read_table(source: pathlib.Path, backbone: dict) -> FeatureTable:
-    """Reads the faces of all sets, from a feature file or from photos and videos, which it embeds.
-
-    Args:
-      source: a feature file, a photo, a video, or a folder: with the photos of one person, or with one folder
-        per person.
-      backbone: see `read_faces`.
-
-    Raises:
-      InputError: there is no such source, or no backbone for images.
-    """
-    from fpsset.data.files import read_features
-
-    if source.exists() and is_source(source):
-        from fpsset.commands.photo_sources import faces_of
-
-        return say_left_out(faces_of([source], backbone, one_person_of(source))).table
-    if backbone["weights"]:
-        raise InputError(f"{source}: is not a photo, video or folder, so it takes no --weights")
-    return read_features(source)
+    backbone_config(backbone, source)
 
 
 def is_source(path: pathlib.Path) -> bool:
@@ -183,17 +201,70 @@ def say_left_out(found):
     return found
 
 
-def _from_photos(source: pathlib.Path, which: str | None, backbone: dict, fix: str) -> Faces:
+def _from_features(
+    path: pathlib.Path, which: str | None, by: str | None, fix: str, merge: bool = False
+) -> Faces:
+    from fpsset.data.files import read_features
+
+    table, ids = grouped(read_features(path), by)
+    known, ids = np.unique(ids).astype(str).tolist(), ids.astype(str)
+    if merge:
+        which, rows = "all", np.arange(len(table))
+    else:
+        which = _chosen(which, known, path, fix)
+        rows = np.flatnonzero(ids == which)
+    table = table.take(rows)
+    names = [f"row {row}" for row in rows]
+    if table.paths is not None:
+        names = _short(table.paths.tolist())
+    return Faces(table, names, [None] * len(names), f"{path.name}, set {which}")
+
+
+class _Listed(NamedTuple):
+    """The images of a folder."""
+
+    images: ImageList
+    person: bool  # whether they are all of one person, after whom the folder is named
+    people: list[str]  # the names of the folders, in the order of `images.subject`
+
+
+def _listed(folder: pathlib.Path, backbone: dict) -> _Listed:
+    from fpsset.images.listing import list_images, list_person
+
+    options = {"folder_is_video": backbone["folder_is_video"]}
+    images = list_person(folder, backbone["landmarks"], **options)
+    if images is not None:
+        return _Listed(images, True, [folder.resolve().name])
+    images = list_images(folder, backbone["landmarks"], **options)
+    return _Listed(images, False, sorted({path.partition("/")[0] for path in images.paths}))
+
+
+def _embedded(images: ImageList, backbone: dict) -> tuple[FeatureTable, list[np.ndarray]]:
+    """Features and crops of the images that can be read; says which cannot."""
+    from fpsset.images.in_memory import embed_images
+
+    if ignored := images.said_ignored():
+        StepProgress.say(ignored)
+    config = backbone_config(backbone, images.root)
+    keep_programs()
+    table, faces, problems = embed_images(images, config)
+    for problem in problems:
+        StepProgress.say(f"left out: {problem}")
+    return table, faces
+
+
+def _from_photos(
+    source: pathlib.Path, which: str | None, backbone: dict, fix: str, merge: bool = False
+) -> Faces:
     from fpsset.commands.contact_sheet import face_name, looks_of
     from fpsset.commands.photo_sources import faces_of
     from fpsset.images.listing import files_below
 
-    person = one_person_of(source)
+    person = source.resolve().name if merge else one_person_of(source)
     if source.is_dir() and (which or not person):
         below = {path.partition("/")[0] for path in files_below(source) if "/" in path}
         person = _chosen(which, sorted(below), source, fix)
-        source = source / person
-        which = None
+        source, which = source / person, None
     found = say_left_out(faces_of([source], backbone, person))
     ids = [str(number) for number in np.unique(found.table.subject)]
     chosen = _chosen(which, ids, source, fix)
@@ -206,40 +277,25 @@ def _from_photos(source: pathlib.Path, which: str | None, backbone: dict, fix: s
     return Faces(found.table.take(rows), names, images, title, looks_of(found, rows))
 
 
-def _from_features(path: pathlib.Path, which: str | None, by: str | None, fix: str) -> Faces:
-    from fpsset.data.files import read_features
-
-    table, ids = grouped(read_features(path), by)
-    known = [str(i) for i in np.unique(ids)]
-    which = _chosen(which, known, path, fix)
-    table = table.take(ids == int(which))
-    names = [f"row {row}" for row in np.flatnonzero(ids == int(which))]
-    if table.paths is not None:
-        names = _short(table.paths.tolist())
-    return Faces(table, names, [None] * len(names), f"{path.name}, set {which}")
-
-
 def _from_images(
-    folder: pathlib.Path, which: str | None, config: ConfigDict, landmarks: str, fix: str
+    folder: pathlib.Path, which: str | None, backbone: dict, fix: str, merge: bool = False
 ) -> Faces:
-    from fpsset.images.in_memory import embed_images
-    from fpsset.images.listing import list_images, list_person
+    listed = _listed(folder, backbone)
+    images = listed.images
+    if listed.person and which:  # images beside the folders of people
+        from fpsset.images.listing import list_images
+
+        images = list_images(folder, backbone["landmarks"], folder_is_video=backbone["folder_is_video"])
+        listed = _Listed(images, False, sorted({path.partition("/")[0] for path in images.paths}))
+    if listed.person or merge:
+        which = folder.resolve().name
+    else:
+        which = _chosen(which, listed.people, folder, fix)
+        people = np.array([path.partition("/")[0] for path in images.paths])
+        images = images.take(np.flatnonzero(people == which))
+    table, faces = _embedded(images, backbone)
     from fpsset.images.sharpness import sharpness
 
-    images = list_person(folder, landmarks)
-    if images is None or which:
-        images = list_images(folder, landmarks)
-        people = [path.partition("/")[0] for path in images.paths]
-        which = _chosen(which, sorted(set(people)), folder, fix)
-        images = images.take(np.flatnonzero(np.array(people) == which))
-    else:
-        which = folder.resolve().name
-    if ignored := images.said_ignored():
-        StepProgress.say(ignored)
-    keep_programs()
-    table, faces, problems = embed_images(images, config)
-    for problem in problems:
-        StepProgress.say(f"left out: {problem}")
     sharp = np.array([sharpness(face) for face in faces])
     looks = Looks(contents=[face.tobytes() for face in faces], sharpness=sharp)
     return Faces(table, _short(table.paths.tolist()), faces, which, looks)

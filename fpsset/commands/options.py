@@ -40,7 +40,8 @@ _BACKBONE = (
         metavar="FILE",
         help="Lines 'name x1 y1 ... x5 y5', to align faces.",
     ),
-    DETECTOR := click.option(
+    click.option("--folder-is-video", is_flag=True, help="A folder inside a person's folder is one video."),
+    click.option(
         "--detector",
         type=PATH,
         metavar="FILE",
@@ -51,13 +52,24 @@ _BACKBONE = (
 
 def model_argument(command: Callable) -> Callable:
     """Adds MODEL, and --fit for models that are fitted on the spot; see `inputs.load_model`."""
-    option = click.option(
+    return click.argument("model", type=PATH_TEXT, metavar="MODEL")(fit_option(command))
+
+
+def fit_option(command: Callable) -> Callable:
+    """Adds --fit."""
+    return click.option(
         "--fit",
         type=PATH_TEXT,
         metavar="FEATURES",
-        help="Labelled faces that MODEL 'posterior' or 'whitened' is fitted to first.",
-    )
-    return click.argument("model", type=PATH_TEXT, metavar="MODEL")(option(command))
+        help="Labelled faces that the model 'posterior' or 'whitened' is fitted to first.",
+    )(command)
+
+
+def merge_option(command: Callable) -> Callable:
+    """Adds --merge, for sources of one person in several folders or sets."""
+    return click.option(
+        "--merge", is_flag=True, help="All folders or sets of a source are of one person: merge them."
+    )(command)
 
 
 def backbone_options(command: Callable) -> Callable:

@@ -1,10 +1,11 @@
 """fpsset report: compares evaluated runs."""
 
+import json
 import pathlib
 
 import click
 
-from fpsset.commands.options import PATH, PathOf
+from fpsset.commands.options import PATH, PathOf, json_option
 from fpsset.errors import InputError
 from fpsset.runtime.escapes import show
 
@@ -17,7 +18,8 @@ from fpsset.runtime.escapes import show
     type=PathOf(path_type=pathlib.Path, file_okay=False),
     help="Folder for index.html, tables and plots.",
 )
-def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | None) -> None:
+@json_option
+def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | None, as_json: bool) -> None:
     """Compare evaluated runs of one protocol.
 
     Give two or more WORKDIRS; the first is the reference for the others. Differences have 95% intervals,
@@ -25,7 +27,8 @@ def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | 
     """
     from fpsset.reports.comparison import compare, require_comparable, write_comparison
     from fpsset.reports.draws_file import read_run
-    from fpsset.reports.forms import as_text
+    from fpsset.reports.forms import as_text, figures_to_json
+    from fpsset.reports.outcome import terminal_width
 
     if len({path.resolve() for path in workdirs}) < max(2, len(workdirs)):
         raise InputError("give two or more different workdirs; a single run has its own report/index.html")
@@ -34,6 +37,10 @@ def report(workdirs: tuple[pathlib.Path, ...], method: str, out: pathlib.Path | 
     made = compare(runs, method)
     if out:
         write_comparison(out, runs, made, method)
-    show(as_text(made), end="")
+    if as_json:
+        page = str(out / "index.html") if out else None
+        click.echo(json.dumps({"reference": runs[0].name, "report": page, "figures": figures_to_json(made)}))
+        return
+    show(as_text(made, terminal_width()), end="")
     if out:
         show(f"{out / 'index.html'}: written")

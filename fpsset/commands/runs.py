@@ -1,5 +1,6 @@
 """The runs that a config describes: training, evaluation, extraction and preparation."""
 
+import json
 import pathlib
 from contextlib import ExitStack
 
@@ -7,6 +8,8 @@ import jax
 import numpy as np
 
 import fpsset
+from fpsset.commands.config_flags import Asked
+from fpsset.commands.inputs import FITTED, PLAIN, load_model
 from fpsset.errors import InputError
 from fpsset.runtime import hosts
 from fpsset.runtime.device_errors import within_memory
@@ -17,12 +20,24 @@ from fpsset.runtime.programs import keep_programs
 from fpsset.runtime.progress import StepProgress
 
 
-def run_config(config, workdir: str | None) -> None:
+def run_asked(asked: Asked) -> None:
+    """Runs what a command line asks for, with the other processes that the environment names.
+
+    Raises:
+      InputError, TrainingError, Interrupted: see `run_config`.
+    """
+    with hosts.joined():
+        run_config(*asked)
+
+
+def run_config(config, workdir: str = "", verbose: bool = False, as_json: bool = False) -> None:
     """Runs what `config.mode` names.
 
     Args:
       config: of `fpsset.config`, not checked yet.
       workdir: folder for results; needed to train and to evaluate.
+      verbose: print every table of an evaluation.
+      as_json: print one JSON object in place of text.
 
     Raises:
       InputError: bad configuration or data, or no workdir.
@@ -31,21 +46,21 @@ def run_config(config, workdir: str | None) -> None:
     """
     match config.mode:
         case "train" | "eval":
-            train_and_evaluate(config, workdir)
+            train_and_evaluate(config, workdir, verbose, as_json)
         case "extract":
-            run_extraction(config)
+            run_extraction(config, as_json)
         case _ if jax.distributed.is_initialized():
             raise InputError(f"config.mode {config.mode!r} runs in a single process; start only one")
         case "prepare":
-            run_preparation(config)
+            run_preparation(config, as_json)
         case _:
             raise InputError(
                 f"config.mode is {config.mode!r}; it must be 'train', 'eval' or that of its config file"
             )
 
 
-def train_and_evaluate(config, workdir: str | None) -> None:
-    """Trains unless `config.mode` is 'eval', then evaluates, writes the report and prints its tables.
+def train_and_evaluate(config, workdir: str, verbose: bool = False, as_json: bool = False) -> None:
+    """Trains unless `config.mode` is 'eval', then evaluates, writes the report and prints the outcome.
 
     With several processes all compute the same; only the first writes the report and prints. It locks the
     workdir and the folder of the checkpoints, against another run in either; a bucket has no locks.
@@ -53,6 +68,7 @@ def train_and_evaluate(config, workdir: str | None) -> None:
     Args:
       config: see `fpsset.config.base_config`.
       workdir: folder for results, metrics and checkpoints.
+      verbose, as_json: see `run_config`.
 
     Raises:
       InputError: bad configuration or data, or no workdir.
@@ -60,11 +76,13 @@ def train_and_evaluate(config, workdir: str | None) -> None:
       Interrupted: training was stopped by a signal.
     """
     from fpsset.config import check_config
-    from fpsset.datasets.sources import evaluation_data, require_files
+    from fpsset.datasets.checklist import require_files
+    from fpsset.datasets.sources import evaluation_data
     from fpsset.evaluation.calibration import warning_of
     from fpsset.evaluation.evaluator import evaluate
     from fpsset.evaluation.protocols import make_protocol, require_backbone
     from fpsset.inference.loading import load
+    from fpsset.reports.outcome import outcome, print_outcome
     from fpsset.reports.report import Provenance, write_report
     from fpsset.training.faces import load_training_faces
     from fpsset.training.fitting import WHITENED, fit_model, fit_rival, saved_rival
@@ -73,11 +91,12 @@ def train_and_evaluate(config, workdir: str | None) -> None:
 
     check_config(config)
     if not workdir:
-        raise InputError(
-            "--workdir is missing; e.g. --config configs/quickstart.py --workdir runs/quickstart"
-        )
+        raise InputError("--workdir is empty; leave it out, or give a folder")
+    named = config.weights in (*PLAIN, *FITTED)
+    require_files(config, "" if named else config.weights or config.checkpoints or workdir)
+    if hosts.is_first():
+        StepProgress.say(f"results go to {workdir}")
     workdir = pathlib.Path(workdir)
-    require_files(config)
     data = evaluation_data(config.data, config.seed)
     if data.note and hosts.is_first():
         show(data.note, err=True)
@@ -97,7 +116,10 @@ def train_and_evaluate(config, workdir: str | None) -> None:
             with within_memory(_fields_of_a_step(config)):
                 (fit_model if config.model.name == "posterior" else train)(config, workdir, faces)
                 fit_rival(config, workdir, faces)
-        aggregator = load(config.weights or config.checkpoints or workdir)
+        if named:
+            aggregator = load_model(config.weights, config.data.train if config.weights in FITTED else None)
+        else:
+            aggregator = load(config.weights or config.checkpoints or workdir)
         if config.mode == "eval":
             require_backbone(protocol, aggregator.dim, aggregator.backbone)
             hosts.on_first_process(lambda: lock(workdir))
@@ -124,7 +146,11 @@ def train_and_evaluate(config, workdir: str | None) -> None:
         if hosts.is_first():
             fields = {name: repr(value) for name, value in flat_config(config.to_dict()).items()}
             versions = {"fpsset": fpsset.__version__, "jax": jax.__version__, "numpy": np.__version__}
-            show(write_report(workdir, found, Provenance(title, fields, versions)))
+            made = write_report(workdir, found, Provenance(title, fields, versions))
+            if as_json:
+                show(json.dumps(outcome(found, workdir)))
+            else:
+                print_outcome(found, made, workdir, verbose)
 
 
 def _fields_of_a_step(config) -> str:
@@ -133,11 +159,12 @@ def _fields_of_a_step(config) -> str:
     return "config.batch_size" + (" or config.backbone.batch_size" if images else "")
 
 
-def run_extraction(config) -> None:
+def run_extraction(config, as_json: bool = False) -> None:
     """Writes the features of a folder of images and prints a summary; of several processes, the first.
 
     Args:
       config: see `fpsset.config.extraction_config`.
+      as_json: see `run_config`.
 
     Raises:
       InputError: bad configuration, images or weights.
@@ -152,14 +179,19 @@ def run_extraction(config) -> None:
     if table is None:
         return
     people, media = len(np.unique(table.subject)), len(np.unique(table.media))
-    show(f"{config.out}: {len(table)} faces, {people} people, {media} media, {table.dim} wide")
+    if as_json:
+        counts = {"faces": len(table), "people": people, "media": media, "dim": table.dim}
+        show(json.dumps({"out": config.out} | counts))
+    else:
+        show(f"{config.out}: {len(table)} faces, {people} people, {media} media, {table.dim} wide")
 
 
-def run_preparation(config) -> None:
+def run_preparation(config, as_json: bool = False) -> None:
     """Prepares a dataset from files and prints where it is.
 
     Args:
       config: see `fpsset.config.preparation_config`.
+      as_json: see `run_config`.
 
     Raises:
       InputError: bad configuration or files.
@@ -170,7 +202,8 @@ def run_preparation(config) -> None:
     check_preparation_config(config)
     if config.weights:
         config.features = str(embed_loose_crops(config))
-    show(prepare(config))
+    done = prepare(config)
+    show(json.dumps({"dataset": str(done.folder), "records": done.records}) if as_json else done)
 
 
 def embed_loose_crops(config) -> pathlib.Path:

@@ -3,12 +3,17 @@
 import dataclasses
 import json
 import pathlib
-import shutil
-import sys
 
 import click
 
-from fpsset.commands.options import PATH, backbone_options, by_option, json_option, model_argument
+from fpsset.commands.options import (
+    PATH,
+    backbone_options,
+    by_option,
+    json_option,
+    merge_option,
+    model_argument,
+)
 from fpsset.errors import InputError
 from fpsset.runtime.escapes import show
 
@@ -19,6 +24,7 @@ _LEAVE_OUT_AT_MOST = 1000  # faces; for more, leaving each one out in turn takes
 @model_argument
 @click.argument("source", metavar="SOURCE", type=PATH)
 @click.option("--set", "which", metavar="NAME", help="Folder or id of the set, if SOURCE has several.")
+@merge_option
 @by_option
 @backbone_options
 @click.option("--faces", "every_face", is_flag=True, help="List all faces, not only the picks.")
@@ -42,6 +48,7 @@ def select(
     fit: str | None,
     source: pathlib.Path,
     which: str | None,
+    merge: bool,
     by: str | None,
     every_face: bool,
     sheet: pathlib.Path | None,
@@ -52,8 +59,9 @@ def select(
     """Show which faces of a set are picked, in which order, and why.
 
     MODEL is a workdir, converted weights, a published checkpoint, or 'plain', farthest-point sampling with
-    gamma 0.35 and no learned parameters. SOURCE is a folder of one person's photos and videos, a folder with
-    one folder per person, a photo, a video, or a feature file (.npz, .parquet).
+    gamma 0.35 and no learned parameters (mean, norm_weighted, media_mean and fps weigh the faces in other
+    ways). SOURCE is a folder of one person's photos and videos, a folder with one folder per person, a photo,
+    a video, or a feature file (.npz, .parquet).
 
     \b
       fpsset select plain photos/anna --weights weights/adaface --sheet anna.html
@@ -61,7 +69,7 @@ def select(
       fpsset select runs/mine photos --set anna --weights face.onnx \\
           --color-order bgr --mean 127.5 --std 127.5
     """
-    from fpsset.commands.inputs import load_model, read_faces
+    from fpsset.commands.inputs import load_model, read_faces, require_source
     from fpsset.evaluation.protocols import require_backbone
     from fpsset.inference.advice import RULES, advise
     from fpsset.inference.verdicts import VERDICT_RULES
@@ -71,8 +79,9 @@ def select(
 
     if sheet is not None and sheet.suffix != ".html":
         raise InputError(f"{sheet}: a sheet is a web page; give --sheet a name that ends in .html")
-    faces = read_faces(source, which, by, backbone)
+    require_source(source, by, backbone)
     aggregator = load_model(model, fit)
+    faces = read_faces(source, which, by, backbone, merge=merge)
     table = faces.table
     require_backbone(table, aggregator.dim, aggregator.backbone)
     leaves_out = len(table) <= _LEAVE_OUT_AT_MOST
@@ -114,13 +123,9 @@ def select(
         }
         click.echo(json.dumps(answer, allow_nan=False))
         return
+    from fpsset.reports.outcome import terminal_width
     from fpsset.reports.sheets.text import as_text
 
-    show(as_text(found, _width(), every_face))
+    show(as_text(found, terminal_width(), every_face))
     if sheet is not None:
         show(f"{sheet} and {sheet.with_suffix('.png')} written")
-
-
-def _width() -> int:
-    """Columns of the terminal; 80 if stdout is not one."""
-    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80

@@ -1,10 +1,11 @@
 """FeatureTable: validated rows of face embeddings with norms, people and media, whatever their source."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
-from fpsset.data.rows import checked_column, checked_ids, unit_rows
+from fpsset.data.rows import checked_column, checked_ids, numbered_ids, unit_rows
 from fpsset.errors import InputError, refuse_rows
 from fpsset.face_set import RaggedSets, group_rows
 from fpsset.runtime.digests import short_digest
@@ -34,6 +35,7 @@ class FeatureTable:
       box: optional [M, 4] float32 pixels of the upright image: left, top, width, height.
       backbone: digest of the weights that computed the embeddings; empty if unknown.
       name: source of the faces, for error messages.
+      labels: column -> [n] str, the sorted names that its numbers stand for; only of columns of names.
     """
 
     embeddings: np.ndarray
@@ -49,6 +51,7 @@ class FeatureTable:
     box: np.ndarray | None = None
     backbone: str = ""
     name: str = "features"
+    labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.norms)
@@ -68,6 +71,13 @@ class FeatureTable:
         columns = {c: getattr(self, c) for c in (*REQUIRED, *OPTIONAL, *PLACE)}
         return dataclasses.replace(self, **{c: v[rows] for c, v in columns.items() if v is not None})
 
+    def named(self, column: str) -> np.ndarray:
+        """A column of ids as it was given: [M] int64, or [M] str, empty where unknown."""
+        ids = getattr(self, column)
+        if column not in self.labels:
+            return ids
+        return np.where(ids < 0, "", self.labels[column][np.maximum(ids, 0)])
+
     def with_norm_scale(self, factor: float) -> "FeatureTable":
         """Returns the table with every norm multiplied by `factor`."""
         return dataclasses.replace(self, norms=self.norms * np.float32(factor))
@@ -79,12 +89,15 @@ class FeatureTable:
         return short_digest(*(name if values is None else values for name, values in columns.items()))
 
 
-def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
+def make_table(
+    columns: dict[str, np.ndarray], name: str, held: tuple[str, ...] | None = None
+) -> FeatureTable:
     """Validates raw columns and builds a table from them; embeddings are scaled to unit length.
 
     Args:
       columns: arrays by column name; unknown names are ignored. 'backbone' is one string for all rows.
       name: source of the columns, for error messages.
+      held: the names of all columns that the source has, for error messages; those given when None.
 
     Returns:
       FeatureTable.
@@ -95,15 +108,20 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
     """
     for column in REQUIRED:
         if column not in columns:
-            held = ", ".join(sorted(columns)) or "none"
-            raise InputError(f"{name}: no column '{column}' (it has: {held}); feature files require it")
+            held = ", ".join(sorted(columns if held is None else held)) or "none"
+            raise InputError(
+                f"{name}: no column '{column}' (it has: {held}); feature files need the columns "
+                f"{', '.join(REQUIRED)}, by these names"
+            )
     embeddings, norms = unit_rows(columns["embeddings"], columns["norms"], name)
     rows = len(embeddings)
-    ids = {
-        c: checked_ids(columns[c], c, rows, name)
-        for c in ("subject", "media", "template", "seed")
-        if c in columns
-    }
+    ids, labels = {}, {}
+    for column in ("subject", "media", "template"):
+        if column in columns:
+            ids[column], names = numbered_ids(columns[column], column, rows, name, UNKNOWN_SUBJECT)
+            labels |= {} if names is None else {column: names}
+    if "seed" in columns:
+        ids["seed"] = checked_ids(columns["seed"], "seed", rows, name)
     others: dict[str, np.ndarray] = {}
     if "paths" in columns:
         others["paths"] = checked_column(columns["paths"], "paths", "U", rows, name)
@@ -136,7 +154,7 @@ def make_table(columns: dict[str, np.ndarray], name: str) -> FeatureTable:
             others["box"] = box.astype(np.float32, copy=False)
         refuse_rows(~np.isfinite(others["box"]).all(1), "box", "holds a value that is not finite", name)
     backbone = str(columns.get("backbone", ""))
-    table = FeatureTable(embeddings, norms, backbone=backbone, name=name, **ids, **others)
+    table = FeatureTable(embeddings, norms, backbone=backbone, name=name, labels=labels, **ids, **others)
     if table.template is not None:
         check_templates(table)
     return table
@@ -228,6 +246,9 @@ def check_templates(table: FeatureTable) -> None:
     if len(repeated):
         template, first = pairs[repeated[0]]
         second = pairs[repeated[0] + 1, 1]
+        template = table.labels["template"][template] if "template" in table.labels else template
+        if "subject" in table.labels:
+            first, second = (table.labels["subject"][code] for code in (first, second))
         raise InputError(
             f"{table.name}: template {template} spans subjects {first} and {second}; "
             "give each person's faces their own templates"

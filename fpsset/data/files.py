@@ -6,8 +6,14 @@ import pathlib
 import numpy as np
 
 from fpsset.data.feature_table import OPTIONAL, PLACE, REQUIRED, FeatureTable, make_table
-from fpsset.data.npz import read_npz, write_npz
-from fpsset.data.parquet import import_pyarrow, is_parquet, read_parquet, write_parquet
+from fpsset.data.npz import npz_names, read_npz, write_npz
+from fpsset.data.parquet import (
+    import_pyarrow,
+    is_parquet,
+    parquet_names,
+    read_parquet,
+    write_parquet,
+)
 from fpsset.errors import InputError
 
 _KNOWN = (*REQUIRED, *OPTIONAL, *PLACE)
@@ -18,10 +24,10 @@ def read_features(path: str | os.PathLike) -> FeatureTable:
     """Reads a feature file.
 
     Args:
-      path: `.npz`, or `.parquet` or `.pq`. Columns: embeddings [M, D] float16/32, norms [M], subject [M] int,
-        media [M] int; optional template [M] int, seed [M] int, paths [M] str, score [M], flipped [M, D],
-        time [M], box [M, 4], and backbone, one string that identifies the weights. Other columns are
-        ignored; see `FeatureTable`.
+      path: `.npz`, or `.parquet` or `.pq`. Columns: embeddings [M, D] float16/32, norms [M]; subject [M],
+        media [M] and optional template [M], integers or strings; optional seed [M] int, paths [M] str,
+        score [M], flipped [M, D], time [M], box [M, 4], and backbone, one string that identifies the weights.
+        Other columns are ignored; see `FeatureTable`. A subject that is negative or empty is nobody known.
 
     Returns:
       FeatureTable with float32 unit embeddings.
@@ -31,8 +37,10 @@ def read_features(path: str | os.PathLike) -> FeatureTable:
         rows, or wants far more memory than it has bytes.
     """
     path = pathlib.Path(path)
-    read = read_parquet if is_parquet(path) else read_npz
-    return make_table(read(path, (*_KNOWN, "backbone")), str(path))
+    read, names = (read_parquet, parquet_names) if is_parquet(path) else (read_npz, npz_names)
+    columns = read(path, (*_KNOWN, "backbone"))
+    complete = columns.keys() >= set(REQUIRED)
+    return make_table(columns, str(path), None if complete else names(path))
 
 
 def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
@@ -45,7 +53,7 @@ def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
       table: the faces to write.
     """
     path = pathlib.Path(path)
-    columns = {c: getattr(table, c) for c in _KNOWN if getattr(table, c) is not None}
+    columns = {c: table.named(c) for c in _KNOWN if getattr(table, c) is not None}
     columns |= {c: columns[c].astype(np.float16) for c in _HALF if c in columns}
     if is_parquet(path):
         write_parquet(path, columns, table.backbone)

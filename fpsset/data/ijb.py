@@ -25,8 +25,9 @@ from fpsset.errors import InputError
 
 _OFFICIAL_FACES = {"ijbb": 227_630, "ijbc": 469_375}
 _PAIRS = "*_template_pair_label.txt"
+LISTS = (FACES, _PAIRS)  # which a protocol must have
 _COLUMNS = ("embeddings", "norms", "paths", "score", "flipped", "backbone")  # read from the features
-_FEATURES = ("*features*.pickle", "*features*.pkl", "*features*.npz", "*features*.parquet", "*features*.npy")
+FEATURES = ("*features*.pickle", "*features*.pkl", "*features*.npz", "*features*.parquet", "*features*.npy")
 
 
 class SearchLists(NamedTuple):
@@ -88,12 +89,29 @@ def ijb_files(folder: pathlib.Path, features: str = "") -> list[pathlib.Path]:
     return [faces, pairs, *lists, file]
 
 
-def _find_files(folder: pathlib.Path, features: str) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
-    """Finds the face list, the pair list and the features; InputError names everything that is missing."""
-    lists = {pattern: find_one(pattern, folder, folder / "meta") for pattern in (FACES, _PAIRS)}
-    file = pathlib.Path(features) if features else _find_features(folder)
-    missing = [pattern for pattern, found in lists.items() if found is None]
-    missing += [] if file else [f"features ({', '.join(_FEATURES)})"]
+class Found(NamedTuple):
+    """The files of a protocol, None where one is not there."""
+
+    faces: pathlib.Path | None
+    pairs: pathlib.Path | None
+    features: pathlib.Path | None
+
+
+def find_ijb(folder: pathlib.Path, features: str = "") -> Found:
+    """Looks for the files of a protocol; see `read_ijb` for the arguments.
+
+    Raises:
+      InputError: several files match where one is wanted.
+    """
+    faces, pairs = (find_one(pattern, folder, folder / "meta") for pattern in LISTS)
+    return Found(faces, pairs, pathlib.Path(features) if features else _find_features(folder))
+
+
+def _find_files(folder: pathlib.Path, features: str) -> Found:
+    """The files, all of them; InputError names everything that is missing."""
+    found = find_ijb(folder, features)
+    missing = [pattern for pattern, file in zip(LISTS, found, strict=False) if file is None]
+    missing += [] if found.features else [f"features ({', '.join(FEATURES)})"]
     if missing:
         like = "ijbb" if "ijbb" in folder.name.lower() else "ijbc"
         raise InputError(
@@ -101,11 +119,11 @@ def _find_files(folder: pathlib.Path, features: str) -> tuple[pathlib.Path, path
             "1:N) in the folder or its meta/; they come with IJB from NIST, and with InsightFace's IJB "
             "release, neither of which is freely available any more. Put the features in or beside the "
             "folder, or pass --config.data.eval_features=FILE (to prepare, --config.features=FILE): use "
-            "InsightFace's code, or configs/extract.py --config.images="
-            f"{folder / 'loose_crop'} --config.out={folder / 'features.npz'}. Without IJB, simulate it: "
-            f"fpsset simulate-ijb {folder} --like {like}"
+            f"InsightFace's code, or fpsset extract --images={folder / 'loose_crop'} --weights=WEIGHTS "
+            f"--out={folder / 'features.npz'}. Without IJB, simulate it: fpsset simulate-ijb {folder} "
+            f"--like {like}"
         )
-    return lists[FACES], lists[_PAIRS], file
+    return found
 
 
 def _search_lists(meta: pathlib.Path) -> SearchLists | None:
@@ -120,7 +138,7 @@ def _search_lists(meta: pathlib.Path) -> SearchLists | None:
 
 
 def _find_features(folder: pathlib.Path) -> pathlib.Path | None:
-    for pattern in _FEATURES:
+    for pattern in FEATURES:
         if file := find_one(pattern, folder, folder.absolute().parent):
             return file
     return None

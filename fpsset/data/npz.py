@@ -64,6 +64,12 @@ def read_npz(path: pathlib.Path, known: tuple[str, ...] | None = None) -> dict[s
         ) from error
 
 
+def npz_names(path: pathlib.Path) -> tuple[str, ...]:
+    """The names of all arrays in an `.npz` that `read_npz` has read."""
+    with zipfile.ZipFile(path) as file:
+        return tuple(name.removesuffix(_SUFFIX) for name in file.namelist())
+
+
 def read_npy(path: pathlib.Path) -> np.ndarray:
     """Reads an array from an `.npy`, without unpickling anything.
 

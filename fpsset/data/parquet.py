@@ -79,6 +79,11 @@ def read_parquet(path: pathlib.Path, known: tuple[str, ...]) -> dict[str, np.nda
         raise InputError(f"{path}: cannot be read as Parquet ({first_line(error)})") from error
 
 
+def parquet_names(path: pathlib.Path) -> tuple[str, ...]:
+    """The names of all columns of a file that `read_parquet` has read."""
+    return tuple(import_pyarrow(path)[1].read_schema(path).names)
+
+
 def import_pyarrow(path: pathlib.Path):
     """(pyarrow, pyarrow.parquet); raises InputError that names the file if it is not installed."""
     try:

@@ -54,6 +54,7 @@ def unit_rows(
             )
         norms = lengths
     norms = checked_column(norms, "norms", "fiu", len(embeddings), name)
+    norms = norms.astype(np.promote_types(norms.dtype, np.float32), copy=False)  # float16 ends at 65,504
     refuse_rows(~np.isfinite(norms), "norms", "is not finite; leave the row out", name)
     refuse_rows(norms > MAX_NORM, "norms", f"is above {MAX_NORM:g}; divide all norms by a number", name)
     refuse_rows(norms < 0, "norms", "is negative; pass the embedding's length, which is never negative", name)
@@ -78,13 +79,38 @@ def checked_ids(values, column: str, rows: int, name: str) -> np.ndarray:
     return ids.astype(np.int64)
 
 
+def numbered_ids(
+    values, column: str, rows: int, name: str, unknown: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Checks a column of integers or strings, and numbers the strings.
+
+    Args:
+      values, column, rows, name: see `checked_ids`; strings are allowed.
+      unknown: the number of the empty string.
+
+    Returns:
+      ([M] int64; the sorted strings that the numbers stand for, None for a column of integers).
+
+    Raises:
+      InputError: see `checked_ids`.
+    """
+    values = checked_column(values, column, "iuU", rows, name)
+    if values.dtype.kind != "U":
+        return checked_ids(values, column, rows, name), None
+    labels, codes = np.unique(values, return_inverse=True)
+    if labels[0] == "":
+        labels, codes = labels[1:], np.where(codes == 0, unknown, codes - 1)
+    return codes.astype(np.int64), labels
+
+
 def checked_column(values, column: str, kinds: str, rows: int, name: str) -> np.ndarray:
     """Checks the dtype and length of one column of a table of faces.
 
     Args:
       values: [M] or [M, 1].
       column: the column's name.
-      kinds: accepted kinds of NumPy dtype: 'fiu' for numbers, 'iu' for integers, 'U' for strings.
+      kinds: accepted kinds of NumPy dtype: 'fiu' for numbers, 'iu' for integers, 'U' for strings, 'iuU' for
+        either.
       rows: M.
       name: where the table comes from, for error messages.
 
@@ -98,7 +124,13 @@ def checked_column(values, column: str, kinds: str, rows: int, name: str) -> np.
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in kinds:
-        words = {"f": "floats", "fiu": "numbers", "iu": "integers", "U": "strings"}[kinds]
+        words = {
+            "f": "floats",
+            "fiu": "numbers",
+            "iu": "integers",
+            "U": "strings",
+            "iuU": "integers or strings",
+        }[kinds]
         raise InputError(f"{name}: '{column}' must be [M] {words}; it is {given.dtype} {list(given.shape)}")
     if len(values) != rows:
         raise InputError(f"{name}: '{column}' has {len(values)} rows but 'embeddings' has {rows}")

@@ -5,6 +5,7 @@ import io
 import pathlib
 import shutil
 import tempfile
+from typing import NamedTuple
 
 from absl import logging
 
@@ -14,7 +15,19 @@ from fpsset.runtime.disk import writing
 from fpsset.runtime.locks import sole_use
 
 
-def prepare(config) -> str:
+class Prepared(NamedTuple):
+    """A dataset on disk."""
+
+    folder: pathlib.Path
+    records: int
+    is_new: bool  # False if it was there before
+
+    def __str__(self) -> str:
+        said = f"{self.records} records" if self.is_new else "is already prepared from this source"
+        return f"{self.folder}: {said}"
+
+
+def prepare(config) -> Prepared:
     """Prepares the dataset `config.dataset` from `config.source` in a folder below `config.out`.
 
     A killed run leaves a folder `incomplete.*`, which nothing reads and the next run removes. The dataset is
@@ -24,7 +37,7 @@ def prepare(config) -> str:
       config: see `fpsset.config.preparation_config`.
 
     Returns:
-      One line that names the folder and says what it contains.
+      The dataset; its `str` is one line for the user.
 
     Raises:
       InputError: the source is missing or malformed, the folder contains something else, or another process
@@ -38,13 +51,13 @@ def prepare(config) -> str:
         return _prepare(tfds.download.DownloadConfig(manual_dir=source), builder, folder)
 
 
-def _prepare(settings, builder, folder: pathlib.Path) -> str:
+def _prepare(settings, builder, folder: pathlib.Path) -> Prepared:
     unfinished = {"prefix": "incomplete.", "suffix": f"_{folder.name}"}  # TFDS's own naming
     for leftover in folder.parent.glob("*".join(unfinished.values())):
         shutil.rmtree(leftover)
     if is_prepared(folder):
         _require_same_sources(folder, builder.checksums(settings.manual_dir))
-        return f"{folder}: is already prepared from this source"
+        return Prepared(folder, len(Records(folder)), False)
     if folder.exists():
         raise InputError(f"{folder}: is not a prepared dataset; delete it, or give another --config.out")
     with (
@@ -53,7 +66,7 @@ def _prepare(settings, builder, folder: pathlib.Path) -> str:
     ):
         builder.download_and_prepare(download_dir=downloads, download_config=settings)
     folder.chmod(0o700)  # faces are for their owner alone
-    return f"{folder}: {len(Records(folder))} records"
+    return Prepared(folder, len(Records(folder)), True)
 
 
 def _builder(config):

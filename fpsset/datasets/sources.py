@@ -1,38 +1,19 @@
-"""Opens the data that a configuration names, for training and evaluation, and reports what is missing."""
+"""Opens the data that a configuration names, for training and evaluation."""
 
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from fpsset.data.face_lists import find_one
 from fpsset.data.feature_table import FeatureTable, known_people, require_people
 from fpsset.data.files import read_features
-from fpsset.data.ijb import Ijb, SearchLists, ijb_files, read_ijb
+from fpsset.data.ijb import Ijb, SearchLists, read_ijb
 from fpsset.data.protocol_files import apply_protocol
 from fpsset.data.synthetic import make_synthetic
 from fpsset.datasets.prepared import PreparedImages, is_prepared, read_prepared
 from fpsset.errors import InputError
 from fpsset.images.image_sources import FolderImages, ImageSource
 from fpsset.images.record_pack import RecordImages
-
-_RUN = "python -m fpsset.main --config configs/"
-_GET_FEATURES = (
-    f"extract features from images with {_RUN}extract.py --config.images=DIR --config.weights=WEIGHTS "
-    f"--config.out={{path}}, or from augmented clips of WebFace4M with {_RUN}webface4m.py:cache"
-)
-_GET_IMAGES = (
-    "give a folder per person, a .rec pack or a prepared dataset; the authors of WebFace4M provide it on "
-    f"request, and {_RUN}prepare.py:webface4m_subset --config.source=WEBFACE4M makes the subset"
-)
-_GET_BACKBONE = (
-    "convert the backbone that embeds images, in the paper an IR-101 by AdaFace's authors: fpsset convert "
-    "adaface_ir101_webface4m.ckpt {path}"
-)
-_GET_MODEL = (
-    "give a workdir that contains checkpoints/, a folder from fpsset convert, or a published checkpoint; "
-    "FaceCoresetNet's authors publish theirs with their code"
-)
 
 
 def training_table(data, seed: int) -> FeatureTable:
@@ -130,47 +111,6 @@ def open_images(path: str | os.PathLike) -> ImageSource:
     if path.is_file():
         raise InputError(f"{path}: has no images that can be read; give a folder of images, or a .rec")
     return FolderImages(path)
-
-
-def require_files(config) -> None:
-    """Checks that everything a run will read exists, before it reads anything.
-
-    Args:
-      config: checked configuration.
-
-    Raises:
-      InputError: something is missing; the message names everything that is.
-    """
-    missing = list(_missing(config))
-    if missing:
-        raise InputError("; and ".join(missing))
-
-
-def _missing(config) -> Iterator[str]:
-    if config.mode == "eval" and config.weights:
-        yield from _unless_there(config.weights, "no such weights to evaluate", _GET_MODEL)
-    if config.data.source == "synthetic":
-        return
-    if config.mode == "train" and config.data.train:
-        images = config.data.source == "images"
-        fix, problem = (_GET_IMAGES, "no such images") if images else (_GET_FEATURES, "no such file")
-        yield from _unless_there(config.data.train, f"{problem} to train on", fix)
-        yield from _unless_there(config.backbone.weights, "no such weights", _GET_BACKBONE)
-    path = pathlib.Path(config.data.eval)
-    if is_prepared(path) or not config.data.eval:
-        return
-    if path.suffix and not path.is_dir():
-        yield from _unless_there(str(path), "no such file to evaluate on", _GET_FEATURES)
-        return
-    try:
-        ijb_files(path, config.data.eval_features)
-    except InputError as error:
-        yield str(error)
-
-
-def _unless_there(path: str, problem: str, fix: str) -> Iterator[str]:
-    if path and not pathlib.Path(path).exists():
-        yield f"{path}: {problem}; {fix.format(path=path)}"
 
 
 def _require_given(path: str, field: str) -> str:

@@ -61,7 +61,8 @@ def extract(config, devices: Sequence[jax.Device] | None = None) -> FeatureTable
 
     def prepared() -> tuple[ImageList, Recogniser]:
         require_writable(out)
-        images = list_images(pathlib.Path(config.images), config.landmarks, config.media_pattern)
+        options = config.landmarks, config.media_pattern, config.folder_is_video
+        images = list_images(pathlib.Path(config.images), *options)
         require_libraries(aligns=images.landmarks is not None)
         return images, load_recogniser(config, devices)
 

@@ -73,7 +73,12 @@ class ImageList:
         return dataclasses.replace(self, paths=[self.paths[row] for row in rows], **kept)
 
 
-def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = MEDIA_PATTERN) -> ImageList:
+def list_images(
+    root: pathlib.Path,
+    landmarks: str = "",
+    media_pattern: str = MEDIA_PATTERN,
+    folder_is_video: bool = False,
+) -> ImageList:
     """Lists images in one folder per person, or those that a landmark list names.
 
     Args:
@@ -82,7 +87,8 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ME
         used where there is one: in `root`, in `root`/meta, or in the meta folder next to a `root` that has
         no folders.
       media_pattern: regular expression for file names without suffix. Files in one folder that agree in its
-        first group are frames of one video, and so are all files in a folder inside a person's folder.
+        first group are frames of one video.
+      folder_is_video: all files in a folder inside a person's folder are frames of one video.
 
     Raises:
       InputError: there is no image, a list is malformed, or the pattern is invalid.
@@ -92,25 +98,28 @@ def list_images(root: pathlib.Path, landmarks: str = "", media_pattern: str = ME
     pattern = _compiled(media_pattern)
     file = pathlib.Path(landmarks) if landmarks else find_one(LANDMARKS, *_list_folders(root))
     if file is not None:
-        return _read_listed(root, file, pattern)
+        return _read_listed(root, file, pattern, folder_is_video)
     paths, ignored = [], []
     for path in files_below(root):
         (paths if "/" in path and _is_image(path) else ignored).append(path)
     if not paths:
         raise InputError(f"{root}: has no image in a folder per person (*.png, *.jpg, *.webp, *.bmp)")
-    people, media = _people(paths), _media(paths, pattern)
+    people, media = _people(paths), _media(paths, pattern, folder_is_video)
     return ImageList(root, paths, people, media, ignored=tuple(ignored))
 
 
 def list_person(
-    folder: pathlib.Path, landmarks: str = "", media_pattern: str = MEDIA_PATTERN
+    folder: pathlib.Path,
+    landmarks: str = "",
+    media_pattern: str = MEDIA_PATTERN,
+    folder_is_video: bool = False,
 ) -> ImageList | None:
     """Lists the images of one person; returns None if the folder itself contains no image.
 
     Args:
-      folder: contains images; each folder inside it is a video.
+      folder: contains images, and maybe folders with more.
       landmarks: see `list_images`; names are relative to `folder`. If empty, images are aligned crops.
-      media_pattern: see `list_images`.
+      media_pattern, folder_is_video: see `list_images`.
 
     Raises:
       InputError: the landmark list is malformed, or the pattern is invalid.
@@ -118,11 +127,11 @@ def list_person(
     if not any(_is_image(path.name) for path in folder.iterdir() if path.is_file()):
         return None
     pattern = _compiled(media_pattern)
-    listed = _read_listed(folder, pathlib.Path(landmarks), pattern) if landmarks else None
+    listed = _read_listed(folder, pathlib.Path(landmarks), pattern, folder_is_video) if landmarks else None
     files = [] if listed else files_below(folder)
     paths = listed.paths if listed else [path for path in files if _is_image(path)]
     ignored = tuple(path for path in files if not _is_image(path))
-    media = _media([f"{folder.name}/{path}" for path in paths], pattern)
+    media = _media([f"{folder.name}/{path}" for path in paths], pattern, folder_is_video)
     points, score = (listed.landmarks, listed.score) if listed else (None, None)
     people = np.zeros(len(paths), np.int64)
     return ImageList(folder, paths, people, media, landmarks=points, score=score, ignored=ignored)
@@ -174,7 +183,9 @@ def files_below(root: pathlib.Path) -> list[str]:
     return sorted(found)
 
 
-def _read_listed(root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern) -> ImageList:
+def _read_listed(
+    root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern, folder_is_video: bool
+) -> ImageList:
     """The images in a landmark list, with people from their folders or from IJB's lists."""
     names, landmarks, score = read_landmarks(file)
     paths = [pathlib.PurePosixPath(name).as_posix() for name in names]
@@ -182,7 +193,7 @@ def _read_listed(root: pathlib.Path, file: pathlib.Path, pattern: re.Pattern) ->
         if path.startswith("/") or ".." in path.split("/"):
             raise InputError(f"{file}: line {number} names {path}; names must be relative to {root}")
     if all("/" in path for path in paths):
-        people, media = _people(paths), _media(paths, pattern)
+        people, media = _people(paths), _media(paths, pattern, folder_is_video)
         return ImageList(root, paths, people, media, landmarks=landmarks, score=score)
     faces_file = find_one(FACES, file.parent, *_list_folders(root))
     if faces_file is None:
@@ -200,14 +211,14 @@ def _people(paths: list[str]) -> np.ndarray:
     return np.unique([path.partition("/")[0] for path in paths], return_inverse=True)[1].astype(np.int64)
 
 
-def _media(paths: list[str], pattern: re.Pattern) -> np.ndarray:
+def _media(paths: list[str], pattern: re.Pattern, folder_is_video: bool) -> np.ndarray:
     """[M] int64 media ids; see `list_images` for what makes a video."""
     names = []
     for path in paths:
         folder, _, file = path.rpartition("/")
         stem = file.rpartition(".")[0]
         match = pattern.fullmatch(stem)
-        if "/" in folder:  # a video's own folder, inside the person's
+        if folder_is_video and "/" in folder:  # a video's own folder, inside the person's
             names.append(f"{folder}/")
         else:
             names.append(f"{folder}/{match[1]}" if match else path)

@@ -60,6 +60,14 @@ class PhotoFaces:
         """An aligned face: [112, 112, 3] uint8, RGB."""
         return self.found.image(row)
 
+    def named_table(self) -> FeatureTable:
+        """The table, in which people have their names; see `FeatureTable.named`."""
+        ids = sorted(self.people, key=self.people.__getitem__)
+        rank = {number: place for place, number in enumerate(ids)}
+        subject = np.array([rank.get(number, UNKNOWN_SUBJECT) for number in self.table.subject.tolist()])
+        names = np.array([self.people[number] for number in ids], str)
+        return dataclasses.replace(self.table, subject=subject, labels={"subject": names} if ids else {})
+
     def counts(self) -> list[str]:
         """Lines that count what was found and what was left out."""
         photos = len(np.unique(self.found.item[self.found.time == STILL]))

@@ -5,7 +5,10 @@ import dataclasses
 import numpy as np
 
 from fpsset.inference.explanation import Explanation
-from fpsset.inference.verdicts import Looks, Verdict, judge, listed, verdict_lines
+from fpsset.inference.verdicts import NOTHING_KNOWN, Looks, Verdict, judge, listed, verdict_lines
+
+_LISTED = 4  # copies that have a sentence each
+_ROWS_AT_ONCE = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Rules:
         below this.
       poor: such a face is called too degraded to tell if its norm is also below this fraction of the set's
         median norm.
+      copy: a face is a copy of an earlier one if their cosine is at least this.
     """
 
     covered: float = 0.5
@@ -32,6 +36,7 @@ class Rules:
     idle: float = 0.001
     stranger: float = 0.2
     poor: float = 0.8
+    copy: float = 0.999
 
     def sentences(self) -> tuple[str, ...]:
         """The rules in words, to be printed beside the advice."""
@@ -43,6 +48,7 @@ class Rules:
             f"A face looks like someone else when its cosine to the norm-weighted mean of the other faces is "
             f"below {self.stranger:g}; if its norm is also below {self.poor:g} times the set's median norm, "
             "it is too degraded to tell whose face it is.",
+            f"A face is a copy of another when the cosine between them is at least {self.copy:g}.",
         )
 
 
@@ -58,6 +64,7 @@ class Advice:
       poor: [n] int64, faces too degraded to tell whose they are.
       idle: [n] int64, faces that add nothing; empty if the explanation has no `change`.
       covered: [K] int64, the number of faces that the first 1, 2, ..., K picks represent.
+      copies: [n, 2] int64, pairs of a face and the first one that it is a copy of.
       repeats: [n] int64, positions in [1, K) of picks from an already picked medium, made while another
         medium had not been picked.
       verdicts: N verdicts, see `fpsset.inference.verdicts`.
@@ -68,6 +75,7 @@ class Advice:
     poor: np.ndarray
     idle: np.ndarray
     covered: np.ndarray
+    copies: np.ndarray
     repeats: np.ndarray
     verdicts: tuple[Verdict, ...]
     lines: tuple[str, ...]
@@ -83,6 +91,7 @@ class Advice:
         for said, words in (
             (i in self.strangers, "looks like someone else"),
             (i in self.poor, "too degraded to tell whose face it is"),
+            (i in self.copies[:, 0], "a copy of another"),
             (True, self.verdicts[i].why),
             (i in self.idle, "adds nothing"),
         ):
@@ -96,7 +105,7 @@ def advise(
     embeddings: np.ndarray,
     names: list[str] | None = None,
     rules: Rules = RULES,
-    looks: Looks = Looks(),  # noqa: B008  immutable
+    looks: Looks = NOTHING_KNOWN,
 ) -> Advice:
     """Derives advice from an explanation.
 
@@ -117,11 +126,10 @@ def advise(
     if why.change is not None:
         idle = np.setdiff1d(np.flatnonzero((why.change < rules.idle) & ~odd), why.picks)
     repeats = np.zeros(0, np.int64) if why.media is None else _repeats(why.media, why.picks)
+    copies = _copies(embeddings, rules.copy)
     strangers, poor = np.flatnonzero(odd & ~low), np.flatnonzero(odd & low)
 
     verdicts = judge(embeddings, why.norms, why.agreement, names, why.media, looks)
-    # Two who differ are said to; which of them is the stranger, nobody can tell.
-    copies = np.array([verdict.kind == "duplicate" for verdict in verdicts])
 
     lines = [_coverage(covered, len(why), rules)]
     for k in repeats:
@@ -141,18 +149,35 @@ def advise(
             for i in strangers
         ]
     lines += [f"{names[i]} is too degraded to tell whose face it is (norm {why.norms[i]:.3g})." for i in poor]
-    lines += verdict_lines(verdicts, names, why.picks, why.media, looks)
-    others = [names[i] for i in idle if not copies[i]]
-    if len(others) == 1:
-        lines.append(f"{others[0]} adds nothing: leaving it out barely changes the descriptor.")
-    elif others:
+    for copy, first in copies[:_LISTED]:
+        lines.append(f"{names[copy]} is a copy of {names[first]}, or very nearly: keep one of them.")
+    if len(copies) > _LISTED:
+        lines.append(f"{len(copies) - _LISTED} more faces are copies of others.")
+    lines += verdict_lines(verdicts, names, why.picks, why.media, looks, said=set(copies[:, 0].tolist()))
+    if len(idle) == 1:
+        lines.append(f"{names[idle[0]]} adds nothing: leaving it out barely changes the descriptor.")
+    elif len(idle):
+        useless = listed([names[i] for i in idle])
         lines.append(
-            f"{listed(others)} each add nothing: leaving out any one of them barely changes the descriptor."
+            f"{useless} each add nothing: leaving out any one of them barely changes the descriptor."
         )
-    quiet = not (len(idle) or copies.any() or len(strangers) or len(poor))
-    if quiet and size < len(why) and why.change is not None and covered[-1] < rules.cover * len(why):
+    found = len(idle) + len(strangers) + len(poor) + len(copies)
+    found += sum(verdict.kind == "duplicate" for verdict in verdicts)
+    uncovered = covered[-1] < rules.cover * len(why)  # else some could be spared
+    if size < len(why) and why.change is not None and not found and uncovered:
         lines.append("Every face adds something.")
-    return Advice(strangers, poor, idle, covered, repeats, verdicts, tuple(lines))
+    return Advice(strangers, poor, idle, covered, copies, repeats, verdicts, tuple(lines))
+
+
+def _copies(embeddings: np.ndarray, cosine: float) -> np.ndarray:
+    """See `Advice.copies`."""
+    found = []
+    for start in range(0, len(embeddings), _ROWS_AT_ONCE):
+        alike = embeddings[start : start + _ROWS_AT_ONCE] @ embeddings.T >= cosine
+        first = alike.argmax(axis=1)
+        rows = np.arange(start, start + len(alike))
+        found.append(np.stack([rows, first], 1)[alike.any(axis=1) & (first < rows)])
+    return np.concatenate(found)
 
 
 def _coverage(covered: np.ndarray, count: int, rules: Rules) -> str:

@@ -18,7 +18,7 @@ from fpsset.inference.explanation import Explanation, explain
 from fpsset.inference.galleries import Gallery, read_gallery, write_gallery
 from fpsset.inference.out_of_core import Blocks, BlocksAggregated, aggregate_blocks
 from fpsset.models.face_coreset_net import FaceCoresetNet
-from fpsset.models.pooling import PlainCoreset, WhitenedMedia
+from fpsset.models.pooling import PLAIN_POOLINGS, PlainCoreset, WhitenedMedia
 from fpsset.models.posterior import PosteriorPooling
 from fpsset.models.set_model import SetModel
 from fpsset.ops.metric import DEFAULT_GAMMA
@@ -88,6 +88,8 @@ class SetAggregator:
         """Identifies the model: descriptors can be compared only if their models' digests are equal."""
         parts = [self.variables, self.module.coreset_size, self.norm_scale]
         parts += [1.0] * self.by_media + [2.0] * self.module.ignores_norms
+        if self.card.model in PLAIN_POOLINGS:
+            parts += [3.0 + PLAIN_POOLINGS.index(self.card.model)]
         return tree_digest(parts)
 
     def aggregate(
@@ -284,6 +286,8 @@ def _module_of(card: AggregatorCard, params: dict) -> SetModel:
             return WhitenedMedia(card.coreset_size, ignores_norms=card.ignores_norms)
         case "plain":
             return PlainCoreset(card.coreset_size, float(params["gamma"]))
+        case model if model in PLAIN_POOLINGS:
+            return PlainCoreset(card.coreset_size, float(params["gamma"]), pooling=model)
     raise InputError(f"the model is {card.model!r}, which this version of fpsset does not know; upgrade it")
 
 
@@ -320,7 +324,8 @@ class Aggregator(SetAggregator):
 class PlainAggregator(SetAggregator):
     """An aggregator with nothing learned, for embeddings of any width.
 
-    It picks by farthest-point sampling. The descriptor is the norm-weighted mean of all faces.
+    It picks by farthest-point sampling. The descriptor is the norm-weighted mean of all faces, or another
+    plain pooling.
 
     Example:
       >>> import numpy as np, fpsset
@@ -330,15 +335,27 @@ class PlainAggregator(SetAggregator):
       (array([[0.6, 0.8, 0. ]], dtype=float32), [[1]])
     """
 
-    def __init__(self, coreset_size: int = 3, gamma: float = DEFAULT_GAMMA):
+    def __init__(self, coreset_size: int = 3, gamma: float = DEFAULT_GAMMA, pooling: str = "norm_weighted"):
         """Creates an aggregator.
 
         Args:
           coreset_size: K, the number of picks per set, >= 1.
           gamma: exponent of the norm in the metric.
+          pooling: 'mean', of unit embeddings; 'norm_weighted', of norm times embedding; 'media_mean', that
+            mean within each medium and then over media; 'fps', the norm-weighted mean of the picks alone.
+
+        Raises:
+          InputError: there is no such pooling, or K < 1.
         """
         require_coreset_size(coreset_size)
-        self.module = PlainCoreset(coreset_size, gamma)
+        if pooling not in PLAIN_POOLINGS:
+            raise InputError(f"the pooling is {pooling!r}; it must be one of {', '.join(PLAIN_POOLINGS)}")
+        self.module = PlainCoreset(coreset_size, gamma, pooling=pooling)
         self.variables = {"params": {"gamma": np.float32(gamma)}}
-        self.card = AggregatorCard(coreset_size, 1, dim=0, norm_scale=1.0, model="plain")
-        self.name = f"plain: nothing learned, gamma {gamma:g}, norm-weighted mean"
+        plain = pooling == "norm_weighted"
+        self.by_media = pooling == "media_mean"
+        self.card = AggregatorCard(
+            coreset_size, 1, 0, 1.0, by_media=self.by_media, model="plain" if plain else pooling
+        )
+        words = "norm-weighted mean" if plain else pooling
+        self.name = f"{'plain' if plain else pooling}: nothing learned, gamma {gamma:g}, {words}"

@@ -1,6 +1,7 @@
 """A verdict on each face of a set: good, poor, a duplicate, a stranger, or cut off; and what to add."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,9 @@ class Looks:
     sharpness: np.ndarray | None = None
     turned: np.ndarray | None = None
     typical_norm: float | None = None
+
+
+NOTHING_KNOWN = Looks()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +100,7 @@ def judge(
     agreement: np.ndarray,
     names: list[str],
     media: np.ndarray | None = None,
-    looks: Looks = Looks(),
+    looks: Looks = NOTHING_KNOWN,
     rules: VerdictRules = VERDICT_RULES,
 ) -> tuple[Verdict, ...]:
     """A verdict on each face.
@@ -145,8 +149,9 @@ def verdict_lines(
     names: list[str],
     picks: np.ndarray,
     media: np.ndarray | None = None,
-    looks: Looks = Looks(),
+    looks: Looks = NOTHING_KNOWN,
     rules: VerdictRules = VERDICT_RULES,
+    said: Collection[int] = (),
 ) -> list[str]:
     """The verdicts in sentences: how many faces of each kind, poor picks, and what to add.
 
@@ -157,6 +162,7 @@ def verdict_lines(
       media: see `judge`.
       looks: see `judge`.
       rules: see `judge`.
+      said: faces that others have said to be copies.
     """
     kinds = np.array([verdict.kind for verdict in verdicts], object)
     lines = []
@@ -165,7 +171,7 @@ def verdict_lines(
         ("cut off", "is cut off", "are cut off"),
         ("poor", "is poor", "are poor"),
     ):
-        rows = np.flatnonzero(kinds == kind)
+        rows = [i for i in np.flatnonzero(kinds == kind) if kind != "duplicate" or i not in said]
         if len(rows) == 1:
             lines.append(f"{names[rows[0]]} {one} ({verdicts[rows[0]].why.removeprefix(f'{kind}: ')}).")
         elif len(rows):

@@ -17,12 +17,11 @@ from fpsset.ops.attention import (
     attention_sums,
     attention_weights,
 )
-from fpsset.ops.direct_attention import attention_for_platform
+from fpsset.ops.direct_attention import attention_for_platform, self_attention
 from fpsset.ops.masking import normalize, safe_length, zero_padding
 from fpsset.ops.media import media_shares
 from fpsset.ops.norm_encoding import normalized_norm_encoding
 from fpsset.ops.quality import face_quality, quality_shares
-from fpsset.ops.self_attention import self_attention
 
 _EPSILON = 1e-5
 
@@ -110,9 +109,9 @@ class CoresetDecoder(nn.Module):
             self.quality_of = FaceQuality()
             nn.share_scope(self, self.quality_of)
         self.self_attention = Projections(self.num_heads, self.dtype)
-        self.query_norm = nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False)
+        self.query_norm = nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=True)
         self.set_attention = Projections(self.num_heads, self.dtype)
-        self.output_norm = nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False)
+        self.output_norm = nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=True)
         # Under the names that flax gave them in 0.1: runs begun there go on with the same draws.
         self.Dropout_0, self.Dropout_1 = (nn.Dropout(self.dropout_rate) for _ in range(2))
 

@@ -42,18 +42,20 @@ class IResNetConfig:
         the width changes, otherwise it takes every second pixel. 'insightface': it is always a convolution.
       bottleneck: use blocks of 1x1, 3x3 and 1x1 convolutions, with four times the width.
       squeeze_excite: reweight channels at the end of each block (arXiv 1709.01507).
+      width: channels of the stem and the first stage; each further stage has twice as many.
     """
 
     stage_sizes: tuple[int, ...]
     layout: str = "adaface"
     bottleneck: bool = False
     squeeze_excite: bool = False
+    width: int = 64
 
     def blocks(self) -> Iterator[Block]:
         """The residual blocks, in order."""
-        width_in = 64
+        width_in = self.width
         for stage, count in enumerate(self.stage_sizes):
-            width = 64 * 2**stage * (4 if self.bottleneck else 1)
+            width = self.width * 2**stage * (4 if self.bottleneck else 1)
             for index in range(count):
                 stride = 2 if index == 0 else 1
                 projected = width_in != width or (self.layout == "insightface" and stride > 1)
@@ -67,7 +69,8 @@ class IResNetConfig:
             if config == self:
                 return name
         kind = "ir_se" if self.squeeze_excite else "ir"
-        return f"{kind}{list(self.stage_sizes)} ({self.layout})"
+        width = "" if self.width == 64 else f", width {self.width}"
+        return f"{kind}{list(self.stage_sizes)} ({self.layout}{width})"
 
 
 def _family() -> dict[str, IResNetConfig]:
@@ -141,7 +144,7 @@ class SqueezeExcite(nn.Module):
         """[B, H, W, C] -> [B, H, W, C]."""
         width = x.shape[-1]
         options = {"use_bias": False, "dtype": x.dtype, "precision": precision_of(x.dtype)}
-        y = nn.relu(nn.Dense(width // 16, name="reduce", **options)(x.mean((1, 2))))
+        y = nn.relu(nn.Dense(max(1, width // 16), name="reduce", **options)(x.mean((1, 2))))
         y = nn.Dense(width, name="expand", **options)(y)
         return x * nn.sigmoid(y)[:, None, None]
 
@@ -214,7 +217,7 @@ class IResNet(nn.Module):
             raise ValueError(f"images must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]; they are {images.shape}")
         if train and self.folded:
             raise ValueError("the folded form has no batch statistics to train with; use folded=False")
-        x = ConvNorm(64, 3, 1, self.folded, name="stem")(images.astype(self.dtype), train)
+        x = ConvNorm(self.config.width, 3, 1, self.folded, name="stem")(images.astype(self.dtype), train)
         x = PReLU(name="stem_prelu")(x)
         for i, block in enumerate(self.config.blocks()):
             x = ResidualBlock(block, self.config, self.folded, name=f"block_{i:02}")(x, train)
@@ -252,6 +255,7 @@ def config_of(variables: dict) -> IResNetConfig:
         layout="insightface" if "shortcut" in blocks[0] and not bottleneck else "adaface",
         bottleneck=bottleneck,
         squeeze_excite="squeeze_excite" in blocks[0],
+        width=params["stem"]["kernel"].shape[-1],
     )
 
 

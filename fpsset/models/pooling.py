@@ -19,6 +19,8 @@ from fpsset.ops.precision import einsum, matmul
 from fpsset.ops.quality import log_norms
 from fpsset.ops.sampling import farthest_point_sampling
 
+# What `PlainCoreset` computes. Those of `baselines` by the same names need no picks.
+PLAIN_POOLINGS = ("mean", "norm_weighted", "media_mean", "fps")
 Coefficients = Callable[[FaceSet], jax.Array]
 
 
@@ -89,40 +91,58 @@ class Pooling(nn.Module):
 
 
 class PlainCoreset(PoolingModel):
-    """FaceCoresetNet with nothing learned: farthest-point picks, and the mean of n_i u_i as the descriptor.
+    """FaceCoresetNet with nothing learned: farthest-point picks, and a plain pooling as the descriptor.
 
-    The only parameter is gamma. Every pick attends to face i with weight n_i / sum_j n_j.
+    The only parameter is gamma. Every pick attends to face i in proportion to its weight in the pooling.
+
+    Attributes:
+      pooling: a name of `PLAIN_POOLINGS`; 'norm_weighted' is the mean of n_i u_i.
     """
 
     picks_ask: ClassVar[bool] = False
+    pooling: str = "norm_weighted"
 
     def queries(self, coreset: Coreset) -> jax.Array:
         """See `SetModel`; R = 1, and the values do not matter."""
         return coreset.features[..., :1, :]
 
     def look(self, queries: jax.Array, face_set: FaceSet, axis_name: str | None = None) -> AttentionSums:
-        """See `SetModel`; `total` is the sum of n, `mass` the number of faces, `values` the sum of n u."""
-        mask, count = face_set.mask, face_set.mask
-        if face_set.multiplicity is not None:
-            count = zero_padding(face_set.multiplicity, mask)
-        weights = zero_padding(face_set.norms, mask).astype(jnp.float32) * count
+        """See `SetModel`; `mass` is the number of faces or media, `values` the sum of weights times u."""
+        weights, shares = self._weights(face_set)
         sums = _weighted_sum(weights, face_set)[..., None, :]
         zeros = jnp.zeros_like(queries[..., 0])
-        total, faces = (jnp.sum(array, axis=-1, dtype=jnp.float32)[..., None] for array in (weights, count))
+        total, faces = (jnp.sum(array, axis=-1, dtype=jnp.float32)[..., None] for array in (weights, shares))
         return AttentionSums(zeros, total + zeros, faces + zeros, sums)
 
     def conclude(self, coreset: Coreset, sums: AttentionSums) -> SetDescriptor:
         """See `SetModel`."""
+        if self.pooling == "fps":
+            picked = jnp.maximum(count_valid(coreset.mask), 1)[..., None]
+            return SetDescriptor(*normalize(jnp.sum(coreset.features, axis=-2) / picked), *coreset)
         mean = sums.values[..., 0, :] / jnp.maximum(sums.mass, 1.0)
         return SetDescriptor(*normalize(mean), *coreset)
 
     def with_attention(self, face_set: FaceSet) -> tuple[SetDescriptor, jax.Array]:
         """See `SetModel`; H = 1."""
-        weights = norm_weighted(face_set)
+        face_set, out = face_set.checked(), self(face_set)
+        weights, _ = self._weights(face_set)
+        if self.pooling == "fps":
+            weights *= jnp.sum(jax.nn.one_hot(out.coreset_indices, weights.shape[-1]), axis=-2)
         total = jnp.sum(weights, axis=-1, keepdims=True)
         shares = jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), 0.0)
         shape = (*shares.shape[:-1], 1, self.coreset_size, shares.shape[-1])
-        return self(face_set), jnp.broadcast_to(shares[..., None, None, :], shape)
+        return out, jnp.broadcast_to(shares[..., None, None, :], shape)
+
+    def _weights(self, face_set: FaceSet) -> tuple[jax.Array, jax.Array]:
+        """Of each slot: ([*B, N] its weight in the sum, [*B, N] how many faces or media it stands for)."""
+        mask = face_set.mask
+        shares = mask.astype(jnp.float32)
+        if self.pooling == "media_mean" and face_set.media_size is not None:
+            shares = media_shares(face_set.media_size, mask)
+        if face_set.multiplicity is not None:
+            shares = shares * zero_padding(face_set.multiplicity, mask)
+        norms = 1.0 if self.pooling == "mean" else zero_padding(face_set.norms, mask).astype(jnp.float32)
+        return norms * shares, shares
 
 
 class WhitenedMedia(PoolingModel):

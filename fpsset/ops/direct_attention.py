@@ -1,4 +1,8 @@
-"""Attention to small sets on a matrix unit: in the textbook form, several sets to a product."""
+"""Multi-head attention in the textbook form, for few keys: among the picks of a set, and to small sets.
+
+`ops.attention` absorbs the projections, which saves nothing where a set has fewer slots than the queries have
+rows, H K. Here keys and values are projected, and each platform multiplies them by heads as it does best.
+"""
 
 import functools
 import math
@@ -12,7 +16,6 @@ from fpsset.ops.attention import (
     AttentionParams,
     Block,
     Dropout,
-    expand_rank,
     flat,
     flat_bias,
     project_out,
@@ -22,8 +25,26 @@ from fpsset.ops.attention import (
 from fpsset.ops.masking import project, zero_padding
 from fpsset.ops.precision import einsum
 
-# Columns of a TPU's matrix unit, and the largest sets of which it projects the faces instead of the queries.
-_COLUMNS, _DIRECT_SLOTS = 128, 16
+# The largest sets of which a TPU projects the faces instead of the queries.
+_DIRECT_SLOTS = 16
+
+
+def self_attention(
+    items: jax.Array, mask: jax.Array, params: AttentionParams, dropout: Dropout | None = None
+) -> jax.Array:
+    """Attention among a few masked items.
+
+    Args:
+      items: [*B, K, D].
+      mask: [*B, K] bool, True where an item is valid.
+      params: the projections.
+      dropout: dropout of the attention weights, for training.
+
+    Returns:
+      [*B, K, D] float32; the output bias if no item is valid.
+    """
+    items = zero_padding(items, mask)
+    return _attend(items, Block(items, items), mask, params, dropout)
 
 
 def attention_for_platform(
@@ -55,73 +76,99 @@ def direct_attention(
     params: AttentionParams,
     dropout: Dropout | None = None,
 ) -> jax.Array:
-    """`set_attention` in the textbook form, several sets to a product: for small sets on a matrix unit.
-
-    Where a set has fewer slots than the queries have rows, H K, projecting its faces writes less than
-    absorbing the projection. A unit multiplies tiles of 128 x 128 in the time that it takes for the few rows
-    of one set, so sets are multiplied together, and what lies between two sets is masked out.
+    """`set_attention` in the textbook form: all faces are projected, and held at once.
 
     Args:
-      queries: [B, K, D].
-      memory: arrays [B, N, ...]; see `attention_sums`.
-      mask: [B, N] bool or float32; see `attention_sums`.
+      queries: [*B, K, D].
+      memory: arrays [*B, N, ...]; see `attention_sums`.
+      mask: [*B, N] bool or float32; see `attention_sums`.
       keys_values: see `attention_sums`.
       params: the projections.
       dropout: dropout of the attention weights, for training, with the draws of `set_attention`.
 
     Returns:
-      [B, K, D] float32; the output bias for a set without faces.
+      [*B, K, D] float32; the output bias for a set without faces.
     """
-    heads, depth = params.query_bias.shape
-    (batch, slots), count = mask.shape, queries.shape[1]
-    size = math.gcd(batch, max(1, _COLUMNS // slots))
-    groups = batch // size
-
-    def joined(array: jax.Array) -> jax.Array:
-        return array.reshape(groups, size * slots, *array.shape[2:])
-
-    def by_query(array: jax.Array) -> jax.Array:
-        """[K, B, ...] -> [groups, K sets, ...], the sets of a query side by side."""
-        array = array.reshape(count, groups, size, *array.shape[2:])
-        return jnp.swapaxes(array, 0, 1).reshape(groups, count * size, *array.shape[3:])
-
-    def per_slot(array: jax.Array) -> jax.Array:
-        """[K or 1, B, N] -> [groups, sets N, K sets], each set's slots for each of the sets."""
-        rows = jnp.broadcast_to(array, (count, batch, slots))
-        return jnp.tile(jnp.swapaxes(by_query(rows), 1, 2), (1, size, 1))
-
-    own = jnp.repeat(jnp.tile(jnp.eye(size, dtype=bool), (1, count)), slots, axis=0)[None]
     weight = mask.astype(jnp.float32)
     block = keys_values(*[zero_padding(array, weight > 0) for array in memory])
-    query = project(queries, flat(params.query))
-    query = (query + flat_bias(params.query_bias, query)) / math.sqrt(depth)
-    query = by_query(jnp.swapaxes(query, 0, 1))
-    key, value = (
-        joined(project(faces, flat(kernel)))
-        for faces, kernel in ((block.keys, params.key), (block.values, params.value))
-    )
-    # A face that is not finite must spoil its own set only: there its weight is NaN, elsewhere 0 times this.
-    value = jnp.where(jnp.isfinite(value), value, 0.0)
-    weight = jnp.where(own, per_slot(weight[None]), 0.0)
-    quality = 0.0 if block.quality is None else per_slot(block.quality[None])
-    keep = None if dropout is None else dropout.keep((batch, heads * count, slots))
 
-    mixed = []
-    for head in range(heads):
-        channels = slice(head * depth, (head + 1) * depth)
-        logits = einsum(
-            "...nc,...rc->...nr", key[..., channels], query[..., channels], dtype=params.key.dtype
-        )
-        logits = jnp.where(weight > 0, logits + quality, MASKED_LOGIT)
-        largest = jax.lax.stop_gradient(jnp.max(logits, axis=-2, keepdims=True))
-        weights = jnp.exp(logits - largest) * weight
-        total = jnp.sum(weights, axis=-2)
-        if keep is not None:
-            rows = keep[:, head * count : (head + 1) * count]
-            weights = dropout.scale(weights, per_slot(jnp.moveaxis(rows, 1, 0)))
-        values = einsum("...nr,...nc->...rc", weights, value[..., channels], dtype=params.value.dtype)
-        values = values + jnp.sum(weights, axis=-2)[..., None] * expand_rank(params.value_bias[head], values)
-        mixed.append(values / jnp.where(total == 0, 1.0, total)[..., None])
-    mixed = jnp.concatenate(mixed, axis=-1).reshape(groups, count, size, heads * depth)
-    mixed = jnp.swapaxes(mixed, 1, 2).reshape(batch, count, heads * depth)
+    def drop(weights: jax.Array) -> jax.Array:
+        *batch, count, slots, heads = weights.shape
+        keep = dropout.keep((*batch, heads * count, slots)).reshape(*batch, heads, count, slots)
+        return dropout.scale(weights, jnp.moveaxis(keep, -3, -1))
+
+    return _attend(queries, block, weight, params, None if dropout is None else drop)
+
+
+def _attend(
+    queries: jax.Array,
+    block: Block,
+    weight: jax.Array,
+    params: AttentionParams,
+    dropout: Callable[[jax.Array], jax.Array] | None,
+) -> jax.Array:
+    """Attention of queries [*B, K, D] to n keys and values, each as many as `weight`, [*B, n], says."""
+    heads, dtype = len(params.query_bias), params.query.dtype
+    query = project(queries, flat(params.query))
+    query = (query + flat_bias(params.query_bias, query)) / math.sqrt(query.shape[-1] // heads)
+    key, value = project(block.keys, flat(params.key)), project(block.values, flat(params.value))
+    value = value + flat_bias(params.value_bias, value)
+    logits = _on_cpu_or_not(_logits_of_heads, _logits_of_channels, heads, dtype)(query, key)
+    if block.quality is not None:
+        logits = logits + block.quality[..., None, :, None]
+    weight = weight[..., None, :, None]
+    logits = jnp.where(weight > 0, logits, MASKED_LOGIT)
+    # The maximum cancels out, so it needs no gradient.
+    largest = jax.lax.stop_gradient(jnp.max(logits, axis=-2, keepdims=True))
+    weights = jnp.exp(logits - largest) * weight
+    total = jnp.sum(weights, axis=-2, keepdims=True)
+    weights = weights / jnp.where(total == 0, 1.0, total)
+    if dropout is not None:
+        weights = dropout(weights)
+    mixed = _on_cpu_or_not(_mix_heads, _mix_channels, heads, dtype)(weights, value)
     return project_out(mixed, params)
+
+
+def _on_cpu_or_not(on_cpu: Callable, elsewhere: Callable, *options) -> Callable[..., jax.Array]:
+    """A function of two arrays that calls one of two with further options, whichever suits the platform."""
+
+    def run(one: jax.Array, other: jax.Array) -> jax.Array:
+        forms = {
+            "cpu": lambda a, b: on_cpu(a, b, *options),
+            "default": lambda a, b: elsewhere(a, b, *options),
+        }
+        return jax.lax.platform_dependent(one, other, **forms)
+
+    return run
+
+
+def _logits_of_heads(query: jax.Array, key: jax.Array, heads: int, dtype) -> jax.Array:
+    """[*B, K, H d] queries, [*B, n, H d] keys -> [*B, K, n, H]: a product a head, which CPUs do well."""
+    query, key = (array.reshape(*array.shape[:-1], heads, -1) for array in (query, key))
+    return einsum("...qhd,...khd->...qkh", query, key, dtype=dtype)
+
+
+def _logits_of_channels(query: jax.Array, key: jax.Array, heads: int, dtype) -> jax.Array:
+    """The same with channels in one axis, as wide as a chip's registers, summed by a one-hot product."""
+    products = query[..., :, None, :] * key[..., None, :, :]
+    return einsum("...c,ch->...h", products, _channels_of_heads(heads, query.shape[-1]), dtype=dtype)
+
+
+def _mix_heads(weights: jax.Array, value: jax.Array, heads: int, dtype) -> jax.Array:
+    """[*B, K, n, H] weights and [*B, n, H d] values -> [*B, K, H d]."""
+    del dtype  # a sum of products, exact: K x n weights are too few to keep a matrix unit busy
+    value = value.reshape(*value.shape[:-1], heads, -1)
+    mixed = sum(weights[..., n, :, None] * value[..., None, n, :, :] for n in range(value.shape[-3]))
+    return mixed.reshape(*mixed.shape[:-2], -1)
+
+
+def _mix_channels(weights: jax.Array, value: jax.Array, heads: int, dtype) -> jax.Array:
+    """The same with channels in one axis; a key at a time, for none needs another layout that way."""
+    spread = functools.partial(einsum, "...h,ch->...c", dtype=dtype)
+    ones = _channels_of_heads(heads, value.shape[-1])
+    return sum(spread(weights[..., n, :], ones) * value[..., None, n, :] for n in range(value.shape[-2]))
+
+
+def _channels_of_heads(heads: int, channels: int) -> jax.Array:
+    """[H d, H] float32, 1 where a channel is a head's."""
+    return jnp.repeat(jnp.eye(heads, dtype=jnp.float32), channels // heads, axis=0)

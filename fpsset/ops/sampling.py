@@ -16,7 +16,7 @@ _MASKED_LOGIT = -1e30
 def _check(embeddings, norms, mask, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     if size < 1:
         raise ValueError(f"size is {size}; it must be 1 or more, because a coreset has at least one face")
-    embeddings, norms, mask = map(jnp.asarray, (embeddings, norms, mask))
+    embeddings, norms, mask = (x if x is None else jnp.asarray(x) for x in (embeddings, norms, mask))
     check_faces(embeddings, norms, mask)
     return embeddings, norms, mask
 

@@ -9,6 +9,7 @@ from fpsset.reports.tables import Section
 from fpsset.runtime.files import replacing
 
 _HEADINGS = {
+    "learning": "Learning",
     "verification": "Verification, 1:1",
     "paired": "Paired differences",
     "identification": "Identification, 1:N",
@@ -39,7 +40,8 @@ def write_page(
     """
     embedded = [(picture, data_url(picture.path.read_bytes(), "png")) for picture in pictures]
     values = {"title": title, "summary": summary, "sections": made, "facts": facts, "config": config}
-    write_html(path, "report.html", headings=_HEADINGS, pictures=embedded, **values)
+    learned = [(picture, data) for picture, data in embedded if picture.section == "learning"]
+    write_html(path, "report.html", headings=_HEADINGS, pictures=embedded, learned=learned, **values)
 
 
 def write_html(path: pathlib.Path, template: str, **values) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+import textwrap
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -22,6 +23,8 @@ STYLES = {
     "fps": ("#e69f00", (0, (5, 1, 1, 1, 1, 1))),
     "fpsset": ("#d55e00", "-"),
 }
+FONT = 11.5  # points: readable where a plot is 400 pixels wide
+_CHARACTERS = 52  # of a title's line, at this size
 _SHORT = 20  # characters of a name in a legend inside the axes
 OTHER_STYLES = [  # for a peer's pooling, and for runs
     ("#cc79a7", (0, (1, 1))),
@@ -99,6 +102,20 @@ def draw_cmc(path: pathlib.Path, curves: Points, title: str) -> None:
     _draw(path, curves, title, shape, drawstyle="default", marker="o", markersize=3)
 
 
+def draw_open_set(path: pathlib.Path, curves: Points, title: str) -> None:
+    """TPIR at rank 1 (DIR) against FPIR, from the lowest FPIR that the probes allow."""
+    curves = {name: (fpir[fpir > 0], tpir[fpir > 0]) for name, (fpir, tpir) in curves.items()}
+
+    def shape(axes) -> None:
+        axes.set_xscale("log")
+        axes.set_xlim(right=1)
+        axes.set_xlabel("false positive identification rate")
+        axes.set_ylabel("true positive identification rate, rank 1")
+        _legend(axes, "lower right")
+
+    _draw(path, curves, title, shape, drawstyle="steps-post")
+
+
 def draw_discard(path: pathlib.Path, curves: Points, title: str, norm: str) -> None:
     """FRR against the share of templates discarded; `norm` says by which norm."""
 
@@ -121,7 +138,7 @@ def draw_differences(path: pathlib.Path, differences: dict[str, dict[str, Estima
       title: above the plot.
     """
     names, points = list(next(iter(differences.values()))), {}
-    styles = _styles(["the first run", *differences])  # so that runs keep the colours of their curves
+    styles = _styles(["the reference", *differences])  # so that runs keep the colours of their curves
     for number, (label, figures) in enumerate(differences.items()):
         offset = 0.6 * (number - (len(differences) - 1) / 2) / len(differences)
         values, *ends = _with_ends(figures.values())
@@ -131,8 +148,9 @@ def draw_differences(path: pathlib.Path, differences: dict[str, dict[str, Estima
         axes.axvline(0, color="black", linewidth=1)
         for label, (_, y, ends) in points.items():
             axes.hlines(y, *ends, color=styles[label][0], linewidth=1.5)
-        axes.set_yticks(range(len(names)), [plot_text(name) for name in names], fontsize=9)
+        axes.set_yticks(range(len(names)), [plot_text(name) for name in names], fontsize=10)
         axes.invert_yaxis()
+        axes.locator_params(axis="x", nbins=6)
         axes.set_xlabel("difference")
         _legend(axes)
 
@@ -161,7 +179,7 @@ def draw_bins(path: pathlib.Path, bins: dict[str, dict[str, Stratum]], title: st
         for method, (x, y, around) in points.items():
             axes.errorbar(x, y, np.maximum(around, 0), fmt="none", ecolor=styles[method][0], elinewidth=1)
         ticks = [f"{name}\n{count} pairs" for name, count in counts.items()]
-        axes.set_xticks(range(len(counts)), ticks, fontsize=9)
+        axes.set_xticks(range(len(counts)), ticks, fontsize=10)
         axes.set_xlabel(label)
         axes.set_ylabel("true accept rate")
         _legend(axes, "best")
@@ -198,13 +216,33 @@ def _draw(
     curves: Points,
     title: str,
     shape: Callable,
-    height: float = 4.2,
+    height: float = 4.6,
     styles: dict[str, tuple] | None = None,
     **line,
 ) -> None:
+    from matplotlib import rc_context
     from matplotlib.figure import Figure  # takes a second to import
 
-    figure = Figure(figsize=(5.6, height), dpi=170, layout="constrained")
+    with rc_context({"font.size": FONT}):
+        _draw_lines(
+            Figure(figsize=(5.6, height), dpi=170, layout="constrained"),
+            path,
+            curves,
+            title,
+            shape,
+            styles,
+            line,
+        )
+
+
+def wrapped(title: str) -> str:
+    """A title as lines that fit above a plot."""
+    return "\n".join(
+        plot_text(part) for line in title.splitlines() for part in textwrap.wrap(line, _CHARACTERS)
+    )
+
+
+def _draw_lines(figure, path: pathlib.Path, curves: Points, title: str, shape, styles, line) -> None:
     axes = figure.subplots()
     styles = styles or _styles(curves)
     for method, points in curves.items():
@@ -215,5 +253,5 @@ def _draw(
     shape(axes)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(plot_text(title), loc="left", fontsize=8)
+    axes.set_title(wrapped(title), loc="left", fontsize=FONT)
     figure.savefig(path)

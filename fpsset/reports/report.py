@@ -3,16 +3,18 @@
 import pathlib
 from typing import NamedTuple
 
-from fpsset.evaluation.metric_names import far_name, tar_name, to_json
+from fpsset.evaluation.metric_names import far_name, to_json
 from fpsset.evaluation.results import Evaluation
 from fpsset.evaluation.verification import FARS
 from fpsset.reports.draws_file import DRAWS, as_run, write_draws
 from fpsset.reports.folders import replacing_report
-from fpsset.reports.forms import as_text, write_tables
+from fpsset.reports.forms import write_tables
+from fpsset.reports.learning import draw_learning, read_learning
+from fpsset.reports.outcome import OURS, verdict
 from fpsset.reports.pages import write_page
 from fpsset.reports.pictures import Picture, draw_curves, make_picture
 from fpsset.reports.plots import draw_bins, draw_discard
-from fpsset.reports.tables import sections
+from fpsset.reports.tables import Section, sections
 from fpsset.runtime.files import write_json
 
 _FEW = 100  # deciding impostor pairs; below this, a TAR hinges on a few people
@@ -26,7 +28,7 @@ class Provenance(NamedTuple):
     versions: dict[str, str]  # package -> version
 
 
-def write_report(workdir: pathlib.Path, found: Evaluation, provenance: Provenance) -> str:
+def write_report(workdir: pathlib.Path, found: Evaluation, provenance: Provenance) -> list[Section]:
     """Writes results.json, and in report/ the page, each table in three forms, pictures and draws.npz.
 
     The report replaces an earlier one as a whole. If it cannot be written, e.g. on a full disk, the earlier
@@ -38,7 +40,7 @@ def write_report(workdir: pathlib.Path, found: Evaluation, provenance: Provenanc
       provenance: of the evaluation.
 
     Returns:
-      The tables as text.
+      The tables.
     """
     title = provenance.title
     made = sections(found, title)
@@ -49,33 +51,15 @@ def write_report(workdir: pathlib.Path, found: Evaluation, provenance: Provenanc
     with replacing_report(workdir / "report", "results.json is written") as report:
         write_tables(report, made)
         write_draws(report / DRAWS, as_run(str(workdir), title, found))
-        pictures = _draw_all(report, found, title)
+        pictures = _draw_learning(report, workdir, title) + _draw_all(report, found, title)
         write_page(report / "index.html", title, _summary(found), made, pictures, facts, provenance.config)
-    return "\n".join(map(as_text, made))
+    return made
 
 
 def _summary(found: Evaluation) -> list[str]:
-    """Opening paragraphs: the model beside the best other method, and how far to trust low FARs."""
-    ours = found.verification["fpsset"]
-    lines = []
-    answered = [far for far in (1e-4, 1e-3, 1e-2, 1e-1) if ours.points[far].tar.value is not None]
-    if answered:
-        far = answered[0]
-        tars = {method: verified.points[far].tar for method, verified in found.verification.items()}
-        best = max((method for method in tars if method != "fpsset"), key=lambda method: tars[method].value)
-        line = (
-            f"At FAR {far_name(far)}, fpsset accepts {tars['fpsset']} of the genuine pairs; "
-            f"{best}, the best other method, accepts {tars[best]}."
-        )
-        difference = found.paired.get(f"fpsset - {best}", {}).get(tar_name(far))
-        if difference:
-            low, high = difference.interval
-            verdict = "includes" if low <= 0 <= high else "excludes"
-            line += (
-                f" The difference is {difference.value:+.4f} ({low:+.4f} to {high:+.4f}): its interval "
-                f"{verdict} zero."
-            )
-        lines.append(line)
+    """Opening paragraphs: the verdict, and how far to trust low FARs."""
+    ours = found.verification[OURS]
+    lines = [verdict(found)]
     enough = [far for far in FARS if far * ours.impostor_pairs + 1e-6 >= 1]
     few = [
         f"the {count} highest at FAR {far_name(far)} ({ours.accepted_impostors(far)} accepted)"
@@ -91,6 +75,15 @@ def _summary(found: Evaluation) -> list[str]:
     if unknown:
         lines.append(f"There are too few impostor pairs for FAR {', '.join(unknown)}.")
     return lines
+
+
+def _draw_learning(report: pathlib.Path, workdir: pathlib.Path, title: str) -> list[Picture]:
+    """Draws how the model was trained, if it was trained in this workdir."""
+    learning = read_learning(workdir)
+    if learning is None:
+        return []
+    caption = "Training: the loss, as logged and smoothed, and the score on held-out people."
+    return [make_picture(report / "learning.png", "learning", caption, draw_learning, learning, title)]
 
 
 def _draw_all(report: pathlib.Path, found: Evaluation, title: str) -> list[Picture]:

@@ -34,6 +34,19 @@ class Table(NamedTuple):
     columns: list[str]
     rows: list[tuple[str, list[Cell]]]
     foot: list[tuple[str, list[Cell]]] = []  # noqa: RUF012, never changed
+    compared: bool = True  # whether the rows are alternatives, of which some are the best
+
+    def best_of(self, label: str) -> set[int]:
+        """The columns in which a row has the best figure, as shown: the lowest error or the highest share."""
+        if not self.compared or len(self.rows) < 2:
+            return set()
+        found = set()
+        for column, name in enumerate(self.columns):
+            shown = {row: cells[column].value for row, cells in self.rows if cells[column].value != "-"}
+            best = min if name == "eer" or self.title.startswith("FRR") else max
+            if shown and shown.get(label) == best(shown.values(), key=float):
+                found.add(column)
+        return found
 
 
 class Section(NamedTuple):
@@ -52,7 +65,9 @@ def sections(found: Evaluation, title: str) -> list[Section]:
     if found.paired:
         note = "on the same draws of the subjects: a difference is significant if its interval excludes zero"
         note += INTERVALS
-        made.append(Section("paired", title, tables("Differences", found.paired), note, found.paired))
+        made.append(
+            Section("paired", title, tables("Differences", found.paired, compared=False), note, found.paired)
+        )
     if found.identification:
         made.append(_identification(found, title))
     if found.strata:
@@ -144,14 +159,14 @@ def _strata(found: Evaluation, title: str) -> Section:
     return Section("quality", title, made, note, figures)
 
 
-def tables(title: str, methods: dict[str, dict[str, Estimate]]) -> list[Table]:
-    """A row per method and a column per figure, at most `_COLUMNS` a table."""
+def tables(title: str, methods: dict[str, dict[str, Estimate]], compared: bool = True) -> list[Table]:
+    """A row per method and a column per figure, at most `_COLUMNS` a table; see `Table.compared`."""
     names = list(next(iter(methods.values())))
     made = []
     for start in range(0, len(names), _COLUMNS):
         columns = names[start : start + _COLUMNS]
         rows = [(method, [_cell(figures.get(c)) for c in columns]) for method, figures in methods.items()]
-        made.append(Table(title, columns, rows))
+        made.append(Table(title, columns, rows, compared=compared))
     return made
 
 

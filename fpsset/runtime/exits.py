@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from fpsset.errors import InputError, TrainingError, disk_problem
+from fpsset.errors import InputError, MissingInputs, TrainingError, disk_problem
 from fpsset.runtime.device_errors import device_problem
-from fpsset.runtime.escapes import printable
+from fpsset.runtime.escapes import printable_lines
 from fpsset.runtime.interrupts import (
     STOPPED,
     STOPPED_CODE,
@@ -72,5 +72,6 @@ def _described(error: OSError) -> Exception | str:
 
 
 def _fail(error: Exception | str, code: int) -> int:
-    print("fpsset:", printable(" ".join(str(error).split())), file=sys.stderr)
+    text = str(error) if isinstance(error, MissingInputs) else " ".join(str(error).split())
+    print("fpsset:", printable_lines(text), file=sys.stderr)
     return code

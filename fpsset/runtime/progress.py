@@ -12,6 +12,8 @@ from fpsset.runtime.escapes import printable
 
 console = Console(stderr=True)
 _silent = False
+# Steps that were under way when the clock started end at once: a rate over less time says nothing.
+_SETTLES_SECONDS = 1.0
 _Item = TypeVar("_Item")
 
 
@@ -50,6 +52,7 @@ class StepProgress:
           transient: remove the bar at the end.
         """
         self._total, self._done, self._per_step, self._seconds = total, done, per_step, seconds
+        self._settles = min(_SETTLES_SECONDS, seconds)
         self._items, self._first = items, done
         self._started = self._said = None
         self._bar = self._task = None
@@ -58,13 +61,13 @@ class StepProgress:
                 TextColumn(title, markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]:.0f} " + f"{items}/s"),
+                TextColumn("{task.fields[rate]}", markup=False),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}", markup=False),
                 console=console,
                 transient=transient,
             )
-            self._task = self._bar.add_task(title, total=total, completed=done, rate=0.0, note="")
+            self._task = self._bar.add_task(title, total=total, completed=done, rate="", note="")
 
     def __enter__(self) -> "StepProgress":
         if self._bar:
@@ -81,9 +84,11 @@ class StepProgress:
         now = time.monotonic()
         if self._started is None:  # the first step includes compilation, so it is not timed
             self._started, self._said, self._first = now, now, self._done
-        rate = (self._done - self._first) / max(now - self._started, 1e-9)
+        passed = now - self._started
+        rate = (self._done - self._first) / max(passed, 1e-9) if passed >= self._settles else 0.0
         if self._bar:
-            self._bar.update(self._task, completed=self._done, rate=rate * self._per_step, note=note)
+            shown = f"{rate * self._per_step:.0f} {self._items}/s" if rate else ""
+            self._bar.update(self._task, completed=self._done, rate=shown, note=note)
         elif now - self._said >= self._seconds and rate:
             self._said = now
             left = (self._total - self._done) / rate

@@ -12,7 +12,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from fpsset.data.pipeline import TrainingBatch
-from fpsset.errors import TrainingError
+from fpsset.errors import InputError, TrainingError
 from fpsset.parallel.mesh import local_copy, padded_classes, put_batch, sharded_init
 from fpsset.runtime import hosts
 from fpsset.runtime.files import as_path
@@ -69,7 +69,12 @@ def train(
             state = closed_form_init(state, model, faces, config, init)
         state = checkpoints.restore(state, faces.batches)
         done = int(state.step)
-        if done >= config.steps:
+        if done > config.steps:
+            raise InputError(
+                f"{store}: holds a run of {done} steps, but config.steps is {config.steps}; give at least "
+                f"{done}, or another --workdir, or evaluate that run: fpsset eval"
+            )
+        if done == config.steps:
             return
         telemetry = stack.enter_context(Telemetry(config, workdir, done))
         stop = stack.enter_context(stop_requests())

@@ -60,7 +60,7 @@ class AggregatorCard:
       train_fingerprint: of the training faces; empty if unknown.
       quality: whether it weights faces by a learned quality.
       by_media: whether a medium's faces together weigh as one.
-      model: 'face_coreset_net', 'posterior', 'whitened' or 'plain'.
+      model: 'face_coreset_net', 'posterior', 'whitened', 'plain' or another plain pooling.
       ignores_norms: whether norms weigh all faces alike, because the backbone's say nothing.
     """
 

@@ -23,22 +23,29 @@ def adaface_config(state: State) -> IResNetConfig:
 
     Raises:
       KeyError: a key is missing; its argument is the key.
+      ValueError: an array is no kernel; its argument is the key.
     """
     bottleneck = "body.0.res_layer.7.weight" in state
     last = "body.{}.res_layer." + ("7.weight" if bottleneck else "4.weight")
-    widths = [state[last.format(i)].shape[0] for i in range(_count(state, r"body\.(\d+)\."))]
+    widths = [_width(state, last.format(i)) for i in range(_count(state, r"body\.(\d+)\."))]
     return IResNetConfig(
         tuple(widths.count(width) for width in dict.fromkeys(widths)),
         "adaface",
         bottleneck,
         "body.0.res_layer.se_block.fc1.weight" in state,
+        _width(state, "input_layer.0.weight"),
     )
 
 
 def insightface_config(state: State) -> IResNetConfig:
-    """The architecture implied by keys such as `layer1.0.conv1.weight`."""
+    """The architecture implied by keys such as `layer1.0.conv1.weight`.
+
+    Raises:
+      KeyError: a key is missing; its argument is the key.
+      ValueError: an array is no kernel; its argument is the key.
+    """
     stages = tuple(_count(state, rf"layer{stage}\.(\d+)\.") for stage in range(1, 5))
-    return IResNetConfig(stages, "insightface")
+    return IResNetConfig(stages, "insightface", width=_width(state, "conv1.weight"))
 
 
 def backbone_variables(state: State, config: IResNetConfig) -> dict:
@@ -143,6 +150,14 @@ def _insightface_modules(config: IResNetConfig) -> Iterator[_Module]:
     yield "norm", "norm", "bn2"
     yield "dense", "dense", "fc"
     yield "norm", "features", "features"
+
+
+def _width(state: State, key: str) -> int:
+    """The output channels of a convolution."""
+    shape = state[key].shape
+    if len(shape) != 4 or not shape[0]:
+        raise ValueError(key)
+    return shape[0]
 
 
 def _count(state: State, pattern: str) -> int:

@@ -7,8 +7,8 @@ import sys
 from fpsset.commands import cli
 
 
-def process(*arguments, code: int = 0, **environment) -> subprocess.CompletedProcess:
-    """Runs `fpsset` in a process; checks its exit code, and that an error is one line."""
+def process(*arguments, code: int = 0, lines: int = 1, **environment) -> subprocess.CompletedProcess:
+    """Runs `fpsset` in a process; checks its exit code, and that an error has one line, or `lines`."""
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-m", "fpsset.commands.cli", *map(str, arguments)],
         capture_output=True,
@@ -18,7 +18,7 @@ def process(*arguments, code: int = 0, **environment) -> subprocess.CompletedPro
     )
     assert done.returncode == code, done.stderr
     if code == 2:
-        assert_one_line(done.stdout, done.stderr)
+        assert_lines(done.stdout, done.stderr, lines)
     return done
 
 
@@ -27,9 +27,9 @@ def refused(capsys, *arguments) -> str:
     capsys.readouterr()
     assert cli.main(list(map(str, arguments))) == 2
     out, err = capsys.readouterr()
-    assert_one_line(out, err)
+    assert_lines(out, err, 1)
     return err
 
 
-def assert_one_line(out: str, err: str) -> None:
-    assert out == "" and err.startswith("fpsset: ") and len(err.splitlines()) == 1
+def assert_lines(out: str, err: str, lines: int) -> None:
+    assert out == "" and err.startswith("fpsset: ") and len(err.splitlines()) == lines

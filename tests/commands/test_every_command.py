@@ -1,7 +1,11 @@
 """Common to all subcommands: help in 80 columns, one-line errors, and running as processes."""
 
+import configparser
+import pathlib
+
 import pytest
 
+import fpsset as package
 from fpsset.commands.group import fpsset
 from tests.commands.lines import process, refused
 from tests.torch_files import aggregator_state, save
@@ -17,7 +21,15 @@ def test_help(name, capsys):
     for argument in (p for p in command.params if p.param_type_name == "argument"):
         shown = argument.make_metavar(command.make_context(name, [], resilient_parsing=True)).strip("[].")
         assert shown in usage and shown in text.removeprefix(usage)
-    assert "No such option" in refused(capsys, name, "--colour")
+    said = refused(capsys, name, "--colour")
+    assert "No such option" in said or "no such config key: colour" in said or "CONFIG is missing" in said
+
+
+def test_the_version():
+    assert process("--version").stdout == f"fpsset {package.__version__}\n"
+    settings = configparser.ConfigParser()
+    settings.read(pathlib.Path(package.__file__).parents[1] / "setup.cfg")
+    assert settings["metadata"]["version"] == package.__version__
 
 
 def test_bad_input_of_a_process(tmp_path):

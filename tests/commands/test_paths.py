@@ -45,7 +45,7 @@ def test_the_config_file():
 @pytest.mark.parametrize("name", fpsset.commands)
 def test_every_path_of_a_command(name):
     """Text options are no paths; names such as `plain` are looked up as paths, too."""
-    texts = {"which", "method", "platforms"}
+    texts = {"which", "method", "platforms", "merged"}
     for parameter in fpsset.commands[name].params:
         if isinstance(parameter.type, click.types.StringParamType):
             assert parameter.name in texts
@@ -53,6 +53,6 @@ def test_every_path_of_a_command(name):
 
 
 def test_what_is_said_names_the_expanded_path(capsys):
-    assert "/home/ann/none.npz: no such file" in refused(
+    assert "/home/ann/none.npz: no such folder or file" in refused(
         capsys, "aggregate", "plain", "~/none.npz", "~/out.npz"
     )

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import fpsset
+from fpsset.commands import cli
 from fpsset.data.files import write_features
 from fpsset.data.synthetic import make_synthetic
 from fpsset.reports.sheets.colors import norm_colors
@@ -143,13 +144,32 @@ def test_bad_input(folder, tmp_path, capsys):
 
 def test_bad_input_to_aggregate(folder, tmp_path, capsys):
     out = tmp_path / "d.npz"
-    assert "no such file" in refused(capsys, "aggregate", "plain", tmp_path / "no.npz", out)
-    assert "is also FEATURES" in refused(capsys, "aggregate", "plain", folder / "f.npz", folder / "f.npz")
+    assert "no such folder or file" in refused(capsys, "aggregate", "plain", tmp_path / "no.npz", out)
+    assert "is also SOURCE" in refused(capsys, "aggregate", "plain", folder / "f.npz", folder / "f.npz")
     assert "written as .npz" in refused(capsys, "aggregate", "plain", folder / "f.npz", tmp_path / "d.csv")
     assert "Missing argument" in refused(capsys, "aggregate", "plain")
+    assert "give --weights" in refused(capsys, "aggregate", "plain", folder / "people", out)
+    merge = "aggregate", "plain", folder / "f.npz", out, "--merge"
+    assert "holds no set 'anna'" in refused(capsys, *merge, "0,anna")
+    assert "names the set '1' twice" in refused(capsys, *merge, "0,1", "--merge", "1,2")
     write_features(tmp_path / "wide.npz", make_synthetic(2, seed=1, dim=16)[0])
     assert "16 wide" in refused(capsys, "aggregate", folder / "a.ckpt", tmp_path / "wide.npz", out)
     assert not out.exists()
+
+
+def test_folders_of_people_are_aggregated_and_merged(folder, tmp_path, capsys):
+    """Ids are the names of the folders; a merged person has one descriptor, of all faces."""
+    options = ("--weights", folder / "r.onnx", *ONNX)
+    plain, out = fpsset.PlainAggregator(), tmp_path / "d.npz"
+    for merge, ids in ([], ["anna", "bert"]), (["--merge", "bert,anna"], ["bert"]):
+        call = ["aggregate", "plain", folder / "people", out, *options, *merge]
+        assert cli.main(list(map(str, call))) == 0
+        assert plain.load_gallery(out).ids.tolist() == ids
+        out.unlink()
+    assert "left out: anna/broken.png" in capsys.readouterr().err
+    call = ["select", "plain", folder / "people", "--merge", *options, "--json"]
+    assert cli.main(list(map(str, call))) == 0
+    assert len(json.loads(capsys.readouterr().out)["faces"]) == 6
 
 
 def test_real_clips_are_not_repeated_without_a_word(shared):

@@ -12,7 +12,10 @@ from fpsset.data.files import read_features, write_features
 from fpsset.data.synthetic import make_synthetic
 from fpsset.evaluation.protocols import make_protocol
 from fpsset.evaluation.scoring import pair_scores
+from fpsset.face_set import group_rows
+from fpsset.inference.descriptors import describe_one
 from fpsset.inference.loading import load
+from fpsset.models.pooling import baselines
 from tests.commands.lines import process, refused
 from tests.few_people import DIM, make_faces, save_model
 
@@ -129,18 +132,20 @@ def test_thresholds_of_several_fars_and_of_another_model(calibrated, capsys, tmp
         ("calibrate model0 faces.npz --far many", "'many' is not a valid float"),
         ("calibrate model0 faces.npz --far 1e-5", "1104 impostor pairs are too few"),
         ("calibrate model0 faces.npz --resamples -1", "--resamples is -1"),
-        ("calibrate nowhere faces.npz", "no such folder"),
+        ("calibrate nowhere faces.npz", "no such model"),
         ("calibrate model0 wide.npz", "embeddings are 8 wide"),
         ("calibrate model0 a.npz", "holds no impostor pair"),
         ("verify a.npz", "Missing argument 'B'"),
-        ("verify a.npz b.npz", "Missing option '--model'"),
+        ("verify a.npz b.npz --far 0.1", "plain.thresholds.json: no such file; calibrate a threshold"),
+        ("verify a.npz b.npz --model whitened", "--fit FEATURES"),
+        ("verify a.npz b.npz --weights w", "takes no --weights"),
         (
             "verify a.npz faces.npz --model model0",
-            "holds 48 sets (0, 1, 2, 3, 4, 5, 6, 7, ...); give a file with one set",
+            "holds 48 sets (0, 1, 2, 3, 4, 5, 6, 7, ...); give one set, or --merge if all are of one",
         ),
         ("verify a.npz nowhere.npz --model model0", "no such folder or file"),
         ("verify wide.npz b.npz --model model0", "embeddings are 8 wide"),
-        ("verify a.npz b.npz --model fresh", "no such file; calibrate a threshold"),
+        ("verify a.npz b.npz --model fresh --far 0.1", "no such file; calibrate a threshold"),
     ],
 )
 def test_bad_input(calibrated, capsys, monkeypatch, call, says):
@@ -152,6 +157,47 @@ def test_bad_input(calibrated, capsys, monkeypatch, call, says):
     if "fresh" in call:
         save_model(root / "fresh", 2)
     assert says in refused(capsys, *call.split())
+
+
+@pytest.mark.parametrize("pooling", ["plain", "mean", "norm_weighted", "media_mean", "fps"])
+def test_plain_poolings_are_models(calibrated, capsys, monkeypatch, tmp_path, pooling):
+    """Score without a threshold, threshold, decision; each pooling is that of the evaluation's baseline."""
+    root, *_ = calibrated
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        assert cli.main([*map(str, words), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    sets = "verify", root / "a.npz", root / "c.npz", "--model", pooling
+    bare = run(*sets)
+    assert bare["accepted"] is None and bare["threshold"] is None
+    tables = [read_features(root / f"{name}.npz") for name in "ac"]
+    found = [
+        describe_one(
+            baselines()[{"plain": "norm_weighted"}.get(pooling, pooling)],
+            {},
+            group_rows(t.embeddings, t.norms, np.zeros(len(t)), t.media)[1],
+        ).vectors[0]
+        for t in tables
+    ]
+    assert bare["score"] == pytest.approx(float(found[0] @ found[1]), abs=1e-5)
+    kept = run("calibrate", pooling, root / "faces.npz", "--far", 0.01, "--resamples", 0)
+    assert kept["file"] == f"{pooling}.thresholds.json"
+    decided = run(*sets)
+    assert decided["score"] == bare["score"]
+    assert decided["accepted"] == (bare["score"] > kept["threshold"])
+    other = {"plain": "mean", "norm_weighted": "mean"}.get(pooling, "plain")
+    shutil.copy(f"{pooling}.thresholds.json", f"{other}.thresholds.json")
+    assert "calibrate again" in refused(capsys, *sets[:3], "--model", other)
+
+
+def test_sets_of_one_person_are_merged_on_request(calibrated, capsys):
+    root, *_ = calibrated
+    call = ["verify", root / "faces.npz", root / "a.npz", "--merge"]
+    assert cli.main(list(map(str, call))) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("score ") and err == "no threshold: fpsset calibrate plain FEATURES finds one\n"
 
 
 def test_a_model_that_is_a_file_keeps_its_thresholds_beside_it(tmp_path):

@@ -4,7 +4,9 @@ import dataclasses
 import pickle
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from fpsset.data.feature_table import known_people, make_table, split_people, templates
 from fpsset.data.files import read_features, write_features
@@ -43,6 +45,45 @@ def test_a_table_survives_a_round_trip(tmp_path, suffix):
 def test_unknown_columns_are_ignored_and_column_vectors_accepted(tmp_path):
     np.savez(tmp_path / "f.npz", extra=np.ones(3), **{**columns(), "norms": np.ones((12, 1))})
     assert len(read_features(tmp_path / "f.npz")) == 12
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_people_media_and_templates_may_have_names(tmp_path, suffix):
+    rows = columns()
+    names = np.array(["ben", "", "anna", "Zoë"])
+    rows["subject"], rows["media"] = names[rows["subject"]], np.char.mod("clip %d", rows["media"] // 2)
+    rows["template"] = np.char.mod("t%d", np.arange(12) // 3)
+    write_features(tmp_path / f"f{suffix}", make_table(rows, "rows"))
+    table = read_features(tmp_path / f"f{suffix}")
+    for column in ("subject", "media", "template"):
+        np.testing.assert_array_equal(table.named(column), rows[column])
+    assert table.subject.tolist() == [2] * 3 + [-1] * 3 + [1] * 3 + [0] * 3  # in the order of the names
+    assert set(known_people(table).named("subject")) == {"ben", "anna", "Zoë"}
+    rows["template"][:] = "t0"
+    with pytest.raises(InputError, match="template t0 spans subjects"):
+        make_table(rows, "rows")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_the_columns_that_a_file_has_are_named(tmp_path, suffix):
+    path = tmp_path / f"f{suffix}"
+    if suffix == ".npz":
+        np.savez(path, np.ones((3, 2), np.float32), np.ones(3))
+        held = "arr_0, arr_1"
+    else:
+        parquet.write_table(pyarrow.table({"norm": [1.0]}), path)
+        held = "norm"
+    with pytest.raises(InputError, match=rf"no column 'embeddings' \(it has: {held}\); .* by these names"):
+        read_features(path)
+
+
+def test_norms_may_be_float16():
+    rows = columns()
+    rows["norms"] = rows["norms"].astype(np.float16)
+    np.testing.assert_array_equal(make_table(rows, "f").norms, rows["norms"].astype(np.float32))
+    rows["norms"][4] = np.inf
+    with pytest.raises(InputError, match="row 4 of 'norms' is not finite"):
+        make_table(rows, "f")
 
 
 @pytest.mark.parametrize(

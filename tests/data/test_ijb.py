@@ -150,7 +150,7 @@ def test_everything_missing_is_reported_at_once(tmp_path):
         read_ijb(tmp_path / "IJBB")
     for words in (
         *("*_face_tid_mid.txt", "*_template_pair_label.txt", "*_1N_*.csv", "*features*.pickle"),
-        *("NIST", "not freely available", "InsightFace", "configs/extract.py", "config.data.eval_features"),
+        *("NIST", "not freely available", "InsightFace", "fpsset extract", "config.data.eval_features"),
         f"fpsset simulate-ijb {tmp_path}/IJBB --like ijbb",
     ):
         assert words in str(error.value).replace("neither of which is freely", "not freely")

@@ -33,8 +33,8 @@ def make(dataset, source, out, **fields):
     """Prepares a dataset; returns its folder and the message."""
     config = preparation_config()
     config.update(dataset=dataset, source=str(source), out=str(out), **fields)
-    said = prepare(config)
-    return out / said.removeprefix(f"{out}/").partition(":")[0], said
+    done = prepare(config)
+    return done.folder, str(done)
 
 
 def assert_equal_tables(table, other):

@@ -2,8 +2,6 @@
 
 import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -17,14 +15,14 @@ from fpsset.errors import InputError
 from fpsset.images.aligned_faces import read_face
 from fpsset.images.augmentation import augment
 from fpsset.images.recognisers import Recogniser
-from fpsset.models.iresnet import IResNetConfig
 from fpsset.runtime.locks import sole_use
 from fpsset.weights.cards import BackboneCard
+from tests.forked import run_forked
 from tests.images.images import picture, write_ijb, write_people
-from tests.torch_files import random_variables, save, state_dict
+from tests.served import serve
+from tests.torch_files import TINY, random_variables, save, state_dict
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TINY = IResNetConfig((1, 1, 1, 1))
 
 
 @pytest.fixture(scope="module")
@@ -237,17 +235,6 @@ def test_augmented_clips_become_seeds(tmp_path, weights, monkeypatch):
     assert np.abs(other.norms - fewer.norms).max() > 0.01
 
 
-def run_process(*arguments) -> subprocess.CompletedProcess:
-    command = [
-        sys.executable,
-        "-m",
-        "fpsset.main",
-        f"--config={ROOT}/configs/extract.py",
-        *map(str, arguments),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=240)
-
-
 def test_bad_input_exits_with_one_line(tmp_path, weights):
     write_people(tmp_path / "faces", people=2, each=1)
     (tmp_path / "empty").mkdir()
@@ -273,17 +260,23 @@ def test_bad_input_exits_with_one_line(tmp_path, weights):
         ({"batch_size": 0}, "config.batch_size is 0"),
         ({"augmented": -1}, "config.augmented is -1"),
     ]
-    for changes, problem in cases:
-        done = run_process(*(f"--config.{key}={value}" for key, value in {**given, **changes}.items()))
-        lines = [line for line in done.stderr.splitlines() if line.startswith("fpsset:")]
-        assert done.returncode == 2 and len(lines) == 1 and problem in lines[0], (changes, done.stderr)
-        assert "Traceback" not in done.stderr and not (tmp_path / "out/F.npz").exists()
+    config = f"--config={ROOT}/configs/extract.py"
+    lines = {
+        str(number): [config, *(f"--config.{key}={value}" for key, value in {**given, **changes}.items())]
+        for number, (changes, _) in enumerate(cases)
+    }
+    for number, ended in run_forked(tmp_path / "said", lines).items():
+        lines = [line for line in ended.err.splitlines() if line.startswith("fpsset:")]
+        changes, problem = cases[int(number)]
+        assert ended.code == 2 and len(lines) == 1 and problem in lines[0], (changes, ended.err)
+        assert "Traceback" not in ended.err and not (tmp_path / "out/F.npz").exists()
 
 
 def test_real_faces_are_extracted_with_their_people_and_media(tmp_path, shared):
     """Templates of stills match those of clips of the same person."""
     out = tmp_path / "F.npz"
-    done = run_process(
+    _, err = serve(
+        "extract.py",
         f"--config.images={shared}/faces",
         f"--config.weights={shared}/models/mobilefacenet_512.onnx",
         f"--config.out={out}",
@@ -291,9 +284,8 @@ def test_real_faces_are_extracted_with_their_people_and_media(tmp_path, shared):
         "--config.mean=127",
         "--config.std=128",
     )
-    assert done.returncode == 0, done.stderr
-    assert "warning" not in done.stderr
-    assert "colour order: separation of people" in done.stderr
+    assert "warning" not in err
+    assert "colour order: separation of people" in err
     table = read_features(out)
     assert len(table) == 244 and len(np.unique(table.subject)) == 16
     clips = np.char.find(table.paths, "_frame_") >= 0
@@ -312,7 +304,8 @@ def test_real_faces_are_extracted_with_their_people_and_media(tmp_path, shared):
 
 
 def test_a_wrong_colour_order_gives_a_warning(tmp_path, shared):
-    done = run_process(
+    _, err = serve(
+        "extract.py",
         f"--config.images={shared}/faces",
         f"--config.weights={shared}/models/mobilefacenet_512.onnx",
         f"--config.out={tmp_path}/F.npz",
@@ -320,7 +313,7 @@ def test_a_wrong_colour_order_gives_a_warning(tmp_path, shared):
         "--config.mean=127",
         "--config.std=128",
     )
-    assert done.returncode == 0 and "warning: the colour order looks wrong" in done.stderr, done.stderr
+    assert "warning: the colour order looks wrong" in err
 
 
 def test_preparing_loose_crops_embeds_them_once(tmp_path, weights, capsys):

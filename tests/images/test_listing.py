@@ -23,7 +23,7 @@ def test_folders_give_people_and_videos(tmp_path):
     for name in [*names, "bob/notes.txt", "stray.png", "bob/.hidden.png"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    images = list_images(tmp_path, "", PATTERN)
+    images = list_images(tmp_path, "", PATTERN, folder_is_video=True)
     assert sorted(images.paths) == sorted(names) and set(images.ignored) == {"bob/notes.txt", "stray.png"}
     subject, media = (
         dict(zip(images.paths, c.tolist(), strict=True)) for c in (images.subject, images.media)
@@ -31,7 +31,10 @@ def test_folders_give_people_and_videos(tmp_path):
     assert subject["ann/still_0.png"] == 0 and subject["bob/video/0001.jpg"] == 1
     assert media["ann/clip0_frame_0.png"] == media["ann/clip0_frame_1.JPG"] != media["bob/clip0_frame_0.png"]
     assert media["bob/video/0001.jpg"] == media["bob/video/0002.jpg"]
-    assert len(set(media.values())) == 5
+    images = list_images(tmp_path, "", PATTERN)  # unless asked, a folder is no video
+    media = dict(zip(images.paths, images.media.tolist(), strict=True))
+    assert media["bob/video/0001.jpg"] != media["bob/video/0002.jpg"]
+    assert len(set(media.values())) == 6
 
 
 def test_loose_crops_take_templates_and_people_from_the_lists(tmp_path):

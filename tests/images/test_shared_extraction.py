@@ -14,13 +14,10 @@ import fpsset.images.extract as extraction
 from fpsset.config import extraction_config
 from fpsset.data.files import read_features
 from fpsset.images.embedding import embed
-from fpsset.models.iresnet import IResNetConfig
 from fpsset.parallel.mesh import abstract_mesh
 from tests.images.images import write_people
 from tests.runs import ROOT
-from tests.torch_files import random_variables, save, state_dict
-
-TINY = IResNetConfig((1, 1, 1, 1))
+from tests.torch_files import TINY, random_variables, save, state_dict
 
 
 @pytest.fixture(scope="module")

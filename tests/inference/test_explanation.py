@@ -169,6 +169,18 @@ def test_twins_add_nothing():
     assert 0 not in found.idle and len(found.idle) == 8
 
 
+def test_a_copy_is_named_and_not_every_face_adds_something():
+    embeddings, norms = set_of(0.5, 0.4)
+    found = said(np.concatenate([embeddings, embeddings[1:2]]), np.append(norms, 9.0), size=2, idle=0)
+    assert found.copies.tolist() == [[3, 1]] and found.of_face(3) == "a copy of another"
+    assert "face 3 is a copy of face 1, or very nearly: keep one of them." in found.lines
+    assert "Every face adds something." not in found.lines
+    assert "Every face adds something." in said(*set_of(0.4, 0.4), size=2, idle=0).lines
+    assert (
+        "Every face adds something." not in said(embeddings, norms, size=2, idle=0).lines
+    )  # 2 picks cover it
+
+
 def test_two_frames_of_a_clip_are_explained():
     """Frames 0 and 3 are picked although medium 1 is not. With all media picked, repeats need no advice."""
     embeddings, norms = set_of(0.95, 0.94, 0.0, norms=[11, 10, 10, 10])

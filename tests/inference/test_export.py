@@ -73,6 +73,19 @@ def test_it_needs_jax_alone(exported, tmp_path):
     assert done.stdout.strip() == "(2, 32) []"
 
 
+def test_media(checkpoint, tmp_path):
+    path = tmp_path / "media.stablehlo"
+    assert main(["export", str(checkpoint), str(path), "--media", "--platforms", "cpu"]) == 0
+    loaded, model = jax.export.deserialize(path.read_bytes()), fpsset.load(checkpoint)
+    parts = [make_set(seed, size, dim=32) for seed, size in enumerate((7, 3))]
+    media = [np.arange(7) // 3, np.zeros(3, int)]
+    sets = fpsset.pad_sets([e for e, _ in parts], [n for _, n in parts], media_list=media)
+    codes = np.where(sets.mask, sets.media, -9).astype(np.int32)
+    got = loaded.call(sets.embeddings, sets.norms, sets.mask, codes)
+    want = jax.jit(model.module.apply)(model.variables, sets)
+    np.testing.assert_allclose(got["descriptor"], want.descriptor, atol=1e-6)
+
+
 def test_an_unknown_platform(checkpoint, tmp_path, capsys):
     assert main(["export", str(checkpoint), str(tmp_path / "x"), "--platforms", "abacus"]) == 2
     assert "'abacus'" in capsys.readouterr().err and not (tmp_path / "x").exists()

@@ -33,7 +33,7 @@ def test_each_kind():
     vectors[2] = vectors[1]
     found, _ = advice(vectors, norms, inside=np.array([1, 1, 1, 1, 1, 0.6]))
     assert kinds(found) == ["good", "good", "duplicate", "poor", "stranger", "cut off"]
-    assert found.of_face(2) == "nearly the same picture as 1.jpg" and "median" in found.of_face(3)
+    assert found.verdicts[2].why == "nearly the same picture as 1.jpg" and "median" in found.of_face(3)
     assert found.of_face(4) == "looks like someone else" and "60%" in found.of_face(5)
     assert any(line.startswith("3.jpg is poor (norm 5,") for line in found.lines)
     assert [one["kind"] for one in found.to_dict()["verdicts"]] == kinds(found)

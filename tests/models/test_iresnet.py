@@ -12,11 +12,11 @@ from fpsset.models.iresnet import ARCHITECTURES, IResNet, IResNetConfig, config_
 from tests.torch_files import random_variables
 
 SMALL = {
-    "adaface": IResNetConfig((1, 2, 1, 1)),
-    "insightface": IResNetConfig((1, 2, 1, 1), "insightface"),
-    "bottleneck": IResNetConfig((2, 1, 1, 1), bottleneck=True),
-    "squeeze_excite": IResNetConfig((2, 1, 1, 1), squeeze_excite=True),
-    "both": IResNetConfig((1, 1, 1, 2), bottleneck=True, squeeze_excite=True),
+    "adaface": IResNetConfig((1, 2, 1, 1), width=16),
+    "insightface": IResNetConfig((1, 2, 1, 1), "insightface", width=16),
+    "bottleneck": IResNetConfig((2, 1, 1, 1), bottleneck=True, width=16),
+    "squeeze_excite": IResNetConfig((2, 1, 1, 1), squeeze_excite=True),  # narrower, some gradients are zero
+    "both": IResNetConfig((1, 1, 1, 2), bottleneck=True, squeeze_excite=True, width=16),
 }
 
 
@@ -35,6 +35,7 @@ def test_folding_changes_nothing(config, images):
     np.testing.assert_allclose(norms, want_norms, rtol=1e-5)
     shapes = jax.eval_shape(IResNet(config, folded=True).init, jax.random.key(0), images)
     chex.assert_trees_all_equal_shapes(folded, shapes)
+    assert config_of(variables) == config_of(folded) == config
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

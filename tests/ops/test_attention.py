@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from fpsset.ops import self_attention as forms
+from fpsset.ops import direct_attention as forms
 from fpsset.ops.attention import (
     AttentionParams,
     Block,
@@ -19,8 +19,7 @@ from fpsset.ops.attention import (
     attention_weights,
     set_attention,
 )
-from fpsset.ops.direct_attention import direct_attention
-from fpsset.ops.self_attention import self_attention
+from fpsset.ops.direct_attention import direct_attention, self_attention
 from tests.sets import seeds, sizes
 
 HEADS, DEPTH = 4, 8
@@ -278,7 +277,7 @@ def test_sets_that_share_slots_are_told_apart(block_size):
 
 @pytest.mark.parametrize("drops", [False, True])
 @pytest.mark.parametrize("batch, slots", [(1, 5), (6, 7), (32, 8)])
-def test_the_direct_form_of_several_sets_at_once_is_the_same(batch, slots, drops):
+def test_the_direct_form_is_the_same(batch, slots, drops):
     rng = np.random.default_rng(batch)
     params = make_params(3)
     queries = jnp.asarray(rng.standard_normal((batch, 3, DIM)), jnp.float32)

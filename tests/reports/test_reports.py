@@ -17,9 +17,13 @@ from fpsset.errors import InputError
 from fpsset.evaluation.evaluator import evaluate
 from fpsset.evaluation.metric_names import to_json
 from fpsset.evaluation.protocols import make_protocol
+from fpsset.evaluation.resampling import Estimate, Interval
 from fpsset.inference.loading import load
-from fpsset.reports import pictures
+from fpsset.reports import forms, pictures
 from fpsset.reports.draws_file import as_run, write_draws
+from fpsset.reports.forms import as_text
+from fpsset.reports.learning import read_learning, smoothed
+from fpsset.reports.outcome import verdict
 from fpsset.reports.report import Provenance, write_report
 from tests.commands.lines import process, refused
 from tests.few_people import make_faces, save_model
@@ -104,8 +108,8 @@ def test_people_who_are_all_apart_in_a_folder_with_dollars(tmp_path):
     )
     found = evaluate(fpsset.PlainAggregator(), make_protocol(faces), resamples=5)
     workdir = tmp_path / "$a$_[b]"
-    text = write_report(workdir, found, Provenance(f"in {workdir}", {}, {}))
-    assert "$a$_[b]" in text
+    made = write_report(workdir, found, Provenance(f"in {workdir}", {}, {}))
+    assert "$a$_[b]" in as_text(made[0], 200)
     figures = json.loads((workdir / "results.json").read_text())["verification"]["fpsset"]
     assert figures["eer"] == 0 and figures["tar@far=1e-2"] == 1
     assert all((workdir / "report" / f"{name}.png").is_file() for name in ("roc", "det"))
@@ -124,6 +128,69 @@ def test_tables_for_programs_and_papers(house):
         assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == tex.count(r"\toprule") > 0
         for line in tex.splitlines():
             assert "_" not in line.replace(r"\_", "") or line.startswith("%")
+
+
+def test_a_latex_table_has_headings_and_the_best_in_bold(house):
+    root, results = house
+    tex = (root / "first/report/verification.tex").read_text()
+    assert r" & \multicolumn{6}{c}{TAR at FAR} \\" in tex and r"Method & $10^{-1}$ & $10^{-2}$" in tex
+    assert "Method & EER & AUC" in tex
+    eers = {method: f"{v.eer.value:.4f}" for method, v in results["first"].verification.items()}
+    assert rf"\textbf{{{min(eers.values())}}}" in tex  # the lowest error is the best
+    paired = (root / "first/report/paired.tex").read_text()
+    assert r"\textbf" not in paired  # a difference is no better than another
+    assert forms._latex_heading("merged_tpir@fpir=1e-2") == r"merged TPIR at FPIR $10^{-2}$"
+    assert forms._latex_heading("rank@5") == "Rank 5"
+
+
+def test_a_trained_run_shows_how_it_learned(house, tmp_path):
+    root, results = house
+    shutil.copytree(root / "first", tmp_path / "run")
+    lines = [{"step": step, "loss": 9.0 - step} for step in range(1, 5)]
+    lines.insert(2, {"step": 2, "validation_tar@far=1e-3": 0.5})
+    log = tmp_path / "run/metrics.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 5, "lo')
+    found = read_learning(tmp_path / "run")
+    assert found.loss.tolist() == [8, 7, 6, 5] and found.metric == "tar@far=1e-3"
+    assert found.validated.tolist() == [2] and found.validation.tolist() == [0.5]
+    np.testing.assert_allclose(smoothed(np.array([4.0, 2.0]), span=1.0), [4.0, 8 / 3])
+    write_report(tmp_path / "run", results["first"], Provenance("trained", {}, {}))
+    page = (tmp_path / "run/report/index.html").read_text()
+    assert page.index('id="learning"') < page.index('id="verification"')
+    log.unlink()
+    assert read_learning(tmp_path / "run") is None
+
+
+def estimate_of(value, low, high):
+    return Estimate(value, Interval(low, high), np.array([low, high]))
+
+
+@pytest.mark.parametrize(
+    ("difference", "says"),
+    [
+        (estimate_of(0.1, 0.05, 0.2), "fpsset is better than every other method: at FAR 1e-2"),
+        (estimate_of(-0.1, -0.2, -0.05), "is better than fpsset: at FAR 1e-2 fpsset accepts"),
+        (estimate_of(0.0, -0.1, 0.1), "are level: at FAR 1e-2"),
+        (None, "how much of it is chance is not known"),
+    ],
+)
+def test_the_verdict(house, difference, says):
+    _, results = house
+    found = results["first"]
+    paired = {name: {"tar@far=1e-2": difference} if difference else {} for name in found.paired}
+    assert says in verdict(found._replace(paired=paired))
+
+
+def test_a_protocol_too_small_for_any_far_has_no_verdict(house):
+    _, results = house
+    found = results["first"]
+    few = {
+        method: v._replace(points={far: p._replace(tar=Estimate(None)) for far, p in v.points.items()})
+        for method, v in found.verification.items()
+    }
+    assert verdict(found._replace(verification=few)).startswith(
+        "No verdict: 1,104 impostor pairs are too few"
+    )
 
 
 def test_an_evaluation_removes_the_files_of_an_earlier_one(house, tmp_path):
@@ -165,7 +232,7 @@ def test_runs_are_compared_on_the_same_draws(house, tmp_path):
     eer = [run.verification["fpsset"].eer for run in (second, first)]
     low, high = np.percentile(eer[0].draws - eer[1].draws, [2.5, 97.5])
     text = (tmp_path / "out/comparison.txt").read_text()
-    assert "second - first" in text and text in out
+    assert "second - first" in text and "first (reference)" in text and text in out
     (line,) = [
         line
         for line in csv.DictReader((tmp_path / "out/comparison.csv").read_text().splitlines())

@@ -15,7 +15,7 @@ from fpsset.data.synthetic import make_synthetic
 from fpsset.runtime.device_errors import DeviceMemoryError, device_problem, within_memory
 from fpsset.runtime.exits import exit_code
 from fpsset.training.validation import Validation
-from tests.commands.lines import assert_one_line, refused
+from tests.commands.lines import assert_lines, refused
 
 FULL = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes."
 PLATFORMS = {
@@ -40,7 +40,7 @@ def test_a_platform_that_is_not_there(platform, tmp_path):
         env={**os.environ, "JAX_PLATFORMS": platform},
     )
     assert done.returncode == 2, done.stderr
-    assert_one_line(done.stdout, done.stderr)
+    assert_lines(done.stdout, done.stderr, 1)
     assert PLATFORMS[platform] in done.stderr
     assert list(tmp_path.iterdir()) == []
 

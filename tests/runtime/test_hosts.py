@@ -19,14 +19,14 @@ from fpsset.runtime import hosts
 from tests.compiling import FLAGS
 from tests.runs import ROOT, saved_state, steps_logged
 
-STEPS = 80
+STEPS = 40
 PATIENCE = ("timeout", "call_terminate_timeout")  # a busy machine may stall a process for long
 SMALL = [
     f"--config={ROOT}/configs/quickstart.py",
     *("--config.data.people=60", "--config.data.eval_people=20", "--config.data.dim=32"),
     *("--config.model.name=face_coreset_net", "--config.model.num_heads=4"),
     *("--config.batch_size=8", f"--config.steps={STEPS}"),
-    *("--config.eval_every=20", "--config.log_every=5", "--config.data.holdout=0.3"),
+    *("--config.eval_every=10", "--config.log_every=5", "--config.data.holdout=0.3"),
     "--config.evaluation.resamples=0",
 ]
 
@@ -94,19 +94,19 @@ def test_killed_and_stopped_processes_resume_to_the_same_state(tmp_path, launch)
     straight, disturbed = tmp_path / "straight", tmp_path / "disturbed"
     out, err = finish(launch(straight), straight, 0)
     assert (
-        out.count("TAR at FAR") == 1 and err.count("validation_tar") == STEPS // 20
+        out.count("TAR at FAR") == 1 and err.count("validation_tar") == STEPS // 10
     )  # one of the two writes
 
     process = launch(disturbed)
-    signal_one(process, disturbed, 25, signal.SIGKILL)
+    signal_one(process, disturbed, 12, signal.SIGKILL)
     finish(process, disturbed, 128 + signal.SIGKILL)
     assert not (disturbed / f"checkpoints/{STEPS}").exists()
     process = launch(disturbed)
-    signal_one(process, disturbed, 45, signal.SIGTERM)
+    signal_one(process, disturbed, 22, signal.SIGTERM)
     _, err = finish(process, disturbed, 130)
     assert "from step" in err
     stopped = int(re.search(r"stopped at step (\d+) of", err)[1])
-    assert 45 <= stopped < STEPS and (disturbed / f"checkpoints/{stopped}").is_dir()
+    assert 20 <= stopped < STEPS and (disturbed / f"checkpoints/{stopped}").is_dir()
     _, err = finish(launch(disturbed), disturbed, 0)
     assert f"from step {stopped}" in err
 

@@ -19,6 +19,17 @@ def test_lines(capsys):
     assert lines[-1] == "done"
 
 
+def test_no_rate_is_shown_before_a_second_has_passed(capsys, monkeypatch):
+    """Steps that were under way when the first ended follow it at once."""
+    now = iter([10.0, 10.001, 10.002, 11.5])
+    monkeypatch.setattr(room.time, "monotonic", lambda: next(now))
+    with StepProgress(total=10, done=0, per_step=64, seconds=1.0) as progress:
+        for _ in range(4):
+            progress.advance("")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("step 4/10  128 templates/s")
+
+
 def test_items_are_tracked(capsys, monkeypatch):
     every = functools.partial(StepProgress, seconds=0.0)
     monkeypatch.setattr(room, "StepProgress", every)

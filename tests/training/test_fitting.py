@@ -1,4 +1,4 @@
-"""Runs that fit the default model, as real processes: files, repetition, evaluation and refusals."""
+"""Runs that fit the default model, as a program: files, repetition, evaluation and refusals."""
 
 import json
 
@@ -8,7 +8,9 @@ import pytest
 import fpsset
 from fpsset.data.files import read_features, write_features
 from fpsset.data.synthetic import make_synthetic
-from tests.runs import finish, start
+from tests.forked import assert_refused, run_forked
+from tests.runs import ROOT
+from tests.served import serve
 
 METHODS = ["mean", "norm_weighted", "media_mean", "fps", "whitened", "fpsset"]
 DIM = 16
@@ -23,22 +25,25 @@ def folder(tmp_path_factory):
     return folder
 
 
-def begin(folder, workdir, *options, config="features.py"):
-    return start(
-        config,
+def arguments(folder, workdir, *options) -> list[str]:
+    return [
         f"--workdir={folder / workdir}",
         f"--config.data.train={folder}/train.npz",
         f"--config.data.eval={folder}/eval.npz",
         *("--config.data.holdout=0.3", "--config.evaluation.resamples=10"),
         *("--config.evaluation.metric=tar@far=1e-2", "--config.batch_size=8"),
         *options,
-    )
+    ]
+
+
+def finish(folder, workdir, *options, config="features.py") -> tuple[str, str]:
+    return serve(config, *arguments(folder, workdir, *options))
 
 
 @pytest.fixture(scope="module")
 def run(folder):
     """(Workdir, stdout, stderr) of a run."""
-    return folder / "run", *finish(begin(folder, "run"))
+    return folder / "run", *finish(folder, "run")
 
 
 def files(workdir):
@@ -78,36 +83,51 @@ def test_the_run_fits_what_fit_fits(folder, run):
 def test_the_same_command_again_and_eval_only_evaluate(folder, run):
     workdir, out, _ = run
     before, results = files(workdir), (workdir / "results.json").read_text()
-    again, err = finish(begin(folder, "run"))
+    again, err = finish(folder, "run")
     assert again == out and "fitting" not in err
     assert files(workdir) == before and (workdir / "results.json").read_text() == results
     for number, model in enumerate((workdir, workdir / "checkpoints/0")):
         elsewhere = f"elsewhere_{number}"
-        finish(begin(folder, elsewhere, f"--config.weights={model}", config="features.py:eval"))
+        finish(folder, elsewhere, f"--config.weights={model}", config="features.py:eval")
         assert (folder / elsewhere / "results.json").read_text() == results
         assert not (folder / elsewhere / "checkpoints").exists()
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("--config.model.gamma=1.0", "model.gamma 2.0, now 1.0"),
-        ("--config.data.train={folder}/other.npz", "training faces"),
-        ("--config.model.name=face_coreset_net", "model.name 'posterior', now 'face_coreset_net'"),
-    ],
-)
-def test_another_model_or_other_faces_are_refused_in_the_workdir(folder, run, option, message):
-    before = files(run[0])
-    out, err = finish(begin(folder, "run", option.format(folder=folder)), 2)
-    assert out == "" and err.startswith("fpsset: ") and err.count("\n") == 1
-    assert "holds another config's checkpoints" in err and message in err
+# Name of the process -> (option, what it says).
+OTHERS = {
+    "another_model": ("--config.model.gamma=1.0", "model.gamma 2.0, now 1.0"),
+    "other_faces": ("--config.data.train={folder}/other.npz", "training faces"),
+    "a_trained_model": (
+        "--config.model.name=face_coreset_net",
+        "model.name 'posterior', now 'face_coreset_net'",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(folder, run):
+    config = f"--config={ROOT}/configs/features.py"
+    return files(run[0]), run_forked(
+        folder / "said",
+        {
+            name: [config, *arguments(folder, "run", option.format(folder=folder))]
+            for name, (option, _) in OTHERS.items()
+        },
+    )
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_model_or_other_faces_are_refused_in_the_workdir(refusals, run, name):
+    before, ended = refusals
+    assert_refused(ended[name], OTHERS[name][1])
+    assert "holds another config's checkpoints" in ended[name].err
     assert files(run[0]) == before
 
 
 def test_a_trained_model_meets_the_same_rival(folder, run):
     """FaceCoresetNet's run has the method 'whitened' too, with the same figures."""
     options = ("--config.model.name=face_coreset_net", "--config.steps=2")
-    finish(begin(folder, "trained", *options))
+    finish(folder, "trained", *options)
     mine, theirs = (
         json.loads((path / "results.json").read_text())["verification"]
         for path in (folder / "trained", run[0])

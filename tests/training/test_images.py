@@ -9,16 +9,15 @@ from fpsset.config import base_config
 from fpsset.errors import InputError
 from fpsset.images.augmentation import augment
 from fpsset.images.image_pipeline import ImageBatch
-from fpsset.models.iresnet import IResNetConfig, fold
+from fpsset.models.iresnet import fold
 from fpsset.parallel.mesh import data_mesh, put_batch
 from fpsset.training.clips import clips_to_sets
 from fpsset.training.images import faces_of_images
 from fpsset.training.step import stream_key
 from fpsset.weights.cards import BackboneCard
 from tests.image_source import make_source
-from tests.torch_files import random_variables
+from tests.torch_files import TINY, random_variables
 
-TINY = IResNetConfig((1, 1, 1, 1))
 CARD = BackboneCard("tiny", "bgr", 127.5, 127.5, "abcd")
 ROOT = jax.random.key(7)
 MESH = data_mesh(jax.devices()[:1])

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from fpsset.config import check_config, check_extraction_config
-from fpsset.models.iresnet import IResNetConfig
+from tests.forked import run_forked
 from tests.images.images import write_people
 from tests.runs import ROOT, finish, saved_state, start
-from tests.torch_files import random_variables, save, state_dict
+from tests.served import serve
+from tests.torch_files import TINY, random_variables, save, state_dict
 
-TINY = IResNetConfig((1, 1, 1, 1))
 STEPS = 12
 FEW = [
     "--config.model.name=face_coreset_net",
@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
     (tmp / "people/person_0/broken.png").write_text("no image")
     save(tmp / "tiny.pth", state_dict(random_variables(TINY), TINY, "net."))
     given = [f"--config.images={tmp}/people", f"--config.weights={tmp}/tiny.pth"]
-    finish(start("extract.py", *given, f"--config.out={tmp}/clips.npz", "--config.augmented=1"))
+    serve("extract.py", *given, f"--config.out={tmp}/clips.npz", "--config.augmented=1")
     return tmp
 
 
@@ -57,7 +57,7 @@ def from_images(folder: pathlib.Path, workdir: str) -> list[str]:
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(folder):
-    straight = start("features.py", *from_images(folder, "straight"))
+    _, err = serve("features.py", *from_images(folder, "straight"))
     process = start("features.py", *from_images(folder, "stopped"))
     metrics = folder / "stopped/metrics.jsonl"
     while not (metrics.is_file() and '"step": 3' in metrics.read_text()):
@@ -65,7 +65,6 @@ def test_an_interrupted_run_resumes_to_the_same_bits(folder):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     stopped = int(re.search(r"stopped at step (\d+)", finish(process, 130)[1])[1])
-    _, err = finish(straight)
     assert "unreadable:" in err and "broken.png: not a whole image" in err
     assert "1 of 25 images of" in err and "training on 12 images of 6 people, validating on 12 of 6" in err
     assert (folder / "straight/results.json").is_file()
@@ -80,7 +79,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(folder):
 
 def test_features_of_clips_train_by_the_same_command(folder):
     arguments = [f"--config.data.train={folder}/clips.npz", f"--config.data.eval={folder}/clips.npz"]
-    _, err = finish(start("features.py", f"--workdir={folder}/features", *arguments, *FEW))
+    _, err = serve("features.py", f"--workdir={folder}/features", *arguments, *FEW)
     assert "training on 36 faces of 6 people" in err and (folder / "features/results.json").is_file()
 
 
@@ -122,9 +121,11 @@ def test_bad_input(folder):
         f"config.data.train={folder}/three": "three: column 'subject' holds 3 subject(s); at least 4",
         f"config.data.train={folder}/clips.npz": "clips.npz: has no images that can be read",
     }
-    processes = {case: start("features.py", *from_images(folder, "bad"), f"--{case}") for case in cases}
-    for case, process in processes.items():
-        _, err = finish(process, 2)
-        assert cases[case] in err and "Traceback" not in err, err
-        assert sum(line.startswith("fpsset:") for line in err.splitlines()) == 1
+    config = f"--config={ROOT}/configs/features.py"
+    lines = {
+        str(number): [config, *from_images(folder, "bad"), f"--{case}"] for number, case in enumerate(cases)
+    }
+    for ended, problem in zip(run_forked(folder / "said", lines).values(), cases.values(), strict=True):
+        assert ended.code == 2 and problem in ended.err and "Traceback" not in ended.err, ended.err
+        assert sum(line.startswith("fpsset:") for line in ended.err.splitlines()) == 1
     assert not (folder / "bad").exists()

@@ -18,7 +18,7 @@ from fpsset.weights.cards import read_weights, save_weights
 from tests.sets import make_set
 from tests.torch_files import TINY, random_variables, state_dict, write
 
-TINY_INSIGHT = IResNetConfig((1, 1, 1, 1), "insightface")
+TINY_INSIGHT = IResNetConfig((1, 1, 1, 1), "insightface", width=8)
 
 
 def test_face_coreset_net(tmp_path, official, backbone):
@@ -27,7 +27,7 @@ def test_face_coreset_net(tmp_path, official, backbone):
     chex.assert_trees_all_equal(weights["backbone"], backbone)
     card = weights.card
     assert (card.family, card.backbone.color_order) == ("FaceCoresetNet", "bgr")
-    assert card.backbone.architecture == "ir[1, 1, 1, 1] (adaface)"
+    assert card.backbone.architecture == "ir[1, 1, 1, 1] (adaface, width 8)"
     assert card.aggregator.coreset_size == 2 and card.aggregator.backbone == card.backbone.digest
     assert card.hyperparameters == {"arch": "ir_8", "coreset_size": 2, "m": 0.7, "h": 0.3, "s": 32.0}
     ignored = "; ".join(card.ignored)
@@ -49,8 +49,8 @@ def test_face_coreset_net(tmp_path, official, backbone):
         ("InsightFace", TINY_INSIGHT, "", "rgb"),
         ("InsightFace", TINY_INSIGHT, "module.", "rgb"),
         ("CVLface", TINY, "module.model._orig_mod.net.module.", "rgb"),
-        ("AdaFace", IResNetConfig((1, 1, 1, 1), bottleneck=True), "model.", "bgr"),
-        ("AdaFace", IResNetConfig((2, 1, 1, 1), squeeze_excite=True), "module.model.", "bgr"),
+        ("AdaFace", IResNetConfig((1, 1, 1, 1), bottleneck=True, width=8), "model.", "bgr"),
+        ("AdaFace", IResNetConfig((2, 1, 1, 1), squeeze_excite=True, width=16), "module.model.", "bgr"),
     ],
 )
 def test_backbones_alone(tmp_path, family, config, prefix, order):

@@ -20,7 +20,7 @@ class FaceFeatures(Builder):
         tfds.core.BuilderConfig(name="person", description="One record per person."),
         tfds.core.BuilderConfig(name="template", description="One record per template."),
     ]
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "A feature file, .npz or .parquet, with the columns of fpsset's README."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "A feature file, .npz or .parquet, with the columns of docs/files.md."
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(

@@ -1,0 +1,1 @@
+"""People: a store that is enrolled, searched, edited and decided on."""

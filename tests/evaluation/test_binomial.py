@@ -1,0 +1,22 @@
+"""Exact binomial bounds, against SciPy's."""
+
+import pytest
+from scipy.stats import beta
+
+from fpsset.evaluation.binomial import exact_interval
+
+
+@pytest.mark.parametrize(
+    "count, trials", [(0, 1), (1, 1), (0, 50), (3, 50), (49, 50), (43, 43750), (900, 10**6)]
+)
+def test_bounds_are_clopper_and_pearsons(count, trials):
+    low, high = exact_interval(count, trials)
+    assert low == pytest.approx(beta.ppf(0.025, count, trials - count + 1) if count else 0.0, rel=1e-6)
+    assert high == pytest.approx(
+        beta.ppf(0.975, count + 1, trials - count) if count < trials else 1.0, rel=1e-6
+    )
+
+
+def test_counts_that_are_none():
+    with pytest.raises(ValueError, match="3 of 2"):
+        exact_interval(3, 2)

@@ -1,0 +1,70 @@
+"""The ONNX graphs, run by onnxruntime, give what the models give, for sets of 1 to 4,096 faces."""
+
+import jax
+import numpy as np
+import pytest
+
+import fpsset
+from fpsset.commands.cli import main
+from fpsset.data.synthetic import make_synthetic
+from fpsset.errors import InputError
+from fpsset.inference.onnx_export import export_onnx
+from tests.sets import make_set
+
+runtime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+DIM = 32
+
+
+@pytest.fixture(scope="module")
+def models():
+    table = make_synthetic(60, 0, dim=DIM)[0]
+    found = {name: fpsset.fit(table, name) for name in ("posterior", "whitened")}
+    return {**found, "plain": fpsset.PlainAggregator()}
+
+
+def padded(model, sizes, seed: int = 0):
+    sets = [make_set(seed + place, size, dim=DIM) for place, size in enumerate(sizes)]
+    media = [np.random.default_rng(size).integers(0, 1 + size // 3, size) for size in sizes]
+    return model.pad([e for e, _ in sets], [n for _, n in sets], media_list=media)
+
+
+def feeds(sets, scale: float, media: bool) -> dict:
+    given = {"embeddings": sets.embeddings, "norms": sets.norms / np.float32(scale), "mask": sets.mask}
+    return given | ({"media": sets.media.astype(np.int64)} if media else {})
+
+
+@pytest.mark.parametrize("media", [True, False])
+@pytest.mark.parametrize("name", ["posterior", "whitened", "plain"])
+def test_the_graph_is_the_model(name, media, models, tmp_path):
+    model = models[name]
+    export_onnx(tmp_path / "a.onnx", model, media)
+    session = runtime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    for sizes in ([1], [3, 1, 5], [40, 17], [4096]):
+        sets = padded(model, sizes)
+        descriptor, norm, picks = session.run(None, feeds(sets, model.norm_scale, media))
+        want = jax.jit(model.module.apply)(
+            model.variables, sets if media else sets.replace(media=None, media_size=None)
+        )
+        np.testing.assert_array_equal(picks, want.coreset_indices)
+        np.testing.assert_allclose(descriptor, want.descriptor, atol=2e-5)
+        np.testing.assert_allclose(norm, want.norm, rtol=1e-4)
+        holes = feeds(sets, model.norm_scale, media)
+        holes["embeddings"] = np.where(sets.mask[..., None], holes["embeddings"], np.nan)
+        holes["norms"] = np.where(sets.mask, holes["norms"], np.nan)
+        if media:
+            holes["media"] = np.where(sets.mask, holes["media"], -7)
+        for clean, again in zip((descriptor, norm, picks), session.run(None, holes), strict=True):
+            np.testing.assert_array_equal(clean, again)
+
+
+def test_the_command(models, tmp_path, aggregator):
+    models["posterior"].save(tmp_path / "model")
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "a.onnx")]) == 0
+    session = runtime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_inputs()] == ["embeddings", "norms", "mask"]
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "a.onnx"), "--media"]) == 0
+    session = runtime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_inputs()] == ["embeddings", "norms", "mask", "media"]
+    with pytest.raises(InputError, match="is not exported to ONNX"):
+        export_onnx(tmp_path / "b.onnx", aggregator)

@@ -1,0 +1,28 @@
+"""SIGKILL at random moments of enrol, move, merge and forget. `-m kills` tries more of them."""
+
+import os
+
+import pytest
+
+from tests.people.kills import Server, prepare, trial
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "kills", [8, pytest.param(int(os.environ.get("FPSSET_KILLS", 50)), marks=pytest.mark.kills)]
+)
+def test_a_killed_edit_took_place_or_did_not(kills, server, tmp_path, capsys):
+    given = tmp_path / "given"
+    given.mkdir()
+    prepare(given)
+    before, after, undone = trial(server, given, tmp_path, kills)
+    assert before and before + after == kills
+    with capsys.disabled():
+        if kills > 8:
+            print(f"\n{before} before, {after} after, {undone} had a journal to undo")
