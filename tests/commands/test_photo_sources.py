@@ -49,7 +49,7 @@ def test_select_and_aggregate(people, tmp_path, capsys):
     assert "holds 2 sets (anna, ben)" in refused(capsys, "select", "plain", root / "all", *options)
     run(capsys, "aggregate", "plain", root / "all", tmp_path / "d.npz", *options)
     with np.load(tmp_path / "d.npz") as found:
-        assert found["ids"].tolist() == [0, 1] and found["descriptors"].shape == (2, 512)
+        assert found["ids"].tolist() == ["anna", "ben"] and found["descriptors"].shape == (2, 512)
         assert found["descriptors"][0] @ found["descriptors"][1] < 0.3
     assert "give --weights" in refused(capsys, "aggregate", "plain", root / "all", tmp_path / "d.npz")
 
