@@ -2,7 +2,7 @@
 
 pip install -e '.[aot]'
 pip install --no-deps jax-cuda12-plugin==VERSION jax-cuda12-pjrt==VERSION   # of JAX; for h100
-python benchmarks/accelerators.py [--chips v5e v5p v6e] [--parts buckets large step backbone]
+python benchmarks/accelerators.py [--chips v5e v5p v6e] [--parts buckets large protocol step backbone]
 GPU_TARGET=h100.txtpb python benchmarks/accelerators.py --chips h100   # the file is XLA's
 
 TPU programs are compiled by libtpu, whose text carries its own estimate of cycles for each fusion; loops are
@@ -33,6 +33,7 @@ os.environ |= {
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from cost_model import DIM, SLOTS
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, SingleDeviceSharding
@@ -41,6 +42,8 @@ from timing import show
 import fpsset
 from fpsset.config import base_config
 from fpsset.data.pipeline import TrainingBatch
+from fpsset.data.simulated_ijb import long_tailed_sizes
+from fpsset.inference.batching import batches, bucket_growth
 from fpsset.models.iresnet import ARCHITECTURES, IResNet
 from fpsset.parallel.mesh import AXIS, batch_shapes, padded_classes, state_shapes
 from fpsset.training.optimizer import make_optimizer
@@ -228,6 +231,30 @@ def sets_program(chip: str, sets: int, size: int, dtype) -> tuple[Program, float
     return compile_for(chip, jax.jit(run), variables, faces), work, 4.0 * sets * size * DIM
 
 
+def protocol_program(chip: str, dtype) -> tuple[str, Program, float, float]:
+    """(Name, all shapes of a protocol of IJB-C's size as one, multiply-adds, bytes), of all batches."""
+    sizes = long_tailed_sizes(np.random.default_rng(0), 23_124, 469_375)
+    shapes = Counter((b.count, b.size) for b in batches(sizes, growth=bucket_growth(CHIPS[chip].platform)))
+    each = {shape: sets_program(chip, *shape, dtype) for shape in shapes}
+    programs = {shape: program for shape, (program, *_) in each.items()}
+
+    def total(value: Callable) -> float:
+        return sum(value(shape) * count for shape, count in shapes.items())
+
+    whole = Program(
+        sum(program.compile_s for program in programs.values()),
+        total(lambda shape: programs[shape].cycles),
+        max(program.arguments for program in programs.values()),
+        max(program.temporary for program in programs.values()),
+        {},
+        total(lambda shape: programs[shape].kernels),
+        sum(program.loops for program in programs.values()),
+        "",
+    )
+    name = f"IJB-C-like, {len(shapes)} shapes, {sum(shapes.values())} batches"
+    return name, whole, total(lambda shape: each[shape][1]), total(lambda shape: each[shape][2])
+
+
 def step_program(chip: str, chips: int, classes: int, dtype) -> Program:
     """A training step on 64 templates of 20 faces a chip, batch and classes split over the chips."""
     mesh = Mesh(devices(chip, chips)[:chips], (AXIS,), axis_types=(AxisType.Auto,))
@@ -257,7 +284,7 @@ def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--chips", nargs="+", default=["v5e", "v5p", "v6e"], choices=list(CHIPS))
-    parts = ["buckets", "large", "step", "backbone"]
+    parts = ["buckets", "large", "protocol", "step", "backbone"]
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     args = parser.parse_args()
     if "h100" in args.chips and not pathlib.Path(os.environ.get("GPU_TARGET", "")).is_file():
@@ -290,6 +317,9 @@ def main() -> None:
             shapes += [(1, 65536)] if "large" in args.parts else []
             for sets, size in shapes:
                 add(chip, f"{sets:,} x {size:,}", dtype, *sets_program(chip, sets, size, dtype))
+            if "protocol" in args.parts:
+                name, program, *floor = protocol_program(chip, dtype)
+                add(chip, name, dtype, program, *floor)
             if "step" in args.parts:
                 # One GPU alone: its compiler knows no host of eight.
                 for chips in (1,) if chip == "h100" else (1, 8, 64):

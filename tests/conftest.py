@@ -9,7 +9,6 @@ import tempfile
 from tests.compiling import FLAGS
 
 os.environ.setdefault("MPLBACKEND", "agg")
-os.environ["MATPLOTLIBRC"] = str(pathlib.Path(__file__).parent / "matplotlibrc")
 # Shells have what runs in the background ignore SIGINT, and commands that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -27,7 +27,8 @@ def make_faces():
 def save_model(folder, seed: int, **trained):
     card = AggregatorCard(3, num_heads=2, dim=DIM, norm_scale=1.0, by_media=True, **trained)
     sets = pad_sets([np.eye(DIM, dtype=np.float32)[:4]], [np.ones(4, np.float32)])
-    params = FaceCoresetNet(coreset_size=3, num_heads=2).init(jax.random.key(seed), sets)["params"]
+    init = jax.jit(FaceCoresetNet(coreset_size=3, num_heads=2).init)
+    params = init(jax.random.key(seed), sets)["params"]
     params = jax.tree.map(np.asarray, params)
     about = WeightsCard("FaceCoresetNet", "drawn", "0" * 64, "none", {}, (), None, card)
     save_weights(folder, Weights({"aggregator": {"params": params}}, about))

@@ -78,6 +78,16 @@ def test_lists_are_arrays():
 
 def test_bucket_sizes():
     assert [bucket_size(n) for n in (1, 8, 9, 16, 17, 1000)] == [8, 8, 16, 16, 32, 1024]
+    assert [bucket_size(n, 4) for n in (1, 8, 9, 32, 33, 128, 129, 1000)] == [
+        8,
+        8,
+        32,
+        32,
+        128,
+        128,
+        512,
+        2048,
+    ]
 
 
 @given(seeds, st.lists(st.integers(1, 60), min_size=1, max_size=40), st.booleans())

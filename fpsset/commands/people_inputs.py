@@ -5,9 +5,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fpsset.commands.inputs import FITTED, load_model
+from fpsset.commands.inputs import FITTED, load_model, read_all_faces
 from fpsset.data.feature_table import FeatureTable, known_people
-from fpsset.data.files import read_features
 from fpsset.errors import InputError
 from fpsset.inference.aggregator import SetAggregator
 from fpsset.people.people import People, names_of
@@ -54,22 +53,13 @@ def read_named(source: pathlib.Path, name: str | None, backbone: dict) -> Named:
     Args:
       source: a feature file, or a folder of images of one person or with a folder for each person.
       name: of the one person whom all faces show; None: as the source says.
-      backbone: see `read_faces`.
+      backbone: see `fpsset.commands.inputs.read_faces`.
 
     Raises:
       InputError: there is no such source, no backbone for images, or nobody known.
     """
     where = str(source.absolute())
-    if source.is_dir():
-        from fpsset.commands.people_images import read_people
-
-        table = read_people(source, backbone)
-    elif source.exists():
-        if backbone["weights"]:
-            raise InputError(f"{source}: is not a folder of images, so it takes no --weights")
-        table = read_features(source)
-    else:
-        raise InputError(f"{source}: no such folder or file")
+    table = read_all_faces(source, backbone)
     if name is not None:
         return Named(table, [name] * len(table), where)
     table = known_people(table)

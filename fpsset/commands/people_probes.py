@@ -41,7 +41,8 @@ def read_probes(people: People, source: pathlib.Path, backbone: dict, labelled: 
     elif len(first) == 1:
         called = [source.name]
     else:
-        called = [f"set {number}" for number in found.ids]
+        column = "subject" if table.template is None else "template"
+        called = [f"set {name}" for name in table.named(column)[first].tolist()]
     return Probes(found.descriptors, called, sizes, quality.astype(np.float32))
 
 

@@ -91,8 +91,8 @@ def _items(config, model: str) -> Iterator[Item]:
 def _model(path: str, is_given: bool) -> Item:
     there = pathlib.Path(path).exists() or "://" in path
     source = (
-        "give a workdir that contains checkpoints/, a folder from fpsset convert or fpsset fit, or a "
-        "published checkpoint; FaceCoresetNet's authors publish theirs with their code"
+        "give a workdir that contains checkpoints/, a folder from fpsset convert or fpsset fit, a published "
+        "checkpoint, or the name of a pooling; FaceCoresetNet's authors publish theirs with their code"
     )
     if is_given:
         return Item("model", path, there, "no such weights to evaluate", source, "")

@@ -299,7 +299,7 @@ class Aggregator(SetAggregator):
       >>> from fpsset.weights.cards import AggregatorCard, Weights, WeightsCard, save_weights
       >>> net = fpsset.FaceCoresetNet(num_heads=1)
       >>> sets = fpsset.pad_sets([np.eye(8, dtype="f")[:4]], [np.ones(4)])
-      >>> params = net.init(jax.random.key(0), sets)["params"]
+      >>> params = jax.jit(net.init)(jax.random.key(0), sets)["params"]
       >>> model = fpsset.Aggregator(params, AggregatorCard(3, 1, dim=8, norm_scale=1.0), "untrained")
       >>> model
       Aggregator('untrained', 3 picks, embeddings 8 wide)

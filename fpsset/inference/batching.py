@@ -14,9 +14,23 @@ _PACK_SLOTS, _PACK_SETS, _PACKED_SET = 32, 6, 16
 _SET_COST = 128
 
 
-def bucket_size(size: int) -> int:
-    """The padded size of a set of `size` >= 1 faces: the next power of two, at least 8."""
-    return max(_MIN_SLOTS, 1 << (size - 1).bit_length())
+def bucket_size(size: int, growth: int = 2) -> int:
+    """The padded size of a set of `size` >= 1 faces: the least of 8, 8 growth, 8 growth^2, ... that fits.
+
+    Args:
+      size: faces.
+      growth: 2 or 4.
+    """
+    padded = max(_MIN_SLOTS, 1 << (size - 1).bit_length())
+    return padded if growth == 2 or (padded // _MIN_SLOTS).bit_length() % 2 else 2 * padded
+
+
+def bucket_growth(platform: str) -> int:
+    """The growth of buckets for a platform of JAX: 2 on CPUs, which compute slowly, and 4 on accelerators.
+
+    There a batch takes milliseconds and the compilation of its shape half a minute.
+    """
+    return 2 if platform == "cpu" else 4
 
 
 class Bucket(NamedTuple):
@@ -27,17 +41,18 @@ class Bucket(NamedTuple):
     members: np.ndarray  # [b] int64, the sets in the bucket; b may exceed `count`
 
 
-def buckets(sizes: np.ndarray, faces_per_batch: int = 16384) -> list[Bucket]:
+def buckets(sizes: np.ndarray, faces_per_batch: int = 16384, growth: int = 2) -> list[Bucket]:
     """Groups sets by padded size, so that a jitted function compiles for few shapes.
 
-    Sets are padded to powers of two. With a long tail of sizes a third of the slots is padding, which costs
-    less than compiling more shapes. All batches of a bucket hold the same number of sets; it is smaller in a
-    bucket with few sets, so that these do not pay for a full batch.
+    Sets are padded to powers of two, or to every other one. With a long tail of sizes a third of the slots is
+    padding, or half, which costs less than compiling more shapes. All batches of a bucket hold the same
+    number of sets; it is smaller in a bucket with few sets, so that these do not pay for a full batch.
 
     Args:
       sizes: [T] int, faces per set.
       faces_per_batch: maximum cost of a batch, where a set costs its slots plus 128. A set that exceeds it
         alone is its own batch.
+      growth: see `bucket_size`.
 
     Returns:
       Buckets by increasing size; each set is in exactly one.
@@ -47,7 +62,7 @@ def buckets(sizes: np.ndarray, faces_per_batch: int = 16384) -> list[Bucket]:
     """
     if len(sizes) and sizes.min() == 0:
         raise InputError(f"set {int(np.argmin(sizes))} has no faces; leave it out")
-    padded = np.array([bucket_size(int(size)) for size in sizes], np.int64)
+    padded = np.array([bucket_size(int(size), growth) for size in sizes], np.int64)
     found = []
     for size in np.unique(padded).tolist():
         members = np.flatnonzero(padded == size)
@@ -68,7 +83,9 @@ class Batch(NamedTuple):
     size: int  # slots per row
 
 
-def batches(sizes: np.ndarray, faces_per_batch: int = 16384, packed: bool = False) -> list[Batch]:
+def batches(
+    sizes: np.ndarray, faces_per_batch: int = 16384, packed: bool = False, growth: int = 2
+) -> list[Batch]:
     """Plans batches of few distinct shapes that hold every set exactly once.
 
     Args:
@@ -77,6 +94,7 @@ def batches(sizes: np.ndarray, faces_per_batch: int = 16384, packed: bool = Fals
       packed: let small sets share rows of slots, which gives them one shape and little padding. The queries
         of every set in a pack are multiplied with all its slots, so packing pays off only where a matrix unit
         has capacity to spare, or where few compilations matter most.
+      growth: see `bucket_size`.
 
     Returns:
       Batches; those of one shape are consecutive.
@@ -94,7 +112,7 @@ def batches(sizes: np.ndarray, faces_per_batch: int = 16384, packed: bool = Fals
         ]
     return found + [
         Batch(rest[bucket.members[start : start + bucket.count]], bucket.count, bucket.size)
-        for bucket in buckets(sizes[rest], faces_per_batch)
+        for bucket in buckets(sizes[rest], faces_per_batch, growth)
         for start in range(0, len(bucket.members), bucket.count)
     ]
 

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, RaggedSets
-from fpsset.inference.batching import Batch, batches
+from fpsset.inference.batching import Batch, batches, bucket_growth
 from fpsset.parallel import sharded_sets
 from fpsset.runtime.progress import tracked
 
@@ -58,7 +58,7 @@ def describe(
     run = _runner(tuple(models.items()))
     mesh = sharded_sets.device_mesh() if split_from is not None and jax.local_device_count() > 1 else None
     variables = {name: variables.get(name, {}) for name in models}
-    planned = batches(sets.sizes(), faces_per_batch, packed)
+    planned = batches(sets.sizes(), faces_per_batch, packed, bucket_growth(jax.default_backend()))
     count = len(sets.starts) - 1
     collected: dict[str, dict[str, np.ndarray]] = {name: {} for name in models}
     shapes = {_shape_of(batch): _CompileOnce() for batch in planned}

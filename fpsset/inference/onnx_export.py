@@ -20,7 +20,7 @@ _LEAST, _MOST, _COPY_WIDTH = 0.05, 0.95, 0.02  # as in `fpsset.ops.posterior`
 def export_onnx(path: str | os.PathLike, model: SetAggregator, media: bool = True) -> None:
     """Writes a model as ONNX (opset 18), for any number and size of sets.
 
-    The graph takes embeddings [B, N, D] float32 unit rows, norms [B, N] float32 as the backbone returned them,
+    The graph takes embeddings [B, N, D] float32 unit rows, norms [B, N] float32 as the backbone gave them,
     mask [B, N] bool, and with `media` also media [B, N] int64 in [0, N), equal for the faces of a medium. It
     returns descriptor [B, D] float32, norm [B] float32 and coreset_indices [B, K] int64. Among faces of equal
     distance it picks the first; the model's own rule is by content.
@@ -100,7 +100,7 @@ class _Faces:
         self.media = graph.op("Where", "mask", "media", np.array(0)) if media else None
 
     def pick(self, gamma: np.ndarray, size: int) -> tuple[str, str]:
-        """([B, K] int64 slots, -1 where none is left, [B, K, D] their unit rows, 0 there) by farthest points."""
+        """([B, K] int64 slots, -1 where none is left; [B, K, D] their unit rows, 0 there)."""
         graph, available = self._graph, "mask"
         weight, score, distance = graph.op("Pow", self.norms, gamma), self.norms, None
         count = graph.op("Gather", graph.op("Shape", "mask"), np.array(1))

@@ -27,9 +27,9 @@ class ApproximateSearch:
         Raises:
           InputError: faiss is not installed, there is no such index, or it is of another gallery.
         """
-        faiss = import_faiss()
         if read_side_file(path)["gallery"] != gallery_digest(gallery):
             raise InputError(f"{path}: the store has changed since it was exported; export again")
+        faiss = import_faiss()
         try:
             self._index = faiss.read_index(str(path))
         except RuntimeError as error:

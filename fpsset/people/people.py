@@ -309,7 +309,7 @@ def checked_name(name: str) -> str:
 
 
 def names_of(table: FeatureTable) -> list[str]:
-    """The names of a table's people: their folders, or else their numbers.
+    """The names of a table's people: as the table names them, or their folders, or else their numbers.
 
     A person's folder is the first part of the paths, if every person has one of their own.
 
@@ -319,8 +319,8 @@ def names_of(table: FeatureTable) -> list[str]:
     Returns:
       M names.
     """
-    numbers = [str(subject) for subject in table.subject.tolist()]
-    if table.paths is None:
+    numbers = [str(subject) for subject in table.named("subject").tolist()]
+    if table.paths is None or "subject" in table.labels:
         return numbers
     folders = [path.partition("/") for path in table.paths.tolist()]
     if not all(folder and rest for folder, _, rest in folders):

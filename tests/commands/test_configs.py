@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from fpsset.commands import cli
 from fpsset.commands.config_flags import parse
 from fpsset.commands.configs import find_config, known_configs
 from fpsset.errors import InputError
@@ -96,6 +97,17 @@ def test_train_and_eval_as_processes():
     assert again["verdict"].split() == " ".join(done.stdout.partition("\n\n")[0].split()).split()
     results = json.loads(pathlib.Path(again["results"]).read_text())
     assert all(again[name] == results[name] for name in results) and pathlib.Path(again["report"]).is_file()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "fps"])
+def test_a_plain_pooling_is_evaluated_by_name(capsys, pooling):
+    """Its figures are those of the baseline of that name."""
+    words = ["eval", "quickstart", f"--weights={pooling}", "--evaluation.resamples=0", "--json"]
+    assert cli.main([*words, *SMALL]) == 0
+    found = json.loads(capsys.readouterr().out)["verification"]
+    assert "whitened" not in found
+    for name in ("eer", "auc", "tar@far=1e-2"):
+        assert found["fpsset"][name] == pytest.approx(found[pooling][name])
 
 
 def test_a_checklist_is_more_than_a_line():

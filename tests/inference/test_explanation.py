@@ -19,7 +19,7 @@ def trained():
     net = fpsset.FaceCoresetNet(num_heads=2, gamma_init=0.4, by_media=True)
     embeddings, norms = make_set(0, 4)
     sets = fpsset.FaceSet(embeddings[None], norms[None], np.ones((1, 4), bool))
-    params = net.init(jax.random.key(0), sets)["params"]
+    params = jax.jit(net.init)(jax.random.key(0), sets)["params"]
     return fpsset.Aggregator(params, AggregatorCard(3, 2, 16, norm_scale=2.0, by_media=True))
 
 

@@ -39,9 +39,20 @@ def test_training_draws_from_the_streams_it_is_given():
 
 
 def test_no_key_is_used_twice():
-    rngs = {"gumbel": jax.random.key(0), "dropout": jax.random.key(1)}
+    variables, face_set = variables_of(NET), _whole(*make_set(0, 9, dim=DIM))
+
+    @jax.jit
+    def run(rngs):
+        return NET.apply(variables, face_set, train=True, rngs=rngs)
+
+    @jax.jit
+    def twice(key):
+        return jax.random.normal(key) + jax.random.normal(key)
+
     with jax.debug_key_reuse(True):
-        NET.apply(variables_of(NET), _whole(*make_set(0, 9, dim=DIM)), train=True, rngs=rngs)
+        run({"gumbel": jax.random.key(0), "dropout": jax.random.key(1)})
+        with pytest.raises(jax.errors.KeyReuseError):
+            twice(jax.random.key(0))
 
 
 def test_rejects_widths_that_do_not_split_over_the_heads():

@@ -160,6 +160,8 @@ def test_names_come_from_folders_or_numbers():
     flat = table.__class__(**{**vars(table), "paths": np.array([p.partition("/")[2] for p in table.paths])})
     shared = table.__class__(**{**vars(table), "paths": np.array(["img/" + p for p in table.paths])})
     assert names_of(flat) == names_of(shared) == [str(person) for person in table.subject]
+    labelled = table.__class__(**{**vars(table), "labels": {"subject": np.array(["Ann", "Ben"])}})
+    assert set(names_of(labelled)) == {"Ann", "Ben"}
 
 
 def test_who_loses_all_faces_is_no_more(path):

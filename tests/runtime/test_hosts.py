@@ -94,7 +94,7 @@ def test_killed_and_stopped_processes_resume_to_the_same_state(tmp_path, launch)
     straight, disturbed = tmp_path / "straight", tmp_path / "disturbed"
     out, err = finish(launch(straight), straight, 0)
     assert (
-        out.count("TAR at FAR") == 1 and err.count("validation_tar") == STEPS // 10
+        out.count("achieved FAR") == 1 and err.count("validation_tar") == STEPS // 10
     )  # one of the two writes
 
     process = launch(disturbed)

@@ -44,7 +44,7 @@ def fresh():
 def test_the_model_it_makes_is_the_pooling_it_says(table, fresh):
     params, start = closed_form_params(fresh, table, ClosedForm()), ClosedForm()
     embeddings, norms = make_set(3, 9, dim=DIM)
-    out = NET.apply({"params": params}, fpsset.pad_sets([embeddings], [norms]))
+    out = jax.jit(NET.apply)({"params": params}, fpsset.pad_sets([embeddings], [norms]))
     picks = np.asarray(out.coreset_indices[0])
     np.testing.assert_array_equal(
         picks, fpsset.farthest_point_sampling(embeddings, norms, np.ones(9, bool), size=3, gamma=0.35)
@@ -129,7 +129,8 @@ def test_classes_start_at_their_peoples_descriptors(table, devices):
     params = started.params["aggregator"]
     people, counts = np.unique(faces.sample().subject, return_counts=True)
     mine = faces.sample().take(faces.sample().subject == people[5])
-    out = NET.apply({"params": jax.device_get(params)}, fpsset.pad_sets([mine.embeddings], [mine.norms]))
+    own = fpsset.pad_sets([mine.embeddings], [mine.norms])
+    out = jax.jit(NET.apply)({"params": jax.device_get(params)}, own)
     np.testing.assert_allclose(np.asarray(kernel)[:, 5], out.descriptor[0], atol=1e-5)
     assert not np.asarray(kernel)[:, len(people) :].any() and counts[5] == len(mine)
     config.model.init = config.head.init = "random"

@@ -57,7 +57,7 @@ def test_a_run_fits_evaluates_and_reports(run):
     workdir, out, err = run
     results = json.loads((workdir / "results.json").read_text())
     assert list(results["verification"]) == METHODS
-    assert all(f" {name} " in out for name in METHODS)
+    assert all(f"\n{name} " in out for name in METHODS)
     assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["0"]
     assert "validation_tar@far=1e-2" in err and "held-out people" in err
     (line,) = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
