@@ -10,6 +10,7 @@ from ml_collections.config_dict import placeholder
 from fpsset.errors import InputError
 from fpsset.evaluation.pooling_protocols import switches_of
 from fpsset.images.listing import MEDIA_PATTERN
+from fpsset.images.presets import PRESETS
 from fpsset.models.margin_heads import HEADS
 from fpsset.models.selector import MAX_CORESET_SIZE
 from fpsset.ops.metric import DEFAULT_GAMMA
@@ -163,12 +164,14 @@ def extraction_config() -> ConfigDict:
     config.out = ""  # feature file to write, .npz or .parquet
     # Text file of lines 'name x1 y1 ... x5 y5 [score]'; empty: IJB's own where found, else aligned crops.
     config.landmarks = ""
+    config.detector = ""  # a YuNet .onnx: finds the faces in photos and videos, as fpsset faces does
     config.media_pattern = MEDIA_PATTERN  # files whose names match with the same group 1 are one video
     config.folder_is_video = False  # a folder inside a person's folder is one video
     # Input of an .onnx file: (x - mean) / std in this colour order. Other weights specify it themselves.
     config.color_order = ""  # 'bgr' or 'rgb'
     config.mean = placeholder(float)
     config.std = placeholder(float)
+    config.preset = ""  # a family of recognisers, in fpsset/images/presets.py, instead of the three
     config.check_color_order = True  # by embedding a sample of the images in both orders
     config.dtype = "float32"  # of an IResNet's convolutions, or 'bfloat16'
     config.batch_size = 64  # images of a step, which the devices of a process share
@@ -230,6 +233,9 @@ def check_extraction_config(config: ConfigDict) -> None:
         "False with config.augmented, whose clips mirror frames already",
     )
     need(config.color_order in ("", "bgr", "rgb"), "color_order", "'bgr' or 'rgb'")
+    alone = not (config.landmarks or config.flip or config.augmented)
+    need(not config.detector or alone, "detector", "empty with landmarks, flip or augmented")
+    need(config.preset in ("", *PRESETS), "preset", f"one of {', '.join(PRESETS)}")
     need(config.std is None or config.std > 0, "std", "positive")
     need(config.dtype in ("float32", "bfloat16"), "dtype", "'float32' or 'bfloat16'")
     for field in ("batch_size", "batches_per_part", "threads", "clip_frames"):

@@ -40,9 +40,9 @@ def aggregate(
     MODEL is a workdir, converted weights, a published checkpoint, or a pooling by name: plain (the same as
     norm_weighted), mean, media_mean, fps; or posterior or whitened with --fit. SOURCE is an .npz or .parquet
     file with the columns embeddings, norms, subject, media and optionally template or, with --weights, a
-    folder with one folder of images per person. The frames of a medium count as one face in models that are
-    fitted or trained with the default recipe. OUT is an .npz file with ids [S], descriptors [S, D], norms [S]
-    and the model's digest, for Aggregator.load_gallery.
+    photo, a video, or a folder with one folder of them per person. The frames of a medium count as one face
+    in models that are fitted or trained with the default recipe. OUT is an .npz file with ids [S],
+    descriptors [S, D], norms [S] and the model's digest, for Aggregator.load_gallery.
 
     \b
       fpsset aggregate runs/quickstart features.npz descriptors.npz

@@ -6,7 +6,7 @@ import pathlib
 
 import click
 
-from fpsset.commands.options import PATH, json_option, model_argument
+from fpsset.commands.options import PATH, backbone_options, json_option, model_argument
 from fpsset.errors import InputError
 from fpsset.runtime.escapes import show
 
@@ -24,6 +24,7 @@ from fpsset.runtime.escapes import show
     "--resamples", default=1000, show_default=True, help="Resamples of the subjects, for the 95% intervals."
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the resampling.")
+@backbone_options
 @json_option
 def calibrate(
     model: str,
@@ -34,17 +35,18 @@ def calibrate(
     resamples: int,
     seed: int,
     as_json: bool,
+    **backbone,
 ) -> None:
     """Find the threshold for a FAR and store it with the model, for `fpsset verify`.
 
     MODEL is a workdir, converted weights, a published checkpoint, or a pooling by name: plain, mean,
     norm_weighted, media_mean, fps; or posterior or whitened with --fit. FEATURES is a feature file with
-    subjects: people like those the model will be used on, but none that it was trained on. The threshold is
-    written to thresholds.json in MODEL, or to MODEL.thresholds.json if MODEL is a file or a name.
+    subjects: people like those the model will be used on, but none that it was trained on; or, with
+    --weights, a folder with one folder of photos and videos per person. The threshold is written to
+    thresholds.json in MODEL, or to MODEL.thresholds.json if MODEL is a file or a name.
     """
-    from fpsset.commands.inputs import load_model
+    from fpsset.commands.inputs import load_model, read_all_faces, require_source
     from fpsset.data.feature_table import known_people
-    from fpsset.data.files import read_features
     from fpsset.evaluation import calibration
     from fpsset.evaluation.protocols import make_protocol
     from fpsset.runtime.locks import sole_use
@@ -55,8 +57,9 @@ def calibrate(
     for name, value in (("resamples", resamples), ("seed", seed)):
         if value < 0:
             raise InputError(f"--{name} is {value}; it must be at least 0")
+    require_source(features, None, backbone)
     aggregator = load_model(model, fit)
-    table = read_features(features)
+    table = read_all_faces(features, backbone)
     if pairs is None:
         table = known_people(table)
     protocol = make_protocol(table, str(pairs or ""))

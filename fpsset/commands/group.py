@@ -9,6 +9,8 @@ from fpsset.commands.configured import CONFIGURED
 from fpsset.commands.convert import convert
 from fpsset.commands.doctor import doctor
 from fpsset.commands.export import export
+from fpsset.commands.faces import faces
+from fpsset.commands.fetch import fetch
 from fpsset.commands.fit import fit
 from fpsset.commands.people import people
 from fpsset.commands.report import report
@@ -42,7 +44,8 @@ def fpsset(context: click.Context) -> None:
 
 _COMMANDS = (
     *CONFIGURED,
-    *(fit, aggregate, select, calibrate, verify, people, report, convert, export, simulate_ijb, doctor),
+    *(fetch, faces, fit, aggregate, select, calibrate, verify, people),
+    *(report, convert, export, simulate_ijb, doctor),
 )
 for subcommand in _COMMANDS:
     fpsset.add_command(subcommand)

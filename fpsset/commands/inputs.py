@@ -5,12 +5,13 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from fpsset.commands.backbones import backbone_config
 from fpsset.data.feature_table import FeatureTable, known_people
 from fpsset.errors import InputError
 from fpsset.images.listing import ImageList
 from fpsset.inference.aggregator import PlainAggregator, SetAggregator
+from fpsset.inference.verdicts import Looks
 from fpsset.models.pooling import PLAIN_POOLINGS
 from fpsset.runtime.programs import keep_programs
 from fpsset.runtime.progress import StepProgress
@@ -28,12 +29,14 @@ class Faces(NamedTuple):
       names: N short names for display.
       images: N images [112, 112, 3] uint8 RGB, None for faces that have none.
       title: of the set.
+      looks: what is known of the pictures.
     """
 
     table: FeatureTable
     names: list[str]
     images: list[np.ndarray | None]
     title: str
+    looks: Looks = Looks()
 
 
 def load_model(name: str, fit: str | None = None) -> SetAggregator:
@@ -95,10 +98,11 @@ def read_faces(
     fix: str = "choose one with --set, or --merge them",
     merge: bool = False,
 ) -> Faces:
-    """Reads one set from a folder of images, which it embeds, or from a feature file.
+    """Reads one set from photos or videos, which it embeds, or from a feature file.
 
     Args:
-      source: folder with the images of one person, or with one folder per person; or a feature file.
+      source: folder with the images of one person, or with one folder per person; a photo or a video; or a
+        feature file.
       which: folder or id of the set; None if there is only one.
       by: column that groups a feature file into sets; see `grouped`.
       backbone: values of `options.backbone_options`, for images.
@@ -111,8 +115,9 @@ def read_faces(
     require_source(source, by, backbone)
     if merge and which:
         raise InputError("--set chooses one of several sets, and --merge takes them all; give one of the two")
-    if source.is_dir():
-        return _from_images(source, which, backbone, fix, merge)
+    if is_source(source):
+        crops = backbone["landmarks"] or only_crops(source)
+        return (_from_images if crops else _from_photos)(source, which, backbone, fix, merge)
     return _from_features(source, which, by, fix, merge)
 
 
@@ -125,10 +130,15 @@ def read_all_faces(source: pathlib.Path, backbone: dict) -> FeatureTable:
       InputError: see `read_faces`.
     """
     require_source(source, None, backbone)
-    if not source.is_dir():
+    if not is_source(source):
         from fpsset.data.files import read_features
 
         return read_features(source)
+    if not (backbone["landmarks"] or only_crops(source)):
+        from fpsset.commands.photo_sources import faces_of
+
+        found = say_left_out(faces_of([source], backbone, one_person_of(source)))
+        return found.named_table()
     listed = _listed(source, backbone)
     people = [source.resolve().name] if listed.person else listed.people
     table, _ = _embedded(listed.images, backbone)
@@ -143,7 +153,7 @@ def require_source(source: pathlib.Path, by: str | None, backbone: dict) -> None
     """
     if not source.exists():
         raise InputError(f"{source}: no such folder or file")
-    if not source.is_dir():
+    if not is_source(source):
         if backbone["weights"]:
             raise InputError(f"{source}: is not a folder of images, so it takes no --weights")
         return
@@ -151,22 +161,44 @@ def require_source(source: pathlib.Path, by: str | None, backbone: dict) -> None
         raise InputError(
             f"{source}: is a folder of images, so it takes no --by, which names a column of a feature file"
         )
-    require_weights(source, backbone)
+    backbone_config(backbone, source)
 
 
-def require_weights(source: pathlib.Path, backbone: dict) -> None:
-    """Raises InputError unless there is a backbone for a folder of images, and its input is known."""
-    if not backbone["weights"]:
-        raise InputError(f"{source}: images need a backbone; give --weights BACKBONE")
-    if not pathlib.Path(backbone["weights"]).exists():
-        raise InputError(f"{backbone['weights']}: no such weights; give --weights BACKBONE")
-    if backbone["weights"].endswith(".onnx"):
-        for field, example in (("color_order", "bgr"), ("mean", "127.5"), ("std", "127.5")):
-            if backbone[field] is None:
-                option = "--" + field.replace("_", "-")
-                raise InputError(
-                    f"{backbone['weights']}: does not specify its input; give {option}, e.g. {example}"
-                )
+def is_source(path: pathlib.Path) -> bool:
+    """Whether a path is a folder, a photo or a video, rather than a feature file."""
+    from fpsset.images.photo_listing import is_video
+    from fpsset.images.photos import is_photo
+
+    return path.is_dir() or is_photo(path) or is_video(path)
+
+
+def one_person_of(source: pathlib.Path) -> str:
+    """The name of the person of a source that shows one: a folder with photos of its own, or a photo."""
+    from fpsset.images.photo_listing import is_video
+    from fpsset.images.photos import is_photo
+
+    if not source.is_dir():
+        return source.stem if is_photo(source) else ""
+    own = any(is_photo(path) or is_video(path) for path in source.iterdir() if path.name[0] != ".")
+    return source.resolve().name if own else ""
+
+
+def only_crops(source: pathlib.Path) -> bool:
+    """Whether a source holds nothing but aligned crops, of which names and folders tell the videos."""
+    from fpsset.commands.photo_sources import first_that_is_no_crop
+    from fpsset.images.photo_listing import list_sources
+
+    try:
+        return source.is_dir() and not first_that_is_no_crop(list_sources([source]))
+    except InputError:  # nothing to read, which listing crops says in its words
+        return source.is_dir()
+
+
+def say_left_out(found):
+    """The same, after a line on stderr for each photo and face that is left out."""
+    for one in found.left_out:
+        StepProgress.say(f"left out: {one.name}: {one.why}")
+    return found
 
 
 def _from_features(
@@ -213,12 +245,36 @@ def _embedded(images: ImageList, backbone: dict) -> tuple[FeatureTable, list[np.
 
     if ignored := images.said_ignored():
         StepProgress.say(ignored)
-    config = ConfigDict({**backbone, "color_order": backbone["color_order"] or "", "dtype": "float32"})
+    config = backbone_config(backbone, images.root)
     keep_programs()
     table, faces, problems = embed_images(images, config)
     for problem in problems:
         StepProgress.say(f"left out: {problem}")
     return table, faces
+
+
+def _from_photos(
+    source: pathlib.Path, which: str | None, backbone: dict, fix: str, merge: bool = False
+) -> Faces:
+    from fpsset.commands.contact_sheet import face_name, looks_of
+    from fpsset.commands.photo_sources import faces_of
+    from fpsset.images.listing import files_below
+
+    person = source.resolve().name if merge else one_person_of(source)
+    if source.is_dir() and (which or not person):
+        below = {path.partition("/")[0] for path in files_below(source) if "/" in path}
+        person = _chosen(which, sorted(below), source, fix)
+        source, which = source / person, None
+    found = say_left_out(faces_of([source], backbone, person))
+    ids = [str(number) for number in np.unique(found.table.subject)]
+    chosen = _chosen(which, ids, source, fix)
+    rows = np.flatnonzero(found.table.subject == int(chosen))
+    names = _short([str(path) for path in found.table.paths[rows]])
+    if not np.isnan(found.table.time[rows]).all():
+        names = [face_name(found, row).rpartition("/")[2] for row in rows]
+    title = person or found.people.get(int(chosen), source.name)
+    images = [found.image(row) for row in rows]
+    return Faces(found.table.take(rows), names, images, title, looks_of(found, rows))
 
 
 def _from_images(
@@ -238,7 +294,11 @@ def _from_images(
         people = np.array([path.partition("/")[0] for path in images.paths])
         images = images.take(np.flatnonzero(people == which))
     table, faces = _embedded(images, backbone)
-    return Faces(table, _short(table.paths.tolist()), faces, which)
+    from fpsset.images.sharpness import sharpness
+
+    sharp = np.array([sharpness(face) for face in faces])
+    looks = Looks(contents=[face.tobytes() for face in faces], sharpness=sharp)
+    return Faces(table, _short(table.paths.tolist()), faces, which, looks)
 
 
 def _chosen(which: str | None, known: list[str], source: pathlib.Path, fix: str) -> str:

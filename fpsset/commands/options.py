@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import click
 
+from fpsset.images.presets import PRESETS
+
 
 class PathOf(click.Path):
     """A path, in which a leading ~ is the home folder, as in --weights=~/x, where shells leave it alone."""
@@ -25,6 +27,9 @@ _BACKBONE = (
         metavar="BACKBONE",
         help="Backbone for images: converted weights, a checkpoint or an .onnx file.",
     ),
+    click.option(
+        "--preset", type=click.Choice(list(PRESETS)), help="Family of an .onnx backbone: its input."
+    ),
     click.option("--color-order", type=click.Choice(["bgr", "rgb"]), help="Input of an .onnx backbone."),
     click.option("--mean", type=float, help="Mean of pixels in 0..255, for an .onnx backbone."),
     click.option("--std", type=float, help="Their standard deviation, for an .onnx backbone."),
@@ -36,6 +41,12 @@ _BACKBONE = (
         help="Lines 'name x1 y1 ... x5 y5', to align faces.",
     ),
     click.option("--folder-is-video", is_flag=True, help="A folder inside a person's folder is one video."),
+    click.option(
+        "--detector",
+        type=PATH,
+        metavar="FILE",
+        help="YuNet .onnx that finds faces in photos.  [default: what fpsset fetch yunet got]",
+    ),
 )
 
 

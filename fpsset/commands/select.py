@@ -1,5 +1,6 @@
 """fpsset select: shows which faces of a set are picked, and why."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -59,8 +60,8 @@ def select(
 
     MODEL is a workdir, converted weights, a published checkpoint, or 'plain', farthest-point sampling with
     gamma 0.35 and no learned parameters (mean, norm_weighted, media_mean and fps weigh the faces in other
-    ways). SOURCE is a folder of one person's images, a folder with one folder per person, or a feature file
-    (.npz, .parquet).
+    ways). SOURCE is a folder of one person's photos and videos, a folder with one folder per person, a photo,
+    a video, or a feature file (.npz, .parquet).
 
     \b
       fpsset select plain photos/anna --weights weights/adaface --sheet anna.html
@@ -71,6 +72,7 @@ def select(
     from fpsset.commands.inputs import load_model, read_faces, require_source
     from fpsset.evaluation.protocols import require_backbone
     from fpsset.inference.advice import RULES, advise
+    from fpsset.inference.verdicts import VERDICT_RULES
     from fpsset.reports.sheets.maps import place
     from fpsset.reports.sheets.sheet import Sheet
     from fpsset.runtime.progress import StepProgress
@@ -88,11 +90,12 @@ def select(
             f"{len(table)} faces are too many to leave each out in turn; its effect is not shown"
         )
     why = aggregator.explain(table.embeddings, table.norms, media=table.media, leave_one_out=leaves_out)
+    looks = dataclasses.replace(faces.looks, typical_norm=aggregator.typical_norm)
     found = Sheet(
         faces.title,
         aggregator.name,
         why,
-        advise(why, table.embeddings, faces.names),
+        advise(why, table.embeddings, faces.names, looks=looks),
         faces.names,
         faces.images,
         *place(table.embeddings, map_kind),
@@ -116,7 +119,7 @@ def select(
             "picked": [paths[pick] for pick in why.picks],
             **why.to_dict(),
             "advice": found.advice.to_dict(),
-            "rules": RULES.sentences(),
+            "rules": [*RULES.sentences(), *VERDICT_RULES.sentences()],
         }
         click.echo(json.dumps(answer, allow_nan=False))
         return

@@ -37,7 +37,7 @@ def verify(
 ) -> None:
     """Compare two sets of faces, and decide whether they show the same person.
 
-    A and B are feature files with one set each or, with --weights, folders with images of one person each.
+    A and B are feature files with one set each or, with --weights, photos, videos or folders of one person.
     Prints the score, the cosine of the two descriptors. With a threshold from `fpsset calibrate`, also
     whether the score is above it, and the FAR that it stands for. The exit code is 0 for either answer, and
     2 if there is no score.

@@ -13,6 +13,7 @@ from fpsset.runtime.progress import StepProgress
 
 REQUIRED = ("embeddings", "norms", "subject", "media")
 OPTIONAL = ("template", "seed", "paths", "score", "flipped")
+PLACE = ("time", "box")  # optional too: where in a video or photo a face is, which no dataset keeps
 UNKNOWN_SUBJECT = -1
 
 
@@ -30,6 +31,8 @@ class FeatureTable:
       paths: optional [M] str, image paths.
       score: optional [M] float32 face-detector confidence, >= 0.
       flipped: optional [M, D] float32 embeddings of the mirrored images, not normalised.
+      time: optional [M] float64 seconds from the start of the video; NaN for photos.
+      box: optional [M, 4] float32 pixels of the upright image: left, top, width, height.
       backbone: digest of the weights that computed the embeddings; empty if unknown.
       name: source of the faces, for error messages.
       labels: column -> [n] str, the sorted names that its numbers stand for; only of columns of names.
@@ -44,6 +47,8 @@ class FeatureTable:
     paths: np.ndarray | None = None
     score: np.ndarray | None = None
     flipped: np.ndarray | None = None
+    time: np.ndarray | None = None
+    box: np.ndarray | None = None
     backbone: str = ""
     name: str = "features"
     labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -63,7 +68,7 @@ class FeatureTable:
 
     def take(self, rows: np.ndarray) -> "FeatureTable":
         """Selects rows, by indices or by a bool mask."""
-        columns = {c: getattr(self, c) for c in (*REQUIRED, *OPTIONAL)}
+        columns = {c: getattr(self, c) for c in (*REQUIRED, *OPTIONAL, *PLACE)}
         return dataclasses.replace(self, **{c: v[rows] for c, v in columns.items() if v is not None})
 
     def named(self, column: str) -> np.ndarray:
@@ -137,6 +142,17 @@ def make_table(
             flipped = flipped.astype(np.float32, copy=False)
         refuse_rows(~np.isfinite(flipped).all(1), "flipped", "holds a value that is not finite", name)
         others["flipped"] = flipped
+    if "time" in columns:
+        others["time"] = checked_column(columns["time"], "time", "f", rows, name).astype(np.float64)
+        bad = ~((others["time"] >= 0) | np.isnan(others["time"]))
+        refuse_rows(bad, "time", "is negative; leave the row out, or the column", name)
+    if "box" in columns:
+        box = np.asarray(columns["box"])
+        if box.shape != (rows, 4) or box.dtype.kind not in "fiu":
+            raise InputError(f"{name}: 'box' must be numbers [{rows}, 4], not {box.dtype} {list(box.shape)}")
+        with np.errstate(over="ignore"):  # refused below
+            others["box"] = box.astype(np.float32, copy=False)
+        refuse_rows(~np.isfinite(others["box"]).all(1), "box", "holds a value that is not finite", name)
     backbone = str(columns.get("backbone", ""))
     table = FeatureTable(embeddings, norms, backbone=backbone, name=name, labels=labels, **ids, **others)
     if table.template is not None:

@@ -5,10 +5,9 @@ import pathlib
 
 import numpy as np
 
-from fpsset.data.feature_table import OPTIONAL, REQUIRED, FeatureTable, make_table
+from fpsset.data.feature_table import OPTIONAL, PLACE, REQUIRED, FeatureTable, make_table
 from fpsset.data.npz import npz_names, read_npz, write_npz
 from fpsset.data.parquet import (
-    VECTORS,
     import_pyarrow,
     is_parquet,
     parquet_names,
@@ -17,7 +16,8 @@ from fpsset.data.parquet import (
 )
 from fpsset.errors import InputError
 
-_KNOWN = (*REQUIRED, *OPTIONAL)
+_KNOWN = (*REQUIRED, *OPTIONAL, *PLACE)
+_HALF = ("embeddings", "flipped")  # columns of which float16 keeps enough
 
 
 def read_features(path: str | os.PathLike) -> FeatureTable:
@@ -26,8 +26,8 @@ def read_features(path: str | os.PathLike) -> FeatureTable:
     Args:
       path: `.npz`, or `.parquet` or `.pq`. Columns: embeddings [M, D] float16/32, norms [M]; subject [M],
         media [M] and optional template [M], integers or strings; optional seed [M] int, paths [M] str,
-        score [M], flipped [M, D], and backbone, one string that identifies the weights. Other columns are
-        ignored; see `FeatureTable`. A subject that is negative or empty is nobody known.
+        score [M], flipped [M, D], time [M], box [M, 4], and backbone, one string that identifies the weights.
+        Other columns are ignored; see `FeatureTable`. A subject that is negative or empty is nobody known.
 
     Returns:
       FeatureTable with float32 unit embeddings.
@@ -54,7 +54,7 @@ def write_features(path: str | os.PathLike, table: FeatureTable) -> None:
     """
     path = pathlib.Path(path)
     columns = {c: table.named(c) for c in _KNOWN if getattr(table, c) is not None}
-    columns |= {c: columns[c].astype(np.float16) for c in VECTORS if c in columns}
+    columns |= {c: columns[c].astype(np.float16) for c in _HALF if c in columns}
     if is_parquet(path):
         write_parquet(path, columns, table.backbone)
     else:

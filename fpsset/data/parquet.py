@@ -12,7 +12,8 @@ from fpsset.errors import InputError, first_line
 from fpsset.runtime.files import replacing
 
 SUFFIXES = (".parquet", ".pq")
-VECTORS = ("embeddings", "flipped")  # columns whose cells are lists
+VECTORS = ("embeddings", "flipped")  # columns whose cells are lists of D numbers
+_LISTS = (*VECTORS, "box")  # all columns whose cells are lists
 _BACKBONE = b"fpsset.backbone"  # key in the metadata of a file's schema
 _SEAL = b"fpsset.sha256="  # followed by the SHA-256 of all other bytes, between a file's data and its footer
 _DIGITS = 64
@@ -31,13 +32,13 @@ def write_parquet(path: pathlib.Path, columns: dict[str, np.ndarray], backbone: 
 
     Args:
       path: the file.
-      columns: [M] each, or [M, D] for `VECTORS`.
+      columns: [M] each, or [M, D] for lists.
       backbone: digest of the weights behind the embeddings.
     """
     pyarrow, parquet = import_pyarrow(path)
     arrays = {
         name: pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.reshape(-1)), values.shape[1])
-        if name in VECTORS
+        if name in _LISTS
         else pyarrow.array(values)
         for name, values in columns.items()
     }
@@ -137,7 +138,7 @@ def _column(name: str, values, path: pathlib.Path) -> np.ndarray:
     values = values.combine_chunks()
     if values.null_count:
         raise InputError(f"{path}: column '{name}' has {values.null_count} empty cells; fill them")
-    if name in VECTORS:
+    if name in _LISTS:
         return _stacked(name, values, types, path)
     if (
         types.is_string(values.type)

@@ -124,7 +124,13 @@ def checked_column(values, column: str, kinds: str, rows: int, name: str) -> np.
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in kinds:
-        words = {"fiu": "numbers", "iu": "integers", "U": "strings", "iuU": "integers or strings"}[kinds]
+        words = {
+            "f": "floats",
+            "fiu": "numbers",
+            "iu": "integers",
+            "U": "strings",
+            "iuU": "integers or strings",
+        }[kinds]
         raise InputError(f"{name}: '{column}' must be [M] {words}; it is {given.dtype} {list(given.shape)}")
     if len(values) != rows:
         raise InputError(f"{name}: '{column}' has {len(values)} rows but 'embeddings' has {rows}")

@@ -16,7 +16,7 @@ ARCFACE_112 = np.array(
 )
 _FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # Pillow's other decoders are less tested, and one runs a program
 
-_MOST_PIXELS = 89_478_485  # 256 MB of RGB; where Pillow begins to warn
+MOST_PIXELS = 89_478_485  # 256 MB of RGB; where Pillow begins to warn
 
 
 class UnreadableImage(Exception):
@@ -86,29 +86,42 @@ def open_rgb(file: str | os.PathLike | BinaryIO, size: int | None = None):
             if size is not None and image.size != (size, size):
                 reason = f"{width} x {height} pixels, not an aligned crop of {size}; give landmarks"
                 raise UnreadableImage(reason)
-            if width * height > _MOST_PIXELS:
+            if width * height > MOST_PIXELS:
                 raise UnreadableImage(
-                    f"{width} x {height} pixels, more than {_MOST_PIXELS:,}; make it smaller"
+                    f"{width} x {height} pixels, more than {MOST_PIXELS:,}; make it smaller"
                 )
-            return _upright_rgb(image)
+            return upright_rgb(image)
     except (UnreadableImage, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImage(f"more than {_MOST_PIXELS:,} pixels; make it smaller") from error
+        raise UnreadableImage(f"more than {MOST_PIXELS:,} pixels; make it smaller") from error
     except Exception as error:  # Pillow's decoders raise many types for damaged files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a whole image"
         raise UnreadableImage(reason) from error
 
 
-def _upright_rgb(image):
-    """An open PIL image as RGB, turned as its EXIF orientation says."""
+def upright_rgb(image):
+    """An open PIL image as RGB, turned as its EXIF orientation says; inks by their colour profile, if any."""
     from PIL import Image, ImageOps
 
     upright = ImageOps.exif_transpose(image)
+    if upright.mode == "CMYK" and upright.info.get("icc_profile"):
+        upright = _by_profile(upright)
     if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         grey = np.asarray(upright).astype(np.int64) * 255
         upright = Image.fromarray(((grey + 32767) // 65535).clip(0, 255).astype(np.uint8))
     return upright.convert("RGB")
+
+
+def _by_profile(image):
+    """A CMYK image in sRGB; without its profile, the plain formula of `convert` would be all there is."""
+    from PIL import ImageCms
+
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):  # a damaged profile, or one of another colour space
+        return image
 
 
 def align(image, landmarks: np.ndarray):

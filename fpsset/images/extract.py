@@ -20,6 +20,7 @@ from fpsset.errors import InputError
 from fpsset.images.aligned_faces import UnreadableImage, require_libraries
 from fpsset.images.augmentation import augment
 from fpsset.images.color_order import check_color_order
+from fpsset.images.extract_photos import extract_photos
 from fpsset.images.joining import join_parts
 from fpsset.images.listing import ImageList, list_images
 from fpsset.images.parts import Parts, read_row
@@ -36,6 +37,9 @@ from fpsset.runtime.progress import StepProgress
 def extract(config, devices: Sequence[jax.Device] | None = None) -> FeatureTable | None:
     """Embeds the images of `config.images` and writes `config.out`.
 
+    With `config.detector` the images are photos and videos, in which faces are found first; see
+    `extract_photos`.
+
     Progress is saved in parts next to the file, so that an interrupted run can continue, with any number of
     processes and devices; the parts are deleted once the file is written. Two extractions to one file are
     refused. Unreadable images are reported at the end, and listed in a file next to the features.
@@ -51,6 +55,8 @@ def extract(config, devices: Sequence[jax.Device] | None = None) -> FeatureTable
       InputError: there are no images, there is no backbone, no image can be read, another process extracts
         to the same file, or one of the processes that share the work failed.
     """
+    if config.detector:
+        return extract_photos(config)
     out = pathlib.Path(config.out)
 
     def prepared() -> tuple[ImageList, Recogniser]:

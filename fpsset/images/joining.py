@@ -9,7 +9,7 @@ from fpsset.data.files import write_features
 from fpsset.errors import InputError
 from fpsset.images.listing import ImageList
 from fpsset.images.parts import read_part
-from fpsset.images.recognisers import Recogniser
+from fpsset.images.recognisers import Recogniser, warn_of_equal_norms
 from fpsset.runtime.files import replacing
 from fpsset.runtime.progress import StepProgress
 
@@ -45,8 +45,7 @@ def join_parts(
     if config.flip:  # each face is followed by its mirror image
         flipped = embeddings[1::2] * norms[1::2, None]
         rows, norms, embeddings = rows[::2], norms[::2], embeddings[::2]
-    if len(norms) > 1 and np.ptp(norms) < 1e-3 * norms.max():
-        StepProgress.say("warning: all norms are equal; use a network that does not normalise its embeddings")
+    warn_of_equal_norms(norms)
     seed = None
     if config.augmented:
         view = np.arange(len(rows)) % (config.augmented * config.clip_frames)

@@ -100,7 +100,7 @@ def list_images(
     if file is not None:
         return _read_listed(root, file, pattern, folder_is_video)
     paths, ignored = [], []
-    for path in _files(root):
+    for path in files_below(root):
         (paths if "/" in path and _is_image(path) else ignored).append(path)
     if not paths:
         raise InputError(f"{root}: has no image in a folder per person (*.png, *.jpg, *.webp, *.bmp)")
@@ -128,7 +128,7 @@ def list_person(
         return None
     pattern = _compiled(media_pattern)
     listed = _read_listed(folder, pathlib.Path(landmarks), pattern, folder_is_video) if landmarks else None
-    files = [] if listed else _files(folder)
+    files = [] if listed else files_below(folder)
     paths = listed.paths if listed else [path for path in files if _is_image(path)]
     ignored = tuple(path for path in files if not _is_image(path))
     media = _media([f"{folder.name}/{path}" for path in paths], pattern, folder_is_video)
@@ -150,7 +150,7 @@ def _list_folders(root: pathlib.Path) -> tuple[pathlib.Path, ...]:
     return (*inside, root.absolute().parent / "meta")
 
 
-def _files(root: pathlib.Path) -> list[str]:
+def files_below(root: pathlib.Path) -> list[str]:
     """Sorted paths of all files below `root`, without hidden ones and those that systems keep for themselves.
 
     Links to folders are followed, unless they lead to a folder that contains them.

@@ -16,6 +16,7 @@ from fpsset.images.embedding import embed
 from fpsset.images.onnx_network import load_onnx
 from fpsset.models.iresnet import fold
 from fpsset.parallel.mesh import AXIS, local_mesh
+from fpsset.runtime.progress import StepProgress
 from fpsset.weights.cards import BackboneCard, is_weights, read_weights
 from fpsset.weights.official import load_official
 
@@ -51,6 +52,12 @@ class Recogniser:
 def embedded(embeddings: np.ndarray, norms: np.ndarray) -> np.ndarray:
     """Which faces a recogniser embedded: [...] bool, from embeddings [..., D] and norms [...]."""
     return np.isfinite(embeddings).all(axis=-1) & embeddings.any(axis=-1) & (norms > 0) & (norms <= MAX_NORM)
+
+
+def warn_of_equal_norms(norms: np.ndarray) -> None:
+    """Says so if norms [M] tell nothing of the faces, because their network normalises its embeddings."""
+    if len(norms) > 1 and np.ptp(norms) < 1e-3 * norms.max():
+        StepProgress.say("warning: all norms are equal; use a network that does not normalise its embeddings")
 
 
 def load_recogniser(config, devices: Sequence[jax.Device] | None = None) -> Recogniser:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from fpsset.inference.explanation import Explanation
+from fpsset.inference.verdicts import NOTHING_KNOWN, Looks, Verdict, judge, listed, verdict_lines
 
 _LISTED = 4  # copies that have a sentence each
 _ROWS_AT_ONCE = 1024
@@ -66,6 +67,7 @@ class Advice:
       copies: [n, 2] int64, pairs of a face and the first one that it is a copy of.
       repeats: [n] int64, positions in [1, K) of picks from an already picked medium, made while another
         medium had not been picked.
+      verdicts: N verdicts, see `fpsset.inference.verdicts`.
       lines: all of this in words.
     """
 
@@ -75,28 +77,35 @@ class Advice:
     covered: np.ndarray
     copies: np.ndarray
     repeats: np.ndarray
+    verdicts: tuple[Verdict, ...]
     lines: tuple[str, ...]
 
     def to_dict(self) -> dict:
         """The fields as plain Python values."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields["verdicts"] = [verdict._asdict() for verdict in self.verdicts]
         return {name: v.tolist() if isinstance(v, np.ndarray) else list(v) for name, v in fields.items()}
 
     def of_face(self, i: int) -> str:
         """The advice on face i in a few words; empty if there is none."""
-        for rows, words in (
-            (self.strangers, "looks like someone else"),
-            (self.poor, "too degraded to tell whose face it is"),
-            (self.copies[:, 0], "a copy of another"),
-            (self.idle, "adds nothing"),
+        for said, words in (
+            (i in self.strangers, "looks like someone else"),
+            (i in self.poor, "too degraded to tell whose face it is"),
+            (i in self.copies[:, 0], "a copy of another"),
+            (True, self.verdicts[i].why),
+            (i in self.idle, "adds nothing"),
         ):
-            if i in rows:
+            if said and words:
                 return words
         return ""
 
 
 def advise(
-    why: Explanation, embeddings: np.ndarray, names: list[str] | None = None, rules: Rules = RULES
+    why: Explanation,
+    embeddings: np.ndarray,
+    names: list[str] | None = None,
+    rules: Rules = RULES,
+    looks: Looks = NOTHING_KNOWN,
 ) -> Advice:
     """Derives advice from an explanation.
 
@@ -105,6 +114,7 @@ def advise(
       embeddings: [N, D] float32 unit rows, the explained faces.
       names: N names of the faces, for the sentences; 'face 0', 'face 1', ... when None.
       rules: the thresholds.
+      looks: what is known of the pictures.
     """
     names = [f"face {i}" for i in range(len(why))] if names is None else names
     size = len(why.picks)
@@ -118,6 +128,8 @@ def advise(
     repeats = np.zeros(0, np.int64) if why.media is None else _repeats(why.media, why.picks)
     copies = _copies(embeddings, rules.copy)
     strangers, poor = np.flatnonzero(odd & ~low), np.flatnonzero(odd & low)
+
+    verdicts = judge(embeddings, why.norms, why.agreement, names, why.media, looks)
 
     lines = [_coverage(covered, len(why), rules)]
     for k in repeats:
@@ -141,18 +153,20 @@ def advise(
         lines.append(f"{names[copy]} is a copy of {names[first]}, or very nearly: keep one of them.")
     if len(copies) > _LISTED:
         lines.append(f"{len(copies) - _LISTED} more faces are copies of others.")
+    lines += verdict_lines(verdicts, names, why.picks, why.media, looks, said=set(copies[:, 0].tolist()))
     if len(idle) == 1:
         lines.append(f"{names[idle[0]]} adds nothing: leaving it out barely changes the descriptor.")
     elif len(idle):
-        listed = [names[i] for i in idle[:4]] + [f"{len(idle) - 4} more"] * (len(idle) > 4)
+        useless = listed([names[i] for i in idle])
         lines.append(
-            f"{', '.join(listed[:-1])} and {listed[-1]} each add nothing: leaving out any one of them barely "
-            "changes the descriptor."
+            f"{useless} each add nothing: leaving out any one of them barely changes the descriptor."
         )
-    useless = len(idle) + len(strangers) + len(poor) + len(copies)
-    if size < len(why) and why.change is not None and not useless:
+    found = len(idle) + len(strangers) + len(poor) + len(copies)
+    found += sum(verdict.kind == "duplicate" for verdict in verdicts)
+    uncovered = covered[-1] < rules.cover * len(why)  # else some could be spared
+    if size < len(why) and why.change is not None and not found and uncovered:
         lines.append("Every face adds something.")
-    return Advice(strangers, poor, idle, covered, copies, repeats, tuple(lines))
+    return Advice(strangers, poor, idle, covered, copies, repeats, verdicts, tuple(lines))
 
 
 def _copies(embeddings: np.ndarray, cosine: float) -> np.ndarray:

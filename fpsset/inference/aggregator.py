@@ -33,6 +33,9 @@ from fpsset.weights.cards import AggregatorCard, Weights, WeightsCard, save_weig
 _SPLIT_FROM = 1 << 16
 
 
+_SCALED_MEAN = 20.0  # to which fits scale norms, unless a config says otherwise
+
+
 class Aggregated(NamedTuple):
     """Descriptors of S sets, sorted by id."""
 
@@ -73,6 +76,12 @@ class SetAggregator:
     def __repr__(self) -> str:
         width = f"{self.dim} wide" if self.dim else "any width"
         return f"{type(self).__name__}({self.name!r}, {self.module.coreset_size} picks, embeddings {width})"
+
+    @property
+    def typical_norm(self) -> float | None:
+        """Mean norm of the faces that the model was fitted to, as their backbone gave it; None if unknown."""
+        scaled = self.train_fingerprint and self.norm_scale != 1
+        return _SCALED_MEAN / self.norm_scale if scaled else None
 
     @functools.cached_property
     def digest(self) -> str:

@@ -159,7 +159,7 @@ def explain(
         cosine=1 - 2 * np.take_along_axis(apart, nearest[None], axis=0)[0],
         attention=by_pick.mean(axis=0),
         attention_by_pick=by_pick,
-        agreement=_agreement(embeddings, np.asarray(norms, np.float32)),
+        agreement=agreement_of(embeddings, np.asarray(norms, np.float32)),
         change=np.maximum(change, 0) if leave_one_out else None,
         media=None if media is None else np.asarray(media),
     )
@@ -190,7 +190,7 @@ def _runner(model: SetModel, by_media: bool):
     return jax.jit(run)
 
 
-def _agreement(embeddings: np.ndarray, norms: np.ndarray) -> np.ndarray:
+def agreement_of(embeddings: np.ndarray, norms: np.ndarray) -> np.ndarray:
     """Cosine of each face to the norm-weighted mean of all others: [N] float32, NaN if N = 1."""
     if len(norms) == 1:
         return np.full(1, np.nan, np.float32)

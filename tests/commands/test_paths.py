@@ -12,7 +12,7 @@ from tests.commands.lines import refused
 PATHS = {
     base_config: """weights checkpoints compilation_cache data.train data.eval data.eval_features
         data.protocol data.pairs backbone.weights""",
-    extraction_config: "images weights out landmarks",
+    extraction_config: "images weights out landmarks detector",
     preparation_config: "source out features weights",
 }
 

@@ -135,7 +135,7 @@ def test_bad_input(folder, tmp_path, capsys):
     assert "holds no set 9" in refused(capsys, *select, folder / "f.npz", "--set", 9)
     assert "no column 'template'" in refused(capsys, *select, folder / "f.npz", "--by", "template")
     assert "give --weights" in refused(capsys, *select, images)
-    assert "give --color-order, e.g. bgr" in refused(capsys, *select, images, "--weights", folder / "r.onnx")
+    assert "--color-order, --mean" in refused(capsys, *select, images, "--weights", folder / "r.onnx")
     assert "ends in .html" in refused(
         capsys, *select, folder / "f.npz", "--set", 1, "--sheet", tmp_path / "s.pdf"
     )

@@ -249,7 +249,7 @@ def test_bad_input_exits_with_one_line(tmp_path, weights):
         ({"images": tmp_path / "empty"}, "no image in a folder per person"),
         ({"images": tmp_path / "bad"}, "none of 1 images could be embedded"),
         ({"weights": tmp_path / "none"}, "no such weights"),
-        ({"weights": tmp_path / "x.onnx"}, "config.color_order is not given"),
+        ({"weights": tmp_path / "x.onnx"}, "--config.color_order, --config.mean, --config.std"),
         ({"weights": tmp_path / "x.onnx", **stated}, "cannot be read as ONNX"),
         ({"color_order": "bgr"}, "images are rgb, not bgr"),
         ({"std": 0.0}, "config.std is 0.0"),

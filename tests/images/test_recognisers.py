@@ -116,9 +116,9 @@ def test_the_digest_covers_values_in_other_files(tmp_path):
 @pytest.mark.parametrize(
     "fields, problem",
     [
-        ({"size": 96}, "give a recogniser of 112 x 112"),
-        ({"outputs": 2}, "give a recogniser of 112 x 112"),
-        ({"outputs": 3, "norms": True}, "give a recogniser of 112 x 112"),
+        ({"size": 16}, "give a recogniser of square faces"),
+        ({"outputs": 2}, "give a recogniser of square faces"),
+        ({"outputs": 3, "norms": True}, "give a recogniser of square faces"),
         ({"kind": TensorProto.DOUBLE}, "takes float images"),
     ],
 )

@@ -9,7 +9,7 @@ from fpsset.runtime.files import replacing
 
 _COLUMNS = 8  # small faces per row
 _SHOWN = 24  # small faces per pick
-_INK, _SOFT = "#1d2530", "#5b6673"
+_INK, _SOFT, _WARN = "#1d2530", "#5b6673", "#8a3b00"
 
 
 def draw_picture(path: pathlib.Path, sheet: Sheet) -> None:
@@ -64,8 +64,11 @@ def _faces(make, sheet: Sheet):
         more = len(why.members(k)) - 1 - len(rows)
         title = f"{sheet.names[pick]}: {sheet.reason(k)}" + (f"; {more} more not shown" if more else "")
         write(2.95, top, title)
+        note = sheet.advice.of_face(pick)
         if not len(rows):
-            write(2.6, top + 0.4, sheet.advice.of_face(pick) or "nearest to no other face", color=_SOFT)
+            write(2.6, top + 0.4, note or "nearest to no other face", color=_WARN if note else _SOFT)
+        elif note:
+            write(0.3, top + 2.2, note, color=_WARN, fontsize=8)
         for number, i in enumerate(rows):
             show(i, 2.6 + 1.02 * (number % _COLUMNS), top + 0.36 + 1.02 * (number // _COLUMNS), 0.86, 3)
         top += heights[k]

@@ -32,7 +32,8 @@ def as_text(sheet: Sheet, width: int, every_face: bool = False) -> str:
         for k in range(len(why.picks)):
             for i in why.members(k):
                 numbers = (f"{why.norms[i]:.3g}", f"{why.cosine[i]:.2f}", f"{why.attention[i]:.1%}")
-                mark = "pick" if i == why.picks[k] else sheet.advice.of_face(i)
+                marks = "pick" if i == why.picks[k] else "", sheet.advice.of_face(i)
+                mark = ", ".join(filter(None, marks))
                 faces.add_row(f"{k + 1}", names[i], *numbers, _change(sheet, i), mark)
         console.print()
         console.print(faces)
