@@ -1,0 +1,60 @@
+"""Precision as the chips' own compilers have it: `pip install -e '.[aot]'` for TPUs; for GPUs see the docs."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.runs import ROOT
+
+# Compilers read the environment when JAX starts, so they have a process of their own.
+_COMPILE = """
+import json, sys
+sys.path.insert(0, "benchmarks")
+import accelerators, jax.numpy as jnp
+accelerators.DIM = 64
+found = {}
+for dtype in ("float32", "bfloat16"):
+    found[dtype] = accelerators.sets_program(sys.argv[1], 16, 8, jnp.dtype(dtype))[0].text
+json.dump(found, sys.stdout)
+"""
+
+
+def compiled(chip: str, **environment: str) -> dict[str, str]:
+    """The compiled text of a small FaceCoresetNet by dtype."""
+    process = subprocess.run(
+        [sys.executable, "-c", _COMPILE, chip],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    return json.loads(process.stdout)
+
+
+def products(text: str) -> list[str]:
+    return [line for line in text.splitlines() if " convolution(" in line or " dot(" in line]
+
+
+def check(texts: dict[str, str]) -> None:
+    exact = products(texts["float32"])
+    assert exact and all("operand_precision={highest,highest}" in line for line in exact)
+    assert "bf16[" not in texts["float32"] and "tf32" not in texts["float32"].lower()
+    rounded = products(texts["bfloat16"])
+    assert rounded and not any("operand_precision" in line for line in rounded)
+    assert "bf16[" in texts["bfloat16"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the extra aot")
+def test_a_tpu_multiplies_as_asked():
+    check(compiled("v5e"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax_cuda12_plugin") is None, reason="needs JAX's CUDA plugin")
+def test_a_gpu_multiplies_as_asked(shared):
+    check(compiled("h100", GPU_TARGET=str(shared / "accelerators/h100.txtpb")))
