@@ -18,7 +18,6 @@ from tests.runs import ROOT
 
 _SERVE = """
 import json, os, sys
-from absl import flags
 from fpsset.main import main
 
 answers = os.fdopen(os.dup(1), "w")
@@ -34,10 +33,6 @@ for line in sys.stdin:
         sys.stdout.flush()
         sys.stderr.flush()
         print(code, file=answers, flush=True)
-    flags.FLAGS.unparse_flags()
-    flags.FLAGS["workdir"].value = None
-    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-        delattr(flags.FLAGS, name)  # of the fields that this line gave
 """
 
 
