@@ -1,7 +1,5 @@
 """Sinusoidal encoding of embedding norms (arXiv 2308.14075, section 3)."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,22 +49,14 @@ def encode_norms(norms: jax.Array, dim: int) -> jax.Array:
     Raises:
       ValueError: `dim` is odd.
     """
-    frequency = np.repeat(_frequencies(dim), 2)
-    phase = np.tile(np.float32([0, 0.25]), dim // 2)  # a cosine is a sine a quarter turn ahead
-    return sine_of_turns(_turns(norms, frequency, phase))
-
-
-def _frequencies(dim: int) -> np.ndarray:
-    """[dim / 2] turns per unit of norm."""
     if dim % 2:
         raise ValueError(f"dim is {dim}; it must be even, because sines and cosines come in pairs")
-    return (10000.0 ** (-np.arange(0, dim, 2) / dim)).astype(np.float32)
-
-
-def _turns(norms: jax.Array, frequency: np.ndarray, phase: np.ndarray) -> jax.Array:
-    """[*B], [c], [c] -> [*B, c] angles in turns."""
-    shape = (1,) * norms.ndim + frequency.shape
-    return norms.astype(jnp.float32)[..., None] * frequency.reshape(shape) + phase.reshape(shape)
+    frequency = np.repeat(10000.0 ** (-np.arange(0, dim, 2) / dim), 2).astype(np.float32)
+    phase = np.tile(np.float32([0, 0.25]), dim // 2)  # a cosine is a sine a quarter turn ahead
+    shape = (1,) * norms.ndim + (dim,)
+    return sine_of_turns(
+        norms.astype(jnp.float32)[..., None] * frequency.reshape(shape) + phase.reshape(shape)
+    )
 
 
 def normalized_norm_encoding(
@@ -88,10 +78,8 @@ def normalized_norm_encoding(
     Raises:
       ValueError: D is odd.
     """
-    dim, frequency = scale.shape[-1], _frequencies(scale.shape[-1])
-    # A pair is one wave: sin x + cos x = sqrt(2) sin(x + 1/8 turn).
-    pairs = sine_of_turns(_turns(norms, frequency, np.full_like(frequency, 0.125)))
-    mean = np.float32(math.sqrt(2) / dim) * jnp.sum(pairs, axis=-1, keepdims=True)
+    waves = encode_norms(norms, scale.shape[-1])
+    mean = jnp.mean(waves, axis=-1, keepdims=True)
     inverse = jax.lax.rsqrt(0.5 - jnp.square(mean) + epsilon)
     shape = (1,) * norms.ndim + scale.shape
-    return (encode_norms(norms, dim) - mean) * (inverse * scale.reshape(shape)) + bias.reshape(shape)
+    return (waves - mean) * (inverse * scale.reshape(shape)) + bias.reshape(shape)
