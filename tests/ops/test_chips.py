@@ -1,4 +1,4 @@
-"""Precision as the chips' own compilers have it: `pip install -e '.[aot]'` for TPUs; for GPUs see the docs."""
+"""Precision as compilers of chips have it: `pip install -e .[aot]` for TPUs; docs/scale.md for GPUs."""
 
 import importlib.util
 import json
