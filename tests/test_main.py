@@ -206,8 +206,8 @@ def refusals(folder, straight):
 
 def test_fewer_steps_than_were_trained_are_refused(straight):
     workdir, *_ = straight
-    out, err = finish(start("quickstart.py", "--workdir", workdir, *SMALL, "--config.steps=200"), 2)
-    assert out == "" and f"holds a run of {STEPS} steps, but config.steps is 200" in err
+    out, err = finish(start("quickstart.py", "--workdir", workdir, *SMALL, "--config.steps=100"), 2)
+    assert out == "" and f"holds a run of {STEPS} steps, but config.steps is 100" in err
     assert max(steps_logged(workdir)) == STEPS
 
 

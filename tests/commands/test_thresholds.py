@@ -127,7 +127,7 @@ def test_thresholds_of_several_fars_and_of_another_model(calibrated, capsys, tmp
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        ("calibrate model0 nowhere.npz", "no such file"),
+        ("calibrate model0 nowhere.npz", "nowhere.npz: no such folder or file"),
         ("calibrate model0 faces.npz --far 0", "--far is 0"),
         ("calibrate model0 faces.npz --far many", "'many' is not a valid float"),
         ("calibrate model0 faces.npz --far 1e-5", "1104 impostor pairs are too few"),

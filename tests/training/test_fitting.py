@@ -18,7 +18,7 @@ DIM = 16
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fitting")
+    folder = tmp_path_factory.mktemp("closed")
     write_features(folder / "train.npz", make_synthetic(60, 0, DIM)[0])
     write_features(folder / "other.npz", make_synthetic(60, 5, DIM)[0])
     write_features(folder / "eval.npz", make_synthetic(30, 1, DIM)[0])

@@ -114,7 +114,7 @@ def test_bad_input(folder):
     cases = {
         "config.backbone.weights=": "images need a backbone: --config.backbone.weights=WEIGHTS",
         "config.data.source=features": "config.data.source is 'features'; give --config.data.source=images",
-        f"config.backbone.weights={folder}/none": "none: no such weights; convert the backbone that embeds",
+        f"config.backbone.weights={folder}/none": "none: no such weights; it embeds images",
         f"config.backbone.weights={folder}/x.onnx": "x.onnx: training cannot use an ONNX file",
         "config.backbone.color_order=bgr": "images are rgb, not bgr",
         "config.backbone.dtype=float16": "config.backbone.dtype is 'float16'",
