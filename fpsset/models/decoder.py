@@ -109,9 +109,9 @@ class CoresetDecoder(nn.Module):
             self.quality_of = FaceQuality()
             nn.share_scope(self, self.quality_of)
         self.self_attention = Projections(self.num_heads, self.dtype)
-        self.query_norm = nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=True)
+        self.query_norm = nn.LayerNorm(epsilon=_EPSILON)
         self.set_attention = Projections(self.num_heads, self.dtype)
-        self.output_norm = nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=True)
+        self.output_norm = nn.LayerNorm(epsilon=_EPSILON)
         # Under the names that flax gave them in 0.1: runs begun there go on with the same draws.
         self.Dropout_0, self.Dropout_1 = (nn.Dropout(self.dropout_rate) for _ in range(2))
 

@@ -1,6 +1,9 @@
-"""Precision as compilers of chips have it: `pip install -e .[aot]` for TPUs; docs/scale.md for GPUs."""
+"""Precision as the compilers of chips have it: `-m chips` reads it.
 
-import importlib.util
+It needs `pip install -e '.[aot]'` for TPUs, and for GPUs JAX's CUDA plugin, see docs/scale.md. With these
+installed JAX would look for chips in all other tests, so `.ci/run` installs them last.
+"""
+
 import json
 import os
 import subprocess
@@ -10,6 +13,7 @@ import pytest
 
 from tests.runs import ROOT
 
+pytestmark = pytest.mark.chips
 # Compilers read the environment when JAX starts, so they have a process of their own.
 _COMPILE = """
 import json, sys
@@ -51,11 +55,9 @@ def check(texts: dict[str, str]) -> None:
     assert "bf16[" in texts["bfloat16"]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the extra aot")
 def test_a_tpu_multiplies_as_asked():
     check(compiled("v5e"))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax_cuda12_plugin") is None, reason="needs JAX's CUDA plugin")
 def test_a_gpu_multiplies_as_asked(shared):
     check(compiled("h100", GPU_TARGET=str(shared / "accelerators/h100.txtpb")))
