@@ -44,16 +44,17 @@ def write_page(
     write_html(path, "report.html", headings=_HEADINGS, pictures=embedded, learned=learned, **values)
 
 
-def write_html(path: pathlib.Path, template: str, **values) -> None:
+def write_html(path: pathlib.Path, template: str, private: bool = False, **values) -> None:
     """Renders a template of `fpsset/reports/templates`, replacing the file atomically.
 
     Args:
       path: the .html file.
       template: its name.
+      private: see `fpsset.runtime.files.replacing`.
       **values: of the template's variables; markup in them is escaped.
     """
     html = _environment().get_template(template).render(values)
-    with replacing(path) as partial:
+    with replacing(path, private) as partial:
         partial.write_text(html, encoding="utf-8")
 
 

@@ -73,6 +73,7 @@ def write_contact_sheet(
     write_html(
         path,
         "contact_sheet.html",
+        private=True,
         title=title,
         lines=lines,
         groups=shown,

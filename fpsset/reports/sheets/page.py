@@ -6,7 +6,6 @@ import pathlib
 import numpy as np
 
 from fpsset.inference.advice import RULES
-from fpsset.inference.verdicts import VERDICT_RULES
 from fpsset.reports.pages import data_url, write_html
 from fpsset.reports.sheets.colors import group_color, norm_colors, norm_ramp
 from fpsset.reports.sheets.sheet import Sheet
@@ -36,7 +35,7 @@ def write_page(path: pathlib.Path, sheet: Sheet) -> None:
         counts=sheet.counts(),
         model=sheet.model,
         advice=sheet.advice.lines,
-        rules=(*RULES.sentences(), *VERDICT_RULES.sentences()),
+        rules=RULES.sentences(),
         pictured=sheet.pictured,
         map_note=sheet.map_note,
         ramp=norm_ramp(),
