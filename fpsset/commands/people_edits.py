@@ -11,7 +11,9 @@ from fpsset.runtime.escapes import show
 _MODEL = click.option(
     "--model", type=PATH_TEXT, help="Workdir, saved or converted weights, or plain.  [default: as before]"
 )
-_FACES = click.argument("faces", metavar="FACE...", type=int, nargs=-1, required=True)
+_FACES = click.argument(
+    "faces", metavar="FACE...", type=click.IntRange(1, 2**63 - 1), nargs=-1, required=True
+)
 
 
 @click.command()
@@ -48,12 +50,12 @@ def enrol(
     from fpsset.people.store import open_store
 
     wanted = prototypes_of(prototypes or "1")
-    read = [read_named(source, name, backbone) for source in sources]
     with open_store(store, create=True) as opened:
         loaded = model_of(opened, model)
         held = read_settings(opened)
         if held and prototypes and held.prototypes != wanted:
             raise InputError(f"{store}: has {held.prototypes} prototypes a person; migrate it to change that")
+        read = [read_named(source, name, backbone) for source in sources]
         first = read[0].table
         given = remembered(model) if model else ""
         made = Settings(first.dim, loaded.backbone or first.backbone, given, loaded.digest, wanted)
@@ -78,9 +80,9 @@ def add(store: pathlib.Path, name: str, source: pathlib.Path, model: str | None,
     """Add all faces of a file or folder to a person in the store."""
     from fpsset.commands.people_inputs import open_people, read_named
 
-    table, names, where = read_named(source, name, backbone)
     with open_people(store, model) as people:
         people.number(name)
+        table, names, where = read_named(source, name, backbone)
         found = people.enrol(table, names, where)
     show(
         f"{name}: {found.faces} faces more"

@@ -33,11 +33,11 @@ def migrate(
 
     if model in FITTED:
         raise InputError(f"{model}: is fitted to faces first; fpsset fit FEATURES OUT, then --model OUT")
-    options = {"prototypes": prototypes_of(prototypes)} if prototypes else {}
+    wanted = prototypes_of(prototypes) if prototypes else None
     table = read_named(source, "", backbone).table if source else None
     loaded = load_model(model)
     with open_store(store) as opened:
-        done = give(opened, loaded, remembered(model), table, **options)
+        done = give(opened, loaded, remembered(model), table, wanted)
     show(f"{store}: now by {loaded.name}")
     if table is not None:
         show(f"{done.embedded} faces have the new backbone's embeddings, {done.mapped} are mapped")

@@ -19,7 +19,7 @@ def read_probes(people: People, source: pathlib.Path, backbone: dict, labelled: 
       people: the store and its model.
       source: the file or folder.
       backbone: see `read_named`.
-      labelled: the sets are labelled with names, and faces that are enrolled are left out.
+      labelled: the sets are labelled with names, and faces enrolled from the same place are left out.
 
     Returns:
       The sets, whose names are those of their people if `labelled`, else what to call the sets.

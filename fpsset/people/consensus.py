@@ -14,6 +14,7 @@ with many is sifted strictly.
 import itertools
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from fpsset.data.feature_table import FeatureTable
 from fpsset.errors import InputError
@@ -127,12 +128,8 @@ def consensus_cosines(embeddings: np.ndarray, norms: np.ndarray, media: np.ndarr
 
 def _votes(embeddings: np.ndarray) -> np.ndarray:
     """[N] int64, the vote of each face: near-copies, and their near-copies, share one."""
-    vote = np.arange(len(embeddings))
-    for first, second in np.argwhere(np.triu(embeddings @ embeddings.T > _COPIES, 1)):
-        left, right = vote[first], vote[second]
-        if left != right:
-            vote[vote == max(left, right)] = min(left, right)
-    return np.unique(vote, return_inverse=True)[1]
+    vote = connected_components(embeddings @ embeddings.T > _COPIES, directed=False)[1]
+    return vote.astype(np.int64)
 
 
 def _shares(vote: np.ndarray, media: np.ndarray) -> np.ndarray:

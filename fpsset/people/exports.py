@@ -1,7 +1,7 @@
 """Writes a store's vectors as what other engines load, for those who outgrow one machine."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -10,8 +10,10 @@ from fpsset.people.gallery import Gallery
 from fpsset.runtime.digests import arrays_digest
 from fpsset.runtime.files import read_json, replacing, replacing_folder, write_json
 
-ENGINES = ("faiss", "qdrant", "pgvector", "parquet")
 _COLLECTION = "people"
+# What a folder of Qdrant's local form holds, and what versions of our collection on a server are called.
+_QDRANT_FILES = frozenset(("meta.json", "collection", ".lock"))
+_VERSIONS = "fpsset_people_"
 _AT_ONCE = 1 << 10
 # faiss: lists are compared one by one from this many vectors on; before, a plain product is as fast.
 _LISTS_FROM = 1 << 15
@@ -19,19 +21,20 @@ _PER_LIST = 39  # vectors that faiss wants for each list it learns
 
 
 def export_gallery(gallery: Gallery, model: str, engine: str, target: str) -> str:
-    """Writes a gallery for an engine; files are for their owner alone.
+    """Writes a gallery for an engine; new files are for their owner alone.
 
     Args:
       gallery: P people.
       model: digest of the model; descriptors of others cannot be compared with these.
-      engine: one of `ENGINES`.
+      engine: "faiss", "qdrant", "pgvector" or "parquet".
       target: the file or folder to write; for Qdrant also the address of a server.
 
     Returns:
       What was written, in words.
 
     Raises:
-      InputError: the engine's library is not installed, or its server does not answer.
+      InputError: the engine's library is not installed, its server does not answer, or the target holds
+        something else.
     """
     writers = {"faiss": _faiss, "qdrant": _qdrant, "pgvector": _pgvector, "parquet": _parquet}
     return writers[engine](gallery, model, target)
@@ -76,8 +79,7 @@ def _faiss(gallery: Gallery, model: str, target: str) -> str:
     with replacing(path, private=True) as beside:
         faiss.write_index(index, str(beside))
     about = {"model": model, "gallery": gallery_digest(gallery), "names": gallery.names.tolist()}
-    write_json(side_file(path), about | {"starts": gallery.starts.tolist()})
-    side_file(path).chmod(0o600)
+    write_json(side_file(path), about | {"starts": gallery.starts.tolist()}, private=True)
     return f"{path}: a faiss index of {count} vectors; their people are in {side_file(path).name}"
 
 
@@ -87,30 +89,65 @@ def _qdrant(gallery: Gallery, model: str, target: str) -> str:
     except ImportError as error:
         raise InputError("qdrant-client is not installed; run pip install 'fpsset[qdrant]'") from error
 
-    def fill(client: QdrantClient) -> None:
+    def fill(client: QdrantClient, collection: str) -> None:
         distance = models.VectorParams(size=gallery.vectors.shape[1], distance=models.Distance.COSINE)
-        if client.collection_exists(_COLLECTION):
-            client.delete_collection(_COLLECTION)
-        client.create_collection(_COLLECTION, vectors_config=distance)
+        client.create_collection(collection, vectors_config=distance)
         for rows, names, numbers, vectors in _parts(gallery):
             payloads = [
                 {"name": name, "prototype": number, "model": model}
                 for name, number in zip(names, numbers, strict=True)
             ]
             batch = models.Batch(ids=list(rows), vectors=vectors.tolist(), payloads=payloads)
-            client.upsert(_COLLECTION, batch)
-        client.close()
+            client.upsert(collection, batch)
 
     if "://" in target:
         try:
-            fill(QdrantClient(url=target, check_compatibility=False))
+            client = QdrantClient(url=target, check_compatibility=False)
+            publish(client, gallery_digest(gallery), fill)
+            client.close()
+        except InputError as error:
+            raise InputError(f"{target}: {error}") from error
         except Exception as error:  # of its several libraries for the network
             raise InputError(f"{target}: Qdrant does not take the people ({first_line(error)})") from error
     else:
-        with replacing_folder(pathlib.Path(target)) as beside:
+        path = pathlib.Path(target)
+        if path.exists() and not (path.is_dir() and {p.name for p in path.iterdir()} <= _QDRANT_FILES):
+            raise InputError(f"{path}: exists, and is no collection of Qdrant; give a new folder")
+        with replacing_folder(path) as beside:
             beside.chmod(0o700)
-            fill(QdrantClient(path=str(beside)))
+            client = QdrantClient(path=str(beside))
+            fill(client, _COLLECTION)
+            client.close()
     return f"{target}: the Qdrant collection '{_COLLECTION}' of {len(gallery.vectors)} vectors"
+
+
+def publish(client, digest: str, fill: Callable) -> None:
+    """Fills a new collection on a server and lets the name `people` stand for it, in place of an older one.
+
+    Searches see the older people until the new ones are all there.
+
+    Args:
+      client: a QdrantClient.
+      digest: of the gallery.
+      fill: makes and fills the collection of a name, with the client.
+
+    Raises:
+      InputError: there is a collection `people` that fpsset did not make.
+    """
+    from qdrant_client import models
+
+    held = [one.name for one in client.get_collections().collections]
+    if _COLLECTION in held:
+        raise InputError(f"has a collection '{_COLLECTION}' that fpsset did not make; rename or remove it")
+    new = _VERSIONS + digest
+    if new in held:  # the same people, perhaps not all: the connection may have broken
+        client.delete_collection(new)
+    fill(client, new)
+    alias = models.CreateAlias(collection_name=new, alias_name=_COLLECTION)
+    client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
+    for older in held:
+        if older.startswith(_VERSIONS) and older != new:
+            client.delete_collection(older)
 
 
 def _pgvector(gallery: Gallery, model: str, target: str) -> str:

@@ -74,7 +74,13 @@ def fit_map(old: np.ndarray, old_norms: np.ndarray, new: np.ndarray, new_norms: 
     return Map(np.linalg.solve(gram, old.T @ new), float(ratio))
 
 
-def migrate(store: Store, model: SetAggregator, name: str, table: FeatureTable | None, **options) -> Migrated:
+def migrate(
+    store: Store,
+    model: SetAggregator,
+    name: str,
+    table: FeatureTable | None,
+    prototypes: int | str | None = None,
+) -> Migrated:
     """Gives a store another model, and its faces another backbone's embeddings; one change.
 
     Thresholds are dropped, and so are the odds of strangers if the backbone changes: both were found on other
@@ -86,16 +92,17 @@ def migrate(store: Store, model: SetAggregator, name: str, table: FeatureTable |
       name: how to remember it.
       table: faces embedded by its backbone, at the same rows or paths as in the store; None if the backbone
         stays.
-      **options: other settings to change, such as `prototypes`.
+      prototypes: vectors a person from now on; None: as before.
 
     Raises:
-      InputError: no face is in the table, or too few to fit a map to where one is needed.
+      InputError: the store is empty, the model is another backbone's, no face is in the table, or too few to
+        fit a map to where one is needed.
     """
     with store.change():
         settings = read_settings(store)
-        if settings is None:
-            raise InputError(f"{store.path}: nobody is enrolled, so there is nothing to migrate")
         people = [person for (person,) in store.sql.execute("select id from people")]
+        if settings is None or not people:
+            raise InputError(f"{store.path}: nobody is enrolled, so there is nothing to migrate")
         done = Migrated(0, 0, None)
         dim, backbone, strangers = settings.dim, settings.backbone, settings.strangers
         if table is not None:
@@ -103,7 +110,13 @@ def migrate(store: Store, model: SetAggregator, name: str, table: FeatureTable |
             done = _embed(store, model, people, table)
         if model.dim and model.dim != dim:
             raise InputError(f"{store.path}: embeddings are {dim} wide; the model takes {model.dim}")
-        made = Settings(dim, backbone, name, model.digest, settings.prototypes, strangers)._replace(**options)
+        if backbone and model.backbone and backbone != model.backbone:
+            raise InputError(
+                f"{store.path}: its embeddings come from the backbone {backbone}, the model's from "
+                f"{model.backbone}; give --from, the faces embedded by that one"
+            )
+        wanted = settings.prototypes if prototypes is None else prototypes
+        made = Settings(dim, backbone, name, model.digest, wanted, strangers)
         write_settings(store, made)
         drop_thresholds(store)
         describe_again(store, model, made, people)

@@ -161,6 +161,10 @@ class People:
         return [packed(face.tobytes()) for face in faces]
 
     def _source(self, name: str) -> int:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{name!r}: is no text (it is not UTF-8); rename it") from error
         self.store.sql.execute("insert or ignore into sources (name) values (?)", (name,))
         return self.store.sql.execute("select id from sources where name = ?", (name,)).fetchone()[0]
 
@@ -226,9 +230,7 @@ class People:
             for owner in owners:
                 left = "select 1 from faces where person = ? and pinned != ?"
                 if not self.store.sql.execute(left, (owner, SET_ASIDE)).fetchone():
-                    name = self.store.sql.execute(
-                        "select name from people where id = ?", (owner,)
-                    ).fetchone()[0]
+                    name = self._name(owner)
                     raise InputError(
                         f"{self.store.path}: {name!r} would have no face left; remove them instead"
                     )
@@ -254,8 +256,13 @@ class People:
 def forget(store: Store, names: Sequence[str]) -> int:
     """Removes people, and every byte that tells of them, from the file. Needs no model.
 
+    Faces that were moved from them to others are these others', and so are the paths they came from.
+
     Returns:
       How many faces they had.
+
+    Raises:
+      InputError: there is nobody of a name; or they are forgotten but the file could not be rewritten.
     """
     with store.change():
         people = [person_number(store, name) for name in dict.fromkeys(names)]
@@ -266,7 +273,13 @@ def forget(store: Store, names: Sequence[str]) -> int:
             store.sql.execute("delete from people where id = ?", (person,))
         forget_sources(store)
         store.put("wipe", True)  # if this process is killed now, the next one that opens the store wipes it
-    store.wipe()
+    try:
+        store.wipe()
+    except InputError as error:
+        raise InputError(
+            f"{store.path}: they are forgotten, but their bytes are still in the file, which could not be "
+            f"rewritten ({error}); once that is mended, any command on it does so"
+        ) from error
     return count
 
 
@@ -281,7 +294,7 @@ def rename(store: Store, name: str, new: str) -> None:
 
 def person_number(store: Store, name: str) -> int:
     """The number of a person; raises InputError if there is nobody of that name."""
-    name = unicodedata.normalize("NFC", name)
+    name = checked_name(name)
     row = store.sql.execute("select id from people where name = ?", (name,)).fetchone()
     if row is None:
         some = store.sql.execute("select name from people order by name limit ?", (_LISTED + 1,)).fetchall()

@@ -147,19 +147,20 @@ def _flush(path: pathlib.Path) -> None:
         os.close(handle)
 
 
-def write_json(path: pathlib.Path, value, sealed: bool = False) -> None:
+def write_json(path: pathlib.Path, value, sealed: bool = False, private: bool = False) -> None:
     """Writes a value as indented JSON.
 
     Args:
       path: file to write.
       value: without NaN and infinity.
       sealed: whether to add a seal to `value`, which is a dict then; see `fpsset.runtime.digests.seal`.
+      private: see `replacing`.
 
     Raises:
       ValueError: the value contains NaN or infinity.
     """
     value = seal(value) if sealed else value
-    with replacing(path) as beside:
+    with replacing(path, private) as beside:
         beside.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 

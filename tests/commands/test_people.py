@@ -73,13 +73,11 @@ def test_edits(run, given):
 
 
 def test_exports_and_strangers(run, given, tmp_path):
-    pytest.importorskip("pyarrow")
     assert "vectors" in run("export", tmp_path / "a.parquet", "--to", "parquet")
     assert "for psql" in run("export", tmp_path / "a.sql", "--to", "pgvector")
     write_features(tmp_path / "labelled.npz", make_table(150, seed=5, most=16, dim=64))
     assert "faces are set aside" in run("strangers", tmp_path / "labelled.npz")
     assert "0 faces are set aside" in run("strangers", "off")
-    pytest.importorskip("faiss")
     run("export", tmp_path / "a.faiss", "--to", "faiss")
     (found,) = json.loads(run("search", given / "one.npz", "--index", tmp_path / "a.faiss", "--json"))
     assert found["found"][0]["name"] == name_of(7)

@@ -27,7 +27,6 @@ def names_found(gallery, queries, count: int = 3) -> list[list[str]]:
 
 
 def test_faiss(gallery, queries, tmp_path):
-    pytest.importorskip("faiss")
     from fpsset.people.approximate import ApproximateSearch
 
     path = tmp_path / "a.faiss"
@@ -46,7 +45,6 @@ def test_faiss(gallery, queries, tmp_path):
 
 
 def test_faiss_lists_and_prototypes(queries, tmp_path, monkeypatch):
-    pytest.importorskip("faiss")
     from fpsset.people import exports
     from fpsset.people.approximate import ApproximateSearch
 
@@ -62,7 +60,8 @@ def test_faiss_lists_and_prototypes(queries, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")  # of its libraries
 def test_qdrant(gallery, queries, tmp_path):
-    qdrant = pytest.importorskip("qdrant_client")
+    import qdrant_client as qdrant
+
     gallery = gallery._replace(
         names=gallery.names[:50], starts=gallery.starts[:51], vectors=gallery.vectors[:50]
     )
@@ -76,8 +75,39 @@ def test_qdrant(gallery, queries, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_folder_or_collection_of_others_is_left_alone(gallery, tmp_path):
+    import qdrant_client as qdrant
+
+    from fpsset.people.exports import publish
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").write_text("dear")
+    with pytest.raises(InputError, match="is no collection of Qdrant"):
+        export_gallery(gallery, "0" * 16, "qdrant", str(tmp_path / "photos"))
+    assert (tmp_path / "photos/a.jpg").read_text() == "dear"
+
+    client = qdrant.QdrantClient(":memory:")
+    size = qdrant.models.VectorParams(size=2, distance=qdrant.models.Distance.COSINE)
+
+    def fill(client, name):
+        client.create_collection(name, vectors_config=size)
+        client.upsert(name, [qdrant.models.PointStruct(id=1, vector=[1.0, 0.0], payload={"name": name})])
+
+    for digest in ("aaaa", "bbbb", "bbbb"):
+        publish(client, digest, fill)
+        point = client.query_points("people", query=[1.0, 0.0]).points[0]
+        assert point.payload["name"] == f"fpsset_people_{digest}"
+        assert len(client.get_collections().collections) == 1
+    client.create_collection("others", vectors_config=size)
+    other = qdrant.QdrantClient(":memory:")
+    fill(other, "people")
+    with pytest.raises(InputError, match="that fpsset did not make"):
+        publish(other, "aaaa", fill)
+    assert other.query_points("people", query=[1.0, 0.0]).points[0].payload["name"] == "people"
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_server_that_does_not_answer(gallery):
-    pytest.importorskip("qdrant_client")
     with pytest.raises(InputError, match="Qdrant does not take the people"):
         export_gallery(gallery, "0" * 16, "qdrant", "http://127.0.0.1:9")
 
@@ -100,7 +130,8 @@ def test_pgvector(gallery, queries, tmp_path):
 
 
 def test_parquet(gallery, queries, tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet as parquet
+
     export_gallery(gallery, "0" * 16, "parquet", str(tmp_path / "a.parquet"))
     table = parquet.read_table(tmp_path / "a.parquet")
     assert table.column("name").to_pylist() == gallery.names.tolist()

