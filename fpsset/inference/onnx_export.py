@@ -31,7 +31,8 @@ def export_onnx(path: str | os.PathLike, model: SetAggregator, media: bool = Tru
       media: whether media are an input, and count as in the model.
 
     Raises:
-      InputError: the model is a FaceCoresetNet, takes embeddings of any width, or onnx is not installed.
+      InputError: the model is a FaceCoresetNet, or a plain one of another pooling than the norm-weighted
+        mean; or onnx is not installed.
     """
     try:
         import onnx
@@ -40,7 +41,7 @@ def export_onnx(path: str | os.PathLike, model: SetAggregator, media: bool = Tru
     weigh = {PosteriorPooling: _posterior, WhitenedMedia: _whitened, PlainCoreset: _plain}.get(
         type(model.module)
     )
-    if weigh is None:
+    if weigh is None or (weigh is _plain and model.module.pooling != "norm_weighted"):
         raise InputError(f"{model.name}: is not exported to ONNX; give an OUT that ends in .stablehlo")
     graph = Graph()
     parameters = {name: np.asarray(value, np.float32) for name, value in model.variables["params"].items()}

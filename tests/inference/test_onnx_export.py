@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import onnxruntime as runtime
 import pytest
 
 import fpsset
@@ -11,8 +12,6 @@ from fpsset.errors import InputError
 from fpsset.inference.onnx_export import export_onnx
 from tests.sets import make_set
 
-runtime = pytest.importorskip("onnxruntime")
-pytest.importorskip("onnx")
 DIM = 32
 
 
@@ -32,6 +31,13 @@ def padded(model, sizes, seed: int = 0):
 def feeds(sets, scale: float, media: bool) -> dict:
     given = {"embeddings": sets.embeddings, "norms": sets.norms / np.float32(scale), "mask": sets.mask}
     return given | ({"media": sets.media.astype(np.int64)} if media else {})
+
+
+@pytest.mark.parametrize("pooling", ["mean", "media_mean", "fps"])
+def test_other_plain_poolings_are_refused(pooling, tmp_path):
+    with pytest.raises(InputError, match="is not exported to ONNX"):
+        export_onnx(tmp_path / "a.onnx", fpsset.PlainAggregator(pooling=pooling))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("media", [True, False])
