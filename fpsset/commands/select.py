@@ -72,7 +72,6 @@ def select(
     from fpsset.commands.inputs import load_model, read_faces, require_source
     from fpsset.evaluation.protocols import require_backbone
     from fpsset.inference.advice import RULES, advise
-    from fpsset.inference.verdicts import VERDICT_RULES
     from fpsset.reports.sheets.maps import place
     from fpsset.reports.sheets.sheet import Sheet
     from fpsset.runtime.progress import StepProgress
@@ -119,7 +118,7 @@ def select(
             "picked": [paths[pick] for pick in why.picks],
             **why.to_dict(),
             "advice": found.advice.to_dict(),
-            "rules": [*RULES.sentences(), *VERDICT_RULES.sentences()],
+            "rules": list(RULES.sentences()),
         }
         click.echo(json.dumps(answer, allow_nan=False))
         return

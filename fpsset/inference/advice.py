@@ -5,15 +5,25 @@ import dataclasses
 import numpy as np
 
 from fpsset.inference.explanation import Explanation
-from fpsset.inference.verdicts import NOTHING_KNOWN, Looks, Verdict, judge, listed, verdict_lines
+from fpsset.inference.verdicts import (
+    NOTHING_KNOWN,
+    Looks,
+    Verdict,
+    VerdictRules,
+    judge,
+    listed,
+    verdict_lines,
+)
 
 _LISTED = 4  # copies that have a sentence each
 _ROWS_AT_ONCE = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
-    """Thresholds of the advice. The defaults suit embeddings of face recognisers.
+class Rules(VerdictRules):
+    """Thresholds of the advice, and of the verdicts on faces that it rests on.
+
+    The defaults suit embeddings of face recognisers.
 
     Measured with a MobileFaceNet on stills of 485 people and degraded copies of them: `stranger` caught 96%
     of single faces of another person that were put into a set. It flagged 3% of the person's own faces, half
@@ -24,18 +34,12 @@ class Rules:
       cover: fraction of the faces, in [0, 1], that the picks must represent to cover the set.
       idle: a face that is not picked adds nothing if leaving it out changes the descriptor by less than this,
         as 1 - cosine.
-      stranger: a face looks like someone else if its cosine to the norm-weighted mean of the other faces is
-        below this.
-      poor: such a face is called too degraded to tell if its norm is also below this fraction of the set's
-        median norm.
       copy: a face is a copy of an earlier one if their cosine is at least this.
     """
 
     covered: float = 0.5
     cover: float = 0.9
     idle: float = 0.001
-    stranger: float = 0.2
-    poor: float = 0.8
     copy: float = 0.999
 
     def sentences(self) -> tuple[str, ...]:
@@ -45,10 +49,8 @@ class Rules:
             f"set when they represent at least {self.cover:.0%} of its faces.",
             f"A face that is not picked adds nothing when leaving it out changes the descriptor by less than "
             f"{self.idle:g} (1 - cosine).",
-            f"A face looks like someone else when its cosine to the norm-weighted mean of the other faces is "
-            f"below {self.stranger:g}; if its norm is also below {self.poor:g} times the set's median norm, "
-            "it is too degraded to tell whose face it is.",
             f"A face is a copy of another when the cosine between them is at least {self.copy:g}.",
+            *super().sentences(),
         )
 
 
@@ -129,7 +131,7 @@ def advise(
     copies = _copies(embeddings, rules.copy)
     strangers, poor = np.flatnonzero(odd & ~low), np.flatnonzero(odd & low)
 
-    verdicts = judge(embeddings, why.norms, why.agreement, names, why.media, looks)
+    verdicts = judge(embeddings, why.norms, why.agreement, names, why.media, looks, rules)
 
     lines = [_coverage(covered, len(why), rules)]
     for k in repeats:
@@ -153,7 +155,8 @@ def advise(
         lines.append(f"{names[copy]} is a copy of {names[first]}, or very nearly: keep one of them.")
     if len(copies) > _LISTED:
         lines.append(f"{len(copies) - _LISTED} more faces are copies of others.")
-    lines += verdict_lines(verdicts, names, why.picks, why.media, looks, said=set(copies[:, 0].tolist()))
+    said = set(copies[:, 0].tolist())
+    lines += verdict_lines(verdicts, names, why.picks, why.media, looks, rules, said)
     if len(idle) == 1:
         lines.append(f"{names[idle[0]]} adds nothing: leaving it out barely changes the descriptor.")
     elif len(idle):

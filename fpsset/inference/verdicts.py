@@ -52,17 +52,15 @@ NOTHING_KNOWN = Looks()
 class VerdictRules:
     """Thresholds of the verdicts.
 
-    Measured with a MobileFaceNet: of stills that were saved again as JPEG of quality 75, or at half the size,
-    98% or more have a cosine of at least `duplicate` to the original; of 185 pairs of different stills of one
-    person none has, the largest being .902. `poor` calls 35% of degraded faces poor, and .7% of the others.
+    Chosen by a MobileFaceNet's embeddings: stills that were saved again as JPEG of quality 75, or reduced to
+    70%, are above `duplicate`, and different stills of one person below it.
 
     Attributes:
       duplicate: minimum cosine of faces from different photos that are nearly the same picture.
       poor: a face is poor if its norm is below this fraction of the set's median norm.
       typical: or below this fraction of the mean norm of the faces that the model was fitted to.
       side: or if its box had fewer pixels, so that it was enlarged about twice.
-      blurred: or if it is less sharp than this. None of 84 stills is, nor 5% of 160 video frames; 95% or more
-        of the stills are after a blur of 2 pixels, or enlarged four times.
+      blurred: or if it is less sharp than this, as stills are after a blur of 2 pixels and are not otherwise.
       inside: a face is cut off if less than this share of it lies in its photo.
       turned: a face is turned away if `turned_away` is more than this, about 30 degrees.
       stranger: a face looks like someone else if its cosine to the mean of the others is below this, and it
@@ -81,6 +79,9 @@ class VerdictRules:
     def sentences(self) -> tuple[str, ...]:
         """The rules in words, to be printed beside the verdicts."""
         return (
+            f"A face looks like someone else when its cosine to the norm-weighted mean of the other faces is "
+            f"below {self.stranger:g}; if its norm is also below {self.poor:g} times the set's median norm, "
+            "it is too degraded to tell whose face it is.",
             f"Faces of different photos are duplicates when their cosine is at least {self.duplicate:g}; the "
             "one with the largest norm is kept.",
             f"A face is poor when its norm is below {self.poor:g} times the set's median norm, or below "
@@ -240,6 +241,7 @@ def _twins(
     """
     twins: dict[int, tuple[int, bool]] = {}
     kept: list[int] = []
+    rows = np.empty_like(embeddings)  # of those that are kept, side by side
     first: dict[bytes, int] = {}
     for i in np.argsort(-norms, kind="stable").tolist():
         if looks.contents is not None:
@@ -247,11 +249,12 @@ def _twins(
             if same != i and not any(column[same] == column[i] for column in shared):
                 twins[i] = same, True
                 continue
-        cosines = embeddings[kept] @ embeddings[i] if kept else np.zeros(0)
+        cosines = rows[: len(kept)] @ embeddings[i]
         for column in shared:
             cosines = np.where(column[kept] == column[i], -1, cosines) if kept else cosines
         if len(cosines) and cosines.max() >= rules.duplicate:
             twins[i] = kept[int(cosines.argmax())], False
             continue
+        rows[len(kept)] = embeddings[i]
         kept.append(i)
     return twins
