@@ -1,6 +1,7 @@
 """Configs by name: the files of configs/ in a clone, which a wheel keeps inside the package."""
 
 import ast
+import functools
 import pathlib
 
 import fpsset
@@ -15,6 +16,7 @@ def config_folder() -> pathlib.Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "configs"
 
 
+@functools.cache
 def known_configs() -> dict[str, str]:
     """Name -> what it is for, of every config that comes with the package."""
     files = sorted(config_folder().glob("*.py"))

@@ -78,7 +78,7 @@ def faces(
         name = _name_of(sources) if one_person else ""
         found = faces_of(sources, backbone, name, known, least_side, rate, out)
         listing = write_left_out(out, found)
-        write_features(out, found.table)
+        write_features(out, found.named_table())
         if sheet is not None:
             write_sheet(sheet, found, _title(sources))
         forget_parts(out)
@@ -111,7 +111,7 @@ def _summary(out: pathlib.Path, sheet: pathlib.Path | None, found) -> dict:
         "sheet": None if sheet is None else str(sheet),
         "faces": len(found.table),
         "media": len(set(found.table.media.tolist())),
-        "people": {str(number): name for number, name in found.people.items()},
+        "people": sorted(found.people.values()),
         "left_out": [one._asdict() for one in found.left_out],
         "several": found.several,
     }

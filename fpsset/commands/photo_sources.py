@@ -35,16 +35,16 @@ def detector_of(detector: pathlib.Path | None, sources: Sources) -> pathlib.Path
 
 def first_that_is_no_crop(sources: Sources) -> str:
     """The name of the first source that is not an aligned crop; empty if all are, or cannot be read."""
-    from PIL import Image
+    from fpsset.images.aligned_faces import UnreadableImage
+    from fpsset.images.photos import photo_size
 
     for item in sources.items:
         if item.moves or item.path.suffix.lower() not in IMAGE_SUFFIXES:
             return item.name
         try:
-            with Image.open(item.path) as image:
-                if image.size != (112, 112):
-                    return item.name
-        except Exception:  # of a damaged file, which is named later, or one that needs another library
+            if photo_size(item.path) != (112, 112):
+                return item.name
+        except UnreadableImage:  # which is named later
             continue
     return ""
 
@@ -69,14 +69,17 @@ def faces_of(
       rate: frames a second.
       out: beside which to keep what was found.
     """
+    from fpsset.data.feature_table import known_people
     from fpsset.data.files import read_features
 
+    if backbone["folder_is_video"]:
+        raise InputError("--folder-is-video is for aligned crops; give the video itself")
     config = backbone_config(backbone, paths[0])
     sources = list_sources(paths, one_person)
     if ignored := sources.said_ignored():
         StepProgress.say(ignored)
     options = FindingOptions(detector_of(backbone["detector"], sources), least_side, rate)
-    table = None if known is None else read_features(known)
+    table = None if known is None else known_people(read_features(known))
     keep_programs()
     recogniser = load_recogniser(config)
     if table is not None and table.backbone and table.backbone != recogniser.card.digest:

@@ -1,5 +1,6 @@
 """From encoded images to aligned faces: decoding, and alignment by landmarks."""
 
+import contextlib
 import io
 import os
 import pathlib
@@ -78,20 +79,36 @@ def open_rgb(file: str | os.PathLike | BinaryIO, size: int | None = None):
     Raises:
       UnreadableImage: the file is missing or damaged, or of another size.
     """
+    with opened(file) as image:
+        if size is not None and image.size != (size, size):
+            width, height = image.size
+            reason = f"{width} x {height} pixels, not an aligned crop of {size}; give landmarks"
+            raise UnreadableImage(reason)
+        return upright_rgb(image)
+
+
+@contextlib.contextmanager
+def opened(file: str | os.PathLike | BinaryIO, formats: tuple[str, ...] = _FORMATS):
+    """Opens an image file as a PIL image while the block runs, in which it is decoded.
+
+    Args:
+      file: a path, or an open file.
+      formats: names of Pillow's decoders that may read it.
+
+    Raises:
+      UnreadableImage: the file is missing, damaged, or has more than 89 million pixels.
+    """
     from PIL import Image
 
     try:
-        with Image.open(file, formats=_FORMATS) as image:
+        with Image.open(file, formats=formats) as image:
             width, height = image.size
-            if size is not None and image.size != (size, size):
-                reason = f"{width} x {height} pixels, not an aligned crop of {size}; give landmarks"
-                raise UnreadableImage(reason)
             if width * height > MOST_PIXELS:
                 raise UnreadableImage(
                     f"{width} x {height} pixels, more than {MOST_PIXELS:,}; make it smaller"
                 )
-            return upright_rgb(image)
-    except (UnreadableImage, MemoryError):
+            yield image
+    except (UnreadableImage, MemoryError, GeneratorExit):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(f"more than {MOST_PIXELS:,} pixels; make it smaller") from error

@@ -41,7 +41,7 @@ def extract_photos(config) -> FeatureTable:
     with sole_use(out, "--config.out"):
         found = find_photo_faces(sources, load_recogniser(config), options, out=out)
         listing = write_left_out(out, found)
-        write_features(out, found.table)
+        write_features(out, found.named_table())
         forget_parts(out)
     for line in found.counts():
         StepProgress.say(line)
@@ -60,6 +60,6 @@ def write_left_out(out: pathlib.Path, found: PhotoFaces) -> pathlib.Path:
     if not found.left_out:
         listing.unlink(missing_ok=True)
         return listing
-    with replacing(listing) as beside:
+    with replacing(listing, private=True) as beside:
         beside.write_text("".join(f"{printable(one.name)}: {one.why}\n" for one in found.left_out))
     return listing

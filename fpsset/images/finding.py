@@ -101,12 +101,10 @@ class Finder:
             if isinstance(found, str):
                 bad.append((item, found))
                 continue
-            detections, crops, inside = found
-            large = detections.boxes[:, 2:].min(axis=1, initial=np.inf) >= self._options.least_side
-            if not large.all():
-                small[item] += int((~large).sum())
-            kept = detections.take(large)
-            batches.add(item, time, kept, [crops[i] for i in np.flatnonzero(large)], inside[large])
+            kept, crops, inside, too_small = found
+            if too_small:
+                small[item] += too_small
+            batches.add(item, time, kept, crops, inside)
         faces, failed = batches.finish()
         bad += [(int(item), NOT_EMBEDDED) for item in failed]
         return Seen(faces, sorted(small.items()), bad, frames)
@@ -165,21 +163,24 @@ class Finder:
                 future.cancel()
 
     def _look(self, load: Callable[[], np.ndarray]):
-        """(detections, crops, shares inside), or why the image cannot be read."""
+        """(detections, crops, shares inside, how many are too small), or why the image cannot be read."""
         try:
-            image = load()
+            return self._faces_in(load())
         except UnreadableImage as error:
             return str(error)
+
+    def _faces_in(self, image: np.ndarray):
         if image.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE):
-            return _whole(image)
+            return (*_whole(image), 0)
         if self._options.detector is None:
-            return (
-                f"{image.shape[1]} x {image.shape[0]} pixels, not an aligned crop, and there is no detector"
-            )
+            size = f"{image.shape[1]} x {image.shape[0]} pixels"
+            raise UnreadableImage(f"{size}, not an aligned crop, and there is no detector")
         if getattr(self._own, "detector", None) is None:
             self._own.detector = FaceDetector(self._options.detector)
         found = self._own.detector(image)
-        return (found, *aligned_crops(image, found))
+        large = found.boxes[:, 2:].min(axis=1, initial=np.inf) >= self._options.least_side
+        kept = found.take(large)
+        return (kept, *aligned_crops(image, kept), int((~large).sum()))
 
 
 def _whole(image: np.ndarray) -> tuple[Detections, list[np.ndarray], np.ndarray]:

@@ -108,7 +108,7 @@ def find_photo_faces(
       sources: photos and videos.
       recogniser: embeds.
       options: how faces are found.
-      known: faces of people, to whom those that nobody is known for are compared.
+      known: faces of known people, to whom those that nobody is known for are compared.
       out: a file, beside which what was found is kept until `forget_parts`.
 
     Raises:
@@ -147,8 +147,6 @@ def find_photo_faces(
     for number, item in enumerate(items):
         if item.person is None and not item.moves and counts[number] > 1:
             several.append(item.name)
-    if not kept.any():
-        raise InputError(f"{items[0].name}: no face is left; {others[0].name}: {others[0].why}")
     faces, media, subject = faces.take(kept), media[kept], subject[kept]
     order = np.lexsort((faces.time, media, faces.item))
     faces, media, subject = faces.take(order), media[order], subject[order]
@@ -163,7 +161,7 @@ def find_photo_faces(
         time=np.where(faces.time == STILL, np.nan, faces.time),
         box=faces.boxes,
         backbone=recogniser.card.digest,
-        name=", ".join(dict.fromkeys(item.name for item in items[:1])),
+        name=items[0].name,
     )
     return PhotoFaces(table, faces, people, left_out, several)
 
@@ -254,7 +252,9 @@ def _subjects(
     subject, kept = np.full(len(faces), UNKNOWN_SUBJECT), np.ones(len(faces), bool)
     people: dict[int, str] = {}
     others: list[LeftOut] = []
-    base = 0 if known is None else int(known.subject.max()) + 1
+    called = {} if known is None else _names_of(known)
+    numbers = {name: number for number, name in called.items()}
+    base = max(called, default=-1) + 1
     person_of = np.array([item.person for item in sources.items], object)[faces.item]
     for name in sources.people:
         rows = np.flatnonzero(person_of == name)
@@ -262,7 +262,7 @@ def _subjects(
             continue
         own, groups = faces.take(rows), _groups(faces.take(rows), media[rows], same)
         chosen = choose_person(_candidates(own, groups, media[rows], crowded))[groups]
-        number = base + len(people)
+        number = numbers.get(name, base + len(people))
         people[number] = name
         subject[rows], kept[rows] = number, chosen
         for item in np.unique(own.item[~chosen]):
@@ -274,8 +274,17 @@ def _subjects(
     unknown = person_of == None  # noqa: E711  elementwise
     _assign_unknown(sources, faces, media, same, np.flatnonzero(unknown), subject, people, base + len(people))
     if known is not None:
-        _recognise(faces, media, np.flatnonzero(unknown), subject, people, known, same)
+        _recognise(faces, media, np.flatnonzero(unknown), subject, people, known, called, same)
     return subject, kept, people, others
+
+
+def _names_of(known: FeatureTable) -> dict[int, str]:
+    """The name of each subject: its own, or where there are only numbers, the number and the file."""
+    ids, first = np.unique(known.subject, return_index=True)
+    names = known.named("subject")[first].tolist()
+    if "subject" not in known.labels:
+        names = [f"subject {number} of {known.name}" for number in names]
+    return dict(zip(ids.tolist(), names, strict=True))
 
 
 def _groups(own: FoundFaces, media: np.ndarray, same: dict[int, int]) -> np.ndarray:
@@ -345,13 +354,13 @@ def _recognise(
     subject: np.ndarray,
     people: dict[int, str],
     known: FeatureTable,
+    called: dict[int, str],
     same: dict[int, int],
 ) -> None:
     """Assigns faces and tracks to the known person whom they resemble most, if they look alike."""
-    ids, codes = np.unique(known.subject[known.subject >= 0], return_inverse=True)
-    held = known.take(known.subject >= 0)
+    ids, codes = np.unique(known.subject, return_inverse=True)
     means = np.zeros((len(ids), known.dim), np.float32)
-    np.add.at(means, codes, held.embeddings * held.norms[:, None])
+    np.add.at(means, codes, known.embeddings * known.norms[:, None])
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     if not len(rows):
         return
@@ -362,6 +371,6 @@ def _recognise(
     alike = cosines.max(axis=1) >= ALIKE
     subject[rows] = np.where(alike[groups], ids[best[groups]], subject[rows])
     for number in np.unique(subject[rows][alike[groups]]).tolist():
-        people[number] = f"subject {number} of {known.name}"
+        people[number] = called[number]
     for number in [n for n in people if n >= 0 and not (subject == n).any()]:
         del people[number]

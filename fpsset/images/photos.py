@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fpsset.errors import InputError
-from fpsset.images.aligned_faces import MOST_PIXELS, UnreadableImage, upright_rgb
+from fpsset.images.aligned_faces import UnreadableImage, opened, upright_rgb
 
 PHOTO_SUFFIXES = frozenset(
     (
@@ -48,10 +48,18 @@ def is_animated(path: pathlib.Path) -> bool:
     try:
         with _opened(path) as image:
             return image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1
-    except UnreadableImage:
+    except UnreadableImage:  # reading it will say so
         return False
-    except Exception:  # of a damaged file; reading it will say so
-        return False
+
+
+def photo_size(path: pathlib.Path) -> tuple[int, int]:
+    """Width and height in pixels, by the header, before it is turned upright.
+
+    Raises:
+      UnreadableImage: see `read_photo`.
+    """
+    with _opened(path) as image:
+        return image.size
 
 
 def read_photo(path: pathlib.Path) -> np.ndarray:
@@ -72,33 +80,17 @@ def read_frames(path: pathlib.Path) -> Iterator[tuple[float, np.ndarray]]:
     Raises:
       UnreadableImage: the file is missing, damaged, too large, or no photo; during iteration.
     """
-    try:
-        with _opened(path) as image:
-            frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
-            seconds = 0.0
-            for number in range(frames):
-                image.seek(number)
-                yield seconds, np.asarray(upright_rgb(image))
-                seconds += image.info.get("duration", 0) / 1000 or _FRAME_SECONDS
-    except (UnreadableImage, MemoryError, GeneratorExit):
-        raise
-    except Exception as error:  # Pillow's decoders raise many types for damaged files
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a whole image"
-        raise UnreadableImage(reason) from error
+    with _opened(path) as image:
+        frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+        seconds = 0.0
+        for number in range(frames):
+            image.seek(number)
+            yield seconds, np.asarray(upright_rgb(image))
+            seconds += image.info.get("duration", 0) / 1000 or _FRAME_SECONDS
 
 
 def _opened(path: pathlib.Path):
-    from PIL import Image
-
-    try:
-        image = Image.open(path, formats=[name for name in _FORMATS if name in _known()])
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImage(f"more than {MOST_PIXELS:,} pixels; make it smaller") from error
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        image.close()
-        raise UnreadableImage(f"{width} x {height} pixels, more than {MOST_PIXELS:,}; make it smaller")
-    return image
+    return opened(path, tuple(name for name in _FORMATS if name in _known()))
 
 
 def _known() -> dict:

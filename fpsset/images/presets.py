@@ -11,35 +11,21 @@ class Preset(NamedTuple):
       color_order: 'bgr' or 'rgb'.
       mean: of pixels in 0..255.
       std: of pixels in 0..255.
-      what: which files it is for, and where people get them.
     """
 
     color_order: str
     mean: float
     std: float
-    what: str
 
 
 INPUT = ("color_order", "mean", "std")  # what a network expects of its input
+# Which files they are for, and where people get these, is in docs/photos.md.
 PRESETS = {
-    "insightface": Preset(
-        "rgb",
-        127.5,
-        127.5,
-        "w600k_r50.onnx, glintr100.onnx and others of InsightFace's model packs; their terms allow "
-        "non-commercial research only",
-    ),
-    "adaface": Preset(
-        "bgr", 127.5, 127.5, "exports of AdaFace's checkpoints; MIT code, see its data's terms"
-    ),
-    "cvlface": Preset("rgb", 127.5, 127.5, "exports of CVLface's models; see each model's card"),
-    "facenet": Preset(
-        "rgb",
-        127.5,
-        128.0,
-        "exports of FaceNet of 160 x 160 pixels, to which aligned faces are enlarged; MIT",
-    ),
-    "sface": Preset("rgb", 0.0, 1.0, "face_recognition_sface_2021dec.onnx of OpenCV's model zoo; Apache-2.0"),
+    "insightface": Preset("rgb", 127.5, 127.5),
+    "adaface": Preset("bgr", 127.5, 127.5),
+    "cvlface": Preset("rgb", 127.5, 127.5),
+    "facenet": Preset("rgb", 127.5, 128.0),
+    "sface": Preset("rgb", 0.0, 1.0),
 }
 
 

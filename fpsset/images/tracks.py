@@ -9,7 +9,7 @@ from fpsset.images.found_faces import FoundFaces
 APART = 0.3
 STRANGER = 0.2  # the same for a single face against all others
 POOR = 0.8  # a face of a norm below this times the median may look like nobody
-# Above it, two tracks look like one person; see docs/photos.md for what was measured.
+# Above it, two tracks look like one person.
 ALIKE = 0.5
 _LEAST_SCORE = 0.1  # every face that the detector gives begins or continues a track
 _LOST_SECONDS = 1.0

@@ -36,20 +36,38 @@ def test_features_a_sheet_and_a_list(crops, tmp_path, capsys):
     out = tmp_path / "f.npz"
     assert run("faces", crops / "people", "--out", out, "--weights", crops / "r.onnx", *ONNX, "--json") == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["faces"] == 6 and said["people"] == {"0": "anna", "1": "ben"} and said["media"] == 6
+    assert said["faces"] == 6 and said["people"] == ["anna", "ben"] and said["media"] == 6
     assert [one["kind"] for one in said["left_out"]] == ["unreadable"]
     table = read_features(out)
+    assert table.named("subject").tolist() == ["anna"] * 3 + ["ben"] * 3
     assert table.subject.tolist() == [0, 0, 0, 1, 1, 1] and np.isnan(table.time).all()
     np.testing.assert_array_equal(table.box, [[0, 0, 112, 112]] * 6)
     page = (tmp_path / "f.html").read_text()
     assert page.count("<img") == 6 and "&lt;b&gt;0.png" in page and "<b>0.png" not in page
     assert "torn.png: not a whole image" in (tmp_path / "f.left_out.txt").read_text()
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.html", "f.left_out.txt", "f.npz"]
     again = ("faces", crops / "people/anna", "--one-person", "--out", tmp_path / "g.parquet", "--no-sheet")
     assert run(*again, "--weights", crops / "r.onnx", *ONNX) == 0
     assert "3 faces in 3 photos, 1 person" in capsys.readouterr().out
     assert (read_features(tmp_path / "g.parquet").subject == 0).all()
     assert not (tmp_path / "g.html").exists() and not (tmp_path / "g.left_out.txt").exists()
+
+
+def test_known_people_keep_their_names(crops, tmp_path, capsys):
+    weights = ("--weights", crops / "r.onnx", *ONNX, "--json")
+    for number, name in enumerate(("anna", "ben")):
+        (tmp_path / "people" / name).mkdir(parents=True)
+        picture(number).save(tmp_path / "people" / name / "a.png")
+    picture(1).save(tmp_path / "loose.png")
+    people, loose, known = tmp_path / "people", tmp_path / "loose.png", tmp_path / "known.npz"
+    assert run("faces", people, "--out", known, *weights) == 0
+    for source, names in ((loose, ["ben"]), (people, ["anna", "ben"])):
+        assert run("faces", source, "--out", tmp_path / "f.npz", *weights, "--known", known) == 0
+        assert read_features(tmp_path / "f.npz").named("subject").tolist() == names
+    assert run("faces", loose, "--out", tmp_path / "nobody.npz", *weights) == 0
+    nobody = ("--out", tmp_path / "g.npz", *weights, "--known", tmp_path / "nobody.npz")
+    assert "is negative in every row, so it names nobody" in refused(capsys, "faces", loose, *nobody)
 
 
 def test_refusals(crops, tmp_path, capsys, monkeypatch):
@@ -68,6 +86,7 @@ def test_refusals(crops, tmp_path, capsys, monkeypatch):
         ((tmp_path / "none", *out, *weights), "no such photo"),
         ((tmp_path / "photo.png", *out, *weights), "fpsset fetch yunet"),
         ((tmp_path / "photo.png", *out, *weights, "--detector", tmp_path / "y.onnx"), "y.onnx"),
+        ((source, *out, *weights, "--folder-is-video"), "is for aligned crops"),
         ((source, *out, *weights, "--rate", 0), "--rate is 0"),
         ((source, *out, *weights, "--least-side", 0), "--least-side is 0"),
         ((source, *out, *weights, "--sheet", tmp_path / "a.png"), "ends in .html"),

@@ -10,8 +10,6 @@ from tests.commands.lines import refused
 from tests.images.photos import YUNET, photo
 from tests.torch_files import aggregator_state, save
 
-pytest.importorskip("cv2")
-
 
 @pytest.fixture(scope="module")
 def people(shared, tmp_path_factory):

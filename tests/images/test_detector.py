@@ -8,7 +8,6 @@ from fpsset.images.detector import FaceDetector
 from fpsset.images.found_faces import aligned_crops
 from tests.images.photos import YUNET, photo
 
-pytest.importorskip("cv2")
 PLACED = [
     ("person_00/still_0.png", (120, 120), 64, 0),
     ("person_03/still_1.png", (440, 300), 240, 25),

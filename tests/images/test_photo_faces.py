@@ -16,8 +16,6 @@ from fpsset.images.recognisers import load_recogniser
 from tests.images.images import picture
 from tests.images.photos import YUNET, photo, write_video
 
-pytest.importorskip("cv2")
-
 
 @pytest.fixture(scope="module")
 def recogniser(shared):
@@ -119,7 +117,6 @@ def test_aligned_crops_need_no_detector(shared, recogniser):
 @pytest.fixture(scope="module")
 def film(shared, tmp_path_factory):
     """Ten frames of two people apart, who change places at a cut in the middle."""
-    pytest.importorskip("av")
     frames = []
     for number in range(20):
         left, right = ("person_00", "person_01")[:: 1 if number < 10 else -1]
@@ -134,7 +131,6 @@ def film(shared, tmp_path_factory):
 
 
 def test_people_of_a_video_are_told_apart(shared, film, recogniser, options, tmp_path):
-    pytest.importorskip("trackers")
     found = find_photo_faces(list_sources([film]), recogniser, options)
     table = found.table
     for name in ("person_00", "person_01"):
@@ -160,7 +156,6 @@ def test_people_of_a_video_are_told_apart(shared, film, recogniser, options, tmp
 
 def test_long_videos_are_divided(film, recogniser, options, monkeypatch):
     """Stretches of half a second give the faces that one stretch gives, wherever the search begins."""
-    pytest.importorskip("trackers")
     items = list_sources([film]).items
     whole = find_photo_faces(list_sources([film]), recogniser, options).table
     monkeypatch.setattr("fpsset.images.finding_parts._SECONDS", 0.5)

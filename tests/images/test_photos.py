@@ -15,7 +15,6 @@ from tests.images.images import picture
 def test_every_format(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     if suffix == "heic":
-        pytest.importorskip("pillow_heif")
         require_reader([path])
     upright = picture(1)
     stored, exif = upright.transpose(Image.Transpose.ROTATE_90), Image.Exif()

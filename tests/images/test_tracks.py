@@ -1,12 +1,10 @@
 """Tracks are of one person each, through gaps, crossings and cuts."""
 
 import numpy as np
-import pytest
 
 from fpsset.images.found_faces import FoundFaces
 from fpsset.images.tracks import same_people, track_faces
 
-pytest.importorskip("trackers")
 DIM, RATE = 32, 5.0
 
 

@@ -9,8 +9,6 @@ from fpsset.images.aligned_faces import UnreadableImage
 from fpsset.images.video import duration_of, read_video
 from tests.images.photos import write_video
 
-pytest.importorskip("av")
-
 
 def clock(number: int, scene: int = 0) -> np.ndarray:
     """A frame of 96 x 128 that tells its number: that many eighths of it are bright, from the left."""
