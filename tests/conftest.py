@@ -75,7 +75,9 @@ def pytest_collection_modifyitems(items):
     """Sorts the long files first, and marks the tests that `-m quick` runs."""
     items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
     for item in items:
-        if item.nodeid.startswith(QUICK) and not any(map(item.get_closest_marker, ("slow", "fuzz", "kills", "chips"))):
+        if item.nodeid.startswith(QUICK) and not any(
+            map(item.get_closest_marker, ("slow", "fuzz", "kills", "chips"))
+        ):
             item.add_marker("quick")
 
 

@@ -9,7 +9,6 @@ import pytest
 from fpsset.errors import InputError
 from fpsset.weights.fetched import PUBLISHED, Published, cache_folder, fetch, fetched
 
-pytest.importorskip("pooch")
 CONTENT = bytes(range(256)) * 500
 
 
