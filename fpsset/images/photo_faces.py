@@ -1,16 +1,14 @@
-"""From photos and videos to a feature table: which face is whose, and what is left out and why."""
+"""From photos and videos to a feature table, with what is left out and why."""
 
 import collections
 import dataclasses
 import pathlib
 import re
-from typing import NamedTuple
 
 import numpy as np
 
 from fpsset.data.feature_table import UNKNOWN_SUBJECT, FeatureTable
 from fpsset.errors import InputError
-from fpsset.images.choosing import Candidates, choose_person
 from fpsset.images.finding import Finder, FindingOptions, Seen
 from fpsset.images.finding_parts import forget_parts, see_all
 from fpsset.images.found_faces import STILL, FoundFaces, join
@@ -18,24 +16,9 @@ from fpsset.images.listing import MEDIA_PATTERN
 from fpsset.images.photo_listing import Sources
 from fpsset.images.photos import require_reader
 from fpsset.images.recognisers import Recogniser, warn_of_equal_norms
-from fpsset.images.tracks import ALIKE, mean_vectors, require_tracker, same_people, track_faces
+from fpsset.images.subjects import LeftOut, count_faces, count_of, subjects_of
+from fpsset.images.tracks import require_tracker, same_people, track_faces
 from fpsset.images.video import require_pyav
-
-
-class LeftOut(NamedTuple):
-    """Faces, or a photo, that are not in the table.
-
-    Attributes:
-      name: of the photo or video.
-      kind: 'no face', 'too small', 'other people' or 'unreadable'.
-      why: in words.
-      count: faces; 1 for a photo or video.
-    """
-
-    name: str
-    kind: str
-    why: str
-    count: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +56,10 @@ class PhotoFaces:
         photos = len(np.unique(self.found.item[self.found.time == STILL]))
         moving = self.found.time != STILL
         tracks = len(np.unique(self.table.media[moving]))
-        parts = [f"{_count(int((~moving).sum()))} in {_many(photos, 'photo')}"] if photos else []
-        parts += [f"{_count(int(moving.sum()))} in {_many(tracks, 'track')} of videos"] if tracks else []
+        parts = [f"{count_faces(int((~moving).sum()))} in {count_of(photos, 'photo')}"] if photos else []
+        parts += (
+            [f"{count_faces(int(moving.sum()))} in {count_of(tracks, 'track')} of videos"] if tracks else []
+        )
         people = len(self.people)
         lines = [" and ".join(parts) + (f", {people} {'person' if people == 1 else 'people'}" * bool(people))]
         for kind, one, many in (
@@ -86,7 +71,7 @@ class PhotoFaces:
             if count := sum(left.count for left in self.left_out if left.kind == kind):
                 lines.append(f"{count} {one if count == 1 else many}")
         if self.several:
-            photos = _many(len(self.several), "photo")
+            photos = count_of(len(self.several), "photo")
             lines.append(f"{photos} with several people, whose names are not known")
         return lines
 
@@ -140,7 +125,7 @@ def find_photo_faces(
     warn_of_equal_norms(faces.norms)
     media, same = _media(sources, seen, faces, options.rate)
     crowded = {item for part in seen for item, _ in part.small}
-    subject, kept, people, others = _subjects(sources, faces, media, same, known, crowded)
+    subject, kept, people, others = subjects_of(sources, faces, media, same, known, crowded)
     left_out += others
     several = []
     counts = collections.Counter(faces.item[kept].tolist())
@@ -166,14 +151,6 @@ def find_photo_faces(
     return PhotoFaces(table, faces, people, left_out, several)
 
 
-def _count(faces: int) -> str:
-    return _many(faces, "face")
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def _unit(embeddings: np.ndarray) -> np.ndarray:
     vectors = embeddings.astype(np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -195,7 +172,9 @@ def _unusable(sources: Sources, seen: list[Seen], faces: FoundFaces) -> list[Lef
         if number in bad:
             found.append(LeftOut(item.name, "unreadable", bad[number]))
         if small[number]:
-            found.append(LeftOut(item.name, "too small", f"{_count(small[number])} too small", small[number]))
+            found.append(
+                LeftOut(item.name, "too small", f"{count_faces(small[number])} too small", small[number])
+            )
         elif number not in has and number not in bad:
             where = f"no face in {frames[number]} frames" if item.moves else "no face"
             found.append(LeftOut(item.name, "no face", where))
@@ -238,139 +217,3 @@ def _media_of_items(sources: Sources) -> np.ndarray:
     for items in numbers.values():
         media[items] = items[0]
     return media
-
-
-def _subjects(
-    sources: Sources,
-    faces: FoundFaces,
-    media: np.ndarray,
-    same: dict[int, int],
-    known: FeatureTable | None,
-    crowded: set[int],
-) -> tuple[np.ndarray, np.ndarray, dict[int, str], list[LeftOut]]:
-    """([M] int64 subjects, [M] bool which are kept, names of the subjects, the faces of others)."""
-    subject, kept = np.full(len(faces), UNKNOWN_SUBJECT), np.ones(len(faces), bool)
-    people: dict[int, str] = {}
-    others: list[LeftOut] = []
-    called = {} if known is None else _names_of(known)
-    numbers = {name: number for number, name in called.items()}
-    base = max(called, default=-1) + 1
-    person_of = np.array([item.person for item in sources.items], object)[faces.item]
-    for name in sources.people:
-        rows = np.flatnonzero(person_of == name)
-        if not len(rows):
-            continue
-        own, groups = faces.take(rows), _groups(faces.take(rows), media[rows], same)
-        chosen = choose_person(_candidates(own, groups, media[rows], crowded))[groups]
-        number = numbers.get(name, base + len(people))
-        people[number] = name
-        subject[rows], kept[rows] = number, chosen
-        for item in np.unique(own.item[~chosen]):
-            count = int((own.item[~chosen] == item).sum())
-            alone = not (own.item[chosen] == item).any()
-            said = f"{_count(count)} of other people"
-            why = said + (", and none like the person's others" if alone else "")
-            others.append(LeftOut(sources.items[item].name, "other people", why, count))
-    unknown = person_of == None  # noqa: E711  elementwise
-    _assign_unknown(sources, faces, media, same, np.flatnonzero(unknown), subject, people, base + len(people))
-    if known is not None:
-        _recognise(faces, media, np.flatnonzero(unknown), subject, people, known, called, same)
-    return subject, kept, people, others
-
-
-def _names_of(known: FeatureTable) -> dict[int, str]:
-    """The name of each subject: its own, or where there are only numbers, the number and the file."""
-    ids, first = np.unique(known.subject, return_index=True)
-    names = known.named("subject")[first].tolist()
-    if "subject" not in known.labels:
-        names = [f"subject {number} of {known.name}" for number in names]
-    return dict(zip(ids.tolist(), names, strict=True))
-
-
-def _groups(own: FoundFaces, media: np.ndarray, same: dict[int, int]) -> np.ndarray:
-    """[M] int64 candidates: each face of a photo, and each track."""
-    keys = [("track", m) if m in same else ("face", row) for row, m in enumerate(media.tolist())]
-    numbers: dict[tuple, int] = {}
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
-
-
-def _candidates(own: FoundFaces, groups: np.ndarray, media: np.ndarray, crowded: set[int]) -> Candidates:
-    """The candidates among a person's faces; in `crowded` photos there are others, which are too small."""
-    count = int(groups.max()) + 1
-    first = np.unique(groups, return_index=True)[1]
-    area = np.zeros(count, np.float32)
-    np.maximum.at(area, groups, own.boxes[:, 2] * own.boxes[:, 3])
-    norms = np.zeros(count, np.float32)
-    np.add.at(norms, groups, own.norms)
-    faces = np.bincount(groups, minlength=count)
-    moments = collections.defaultdict(set)
-    for group, item, time in zip(groups, own.item, own.time, strict=True):
-        if time != STILL:
-            moments[(item, time)].add(int(group))
-    clashes = {pair for seen in moments.values() for pair in _pairs(sorted(seen))}
-    still = own.time[first] == STILL
-    others = np.array([item in crowded for item in own.item[first].tolist()], bool)
-    places = np.where(still, -1 - own.item[first], media[first])
-    place = np.unique(places, return_inverse=True)[1].reshape(-1)
-    alone = (np.bincount(place)[place] == 1) & still & ~others
-    return Candidates(
-        mean_vectors(own, groups, count), norms / faces, place, alone, faces, area, sorted(clashes)
-    )
-
-
-def _pairs(numbers: list[int]) -> list[tuple[int, int]]:
-    return [(a, b) for i, a in enumerate(numbers) for b in numbers[i + 1 :]]
-
-
-def _assign_unknown(
-    sources: Sources,
-    faces: FoundFaces,
-    media: np.ndarray,
-    same: dict[int, int],
-    rows: np.ndarray,
-    subject: np.ndarray,
-    people: dict[int, str],
-    start: int,
-) -> None:
-    """Gives the tracks of videos of nobody known their own subjects, those that look alike the same."""
-    numbers: dict[int, int] = {}
-    within: collections.Counter = collections.Counter()
-    for row in rows:
-        who = same.get(int(media[row]))
-        if who is None:
-            continue
-        if who not in numbers:
-            numbers[who] = start + len(numbers)
-            item = int(faces.item[row])
-            within[item] += 1
-            people[numbers[who]] = f"{sources.items[item].name}, person {within[item]}"
-        subject[row] = numbers[who]
-
-
-def _recognise(
-    faces: FoundFaces,
-    media: np.ndarray,
-    rows: np.ndarray,
-    subject: np.ndarray,
-    people: dict[int, str],
-    known: FeatureTable,
-    called: dict[int, str],
-    same: dict[int, int],
-) -> None:
-    """Assigns faces and tracks to the known person whom they resemble most, if they look alike."""
-    ids, codes = np.unique(known.subject, return_inverse=True)
-    means = np.zeros((len(ids), known.dim), np.float32)
-    np.add.at(means, codes, known.embeddings * known.norms[:, None])
-    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-    if not len(rows):
-        return
-    own = faces.take(rows)
-    groups = _groups(own, media[rows], same)
-    cosines = mean_vectors(own, groups, int(groups.max()) + 1) @ means.T
-    best = cosines.argmax(axis=1)
-    alike = cosines.max(axis=1) >= ALIKE
-    subject[rows] = np.where(alike[groups], ids[best[groups]], subject[rows])
-    for number in np.unique(subject[rows][alike[groups]]).tolist():
-        people[number] = called[number]
-    for number in [n for n in people if n >= 0 and not (subject == n).any()]:
-        del people[number]
