@@ -28,7 +28,7 @@ def bucket_size(size: int, growth: int = 2) -> int:
 def bucket_growth(platform: str) -> int:
     """The growth of buckets for a platform of JAX: 2 on CPUs, which compute slowly, and 4 on accelerators.
 
-    There a batch takes milliseconds and the compilation of its shape half a minute.
+    There a batch takes a millisecond, and the compilation of its shape seconds to minutes.
     """
     return 2 if platform == "cpu" else 4
 
