@@ -180,7 +180,7 @@ def calibrate(
     """Find thresholds for this gallery on labelled faces, for verify and search.
 
     LABELLED holds faces of people in the store, by the same names, and of others;
-    those enrolled from this same file or folder are left out. Prints the false accept rate achieved in
+    faces that are enrolled are left out. Prints the false accept rate achieved in
     strata of size and quality, with exact binomial bounds.
     """
     from fpsset.commands.people_inputs import model_of

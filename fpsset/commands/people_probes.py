@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 
 from fpsset.commands.people_inputs import read_named
+from fpsset.data.feature_table import FeatureTable
 from fpsset.errors import InputError
 from fpsset.evaluation.protocols import require_backbone
 from fpsset.people.people import People
@@ -13,13 +14,13 @@ from fpsset.runtime.progress import StepProgress
 
 
 def read_probes(people: People, source: pathlib.Path, backbone: dict, labelled: bool = False) -> Probes:
-    """Describes the sets in a feature file or folder of images.
+    """Describes the sets in a feature file or folder of images; a face of nobody known is one of its own.
 
     Args:
       people: the store and its model.
       source: the file or folder.
       backbone: see `read_named`.
-      labelled: the sets are labelled with names, and faces enrolled from the same place are left out.
+      labelled: the sets are labelled with names, and faces that are enrolled are left out.
 
     Returns:
       The sets, whose names are those of their people if `labelled`, else what to call the sets.
@@ -27,12 +28,14 @@ def read_probes(people: People, source: pathlib.Path, backbone: dict, labelled: 
     Raises:
       InputError: there is no such source, its embeddings are of another backbone, or no face is left.
     """
-    table, names, where = read_named(source, None if labelled else "", backbone)
+    table, names, _ = read_named(source, None if labelled else "", backbone)
     settings = people.settings
     require_backbone(table, settings.dim, settings.backbone, f"the store {people.store.path}")
-    sets = table.subject if table.template is None else table.template
+    sets = table.template
+    if sets is None:
+        sets = np.where(table.subject < 0, np.arange(len(table)) - len(table), table.subject)
     if labelled:
-        names, sets, table = _without_enrolled(people, table, np.array(names), sets, where)
+        names, sets, table = _without_enrolled(people, table, np.array(names), sets)
     found = people.model.aggregate(table.embeddings, table.norms, sets, media=table.media)
     _, first, which, sizes = np.unique(sets, return_index=True, return_inverse=True, return_counts=True)
     quality = np.bincount(which, table.norms) / sizes
@@ -43,18 +46,17 @@ def read_probes(people: People, source: pathlib.Path, backbone: dict, labelled: 
     else:
         column = "subject" if table.template is None else "template"
         called = [f"set {name}" for name in table.named(column)[first].tolist()]
+        for place in np.flatnonzero(sets[first] < 0) if table.template is None else ():
+            row = first[place]
+            called[place] = f"row {row}" if table.paths is None else f"row {row}, {table.paths[row]}"
     return Probes(found.descriptors, called, sizes, quality.astype(np.float32))
 
 
-def _without_enrolled(people: People, table, names, sets, where: str):
-    places = table.paths.tolist() if table.paths is not None else range(len(table))
-    rows = people.store.sql.execute(
-        "select place from faces join sources on sources.id = source where sources.name = ?", (where,)
-    )
-    enrolled = {place for (place,) in rows}
-    kept = np.array([place not in enrolled for place in places])
+def _without_enrolled(people: People, table: FeatureTable, names: np.ndarray, sets: np.ndarray):
+    """The faces that are not in the store, wherever they were enrolled from."""
+    kept = ~people.holds(table)
     if not kept.any():
-        raise InputError(f"{where}: all its faces are enrolled; give other faces")
+        raise InputError(f"{table.name}: all its faces are enrolled; give other faces")
     if not kept.all():
-        StepProgress.say(f"{where}: {int((~kept).sum())} faces are left out, because they are enrolled")
+        StepProgress.say(f"{table.name}: {int((~kept).sum())} faces are left out, because they are enrolled")
     return names[kept], sets[kept], table.take(kept)

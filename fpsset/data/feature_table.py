@@ -170,7 +170,10 @@ def known_people(table: FeatureTable) -> FeatureTable:
     if not unknown.any():
         return table
     if unknown.all():
-        raise InputError(f"{table.name}: column 'subject' is negative in every row, so it names nobody")
+        raise InputError(
+            f"{table.name}: column 'subject' is negative in every row, so it names nobody; of photos, give "
+            "fpsset faces a folder per person, or --one-person"
+        )
     StepProgress.say(
         f"{table.name}: {int(unknown.sum())} of {len(table)} faces are left out: their subject is negative, "
         "so they are of nobody known"

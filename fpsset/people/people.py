@@ -142,6 +142,11 @@ class People:
                 self.store.sql.execute("update faces set person = ? where person = ?", (person, other))
             self._describe([*others, person])
 
+    def holds(self, table: FeatureTable) -> np.ndarray:
+        """[M] bool, whether a face of the same embedding and norm is enrolled, from whatever place."""
+        enrolled = {hash(face) for (face,) in self.store.sql.execute("select face from faces")}
+        return np.array([hash(face) in enrolled for face in self._packed(table)], bool)
+
     def number(self, name: str) -> int:
         """The number of a person; raises InputError if there is nobody of that name."""
         return person_number(self.store, name)

@@ -1,12 +1,13 @@
 """fpsset people, from a folder of names to an answer."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from fpsset.commands.cli import main
-from fpsset.data.files import write_features
+from fpsset.data.files import read_features, write_features
 from tests.commands.lines import process, refused
 from tests.people.edited import make_table, name_of
 
@@ -52,6 +53,24 @@ def test_from_folders_to_an_answer(run, given, tmp_path):
     assert "different" in run("verify", name_of(8), given / "one.npz")
     (found,) = json.loads(run("search", given / "one.npz", "--json"))
     assert found["found"][0]["answer"] == "same person"
+
+
+def test_faces_of_nobody_known_are_searched_one_by_one(run, given, tmp_path):
+    table = read_features(given / "others.npz")
+    two = table.take([np.flatnonzero(table.subject == person)[0] for person in (7, 9)])
+    write_features(tmp_path / "two.npz", dataclasses.replace(two, subject=np.array([-1, -1])))
+    found = json.loads(run("search", tmp_path / "two.npz", "--json"))
+    assert [one["found"][0]["name"] for one in found] == [name_of(7), name_of(9)]
+    assert run("verify", name_of(7), tmp_path / "two.npz").count("score") == 2
+
+
+def test_enrolled_faces_are_no_trials_whatever_file_they_come_from(run, given, tmp_path, capsys):
+    table = read_features(given / "enrol.npz").take(np.arange(40)[::-1])
+    renamed = dataclasses.replace(table, paths=None)
+    write_features(tmp_path / "copy.npz", renamed)
+    assert "all its faces are enrolled" in refused(
+        capsys, "people", tmp_path / "a.fps", "calibrate", tmp_path / "copy.npz"
+    )
 
 
 def test_edits(run, given):
