@@ -40,26 +40,25 @@ def verdict(found: Evaluation) -> str:
     It is about the lowest FAR whose threshold enough impostor pairs decide. Two methods are level where the
     95% interval of their paired difference includes zero.
     """
-    ours = found.verification[OURS]
     far = _far_of_verdict(found)
     if far is None:
-        few = f"{ours.impostor_pairs:,} impostor pairs are too few for a FAR of {far_name(FARS[0])}"
-        return f"No verdict: {few}."
+        count = found.verification[OURS].impostor_pairs
+        return f"No verdict: {count:,} impostor pairs are too few for a FAR of {far_name(FARS[0])}."
     tars = {method: verified.points[far].tar for method, verified in found.verification.items()}
     others = [method for method in tars if method != OURS]
     rival = max(others, key=lambda method: tars[method].value)
-    at = f"at FAR {far_name(far)} {OURS} accepts {_percent(tars[OURS])} of the genuine pairs, {rival}"
-    theirs = _percent(tars[rival])
+    at, theirs = f"At FAR {far_name(far)}", _percent(tars[rival])
+    ours = f"{OURS} accepts {_percent(tars[OURS])} of the genuine pairs, {rival}"
     difference = found.paired.get(f"{OURS} - {rival}", {}).get(tar_name(far))
     if difference is None or difference.interval is None:
-        return f"{OURS} beside the best other method: {at} {theirs}; how much of it is chance is not known."
+        return f"{at}, {ours} {theirs}; how much of the difference is chance is not known."
     low, high = difference.interval
     words = f"{100 * difference.value:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}"
     if low <= 0 <= high:
-        return f"{OURS} and {rival} are level: {at} {theirs}, a difference within chance ({words})."
+        return f"{at}, {OURS} and {rival} are level: {ours} {theirs}, a difference within chance ({words})."
     if low > 0:
-        return f"{OURS} is better than every other method: {at}, the next best, {theirs} ({words})."
-    return f"{rival} is better than {OURS}: {at} {theirs} ({words})."
+        return f"{at}, {OURS} is better than the others: {ours}, the next best, {theirs} ({words})."
+    return f"{at}, {rival} is better than {OURS}: {ours} {theirs} ({words})."
 
 
 def outcome(found: Evaluation, workdir: pathlib.Path) -> dict:
