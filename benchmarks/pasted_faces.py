@@ -93,7 +93,6 @@ def make_photos(
     count: int = 60,
     seed: int = 0,
     sides: tuple[int, ...] = (1600, 2400, 4000),
-    stills_only: bool = False,
 ) -> list[Pasted]:
     """Makes photos of one to six faces each, of 40 to 400 pixels, turned by up to 30 degrees, some by EXIF.
 
@@ -103,11 +102,9 @@ def make_photos(
       count: photos.
       seed: of all draws.
       sides: long sides of the photos, of which each takes one.
-      stills_only: leave out the frames of clips.
     """
     rng = np.random.default_rng(seed)
-    pattern = "still_*.png" if stills_only else "*.png"
-    people = [sorted(folder.glob(pattern)) for folder in sorted(faces.iterdir()) if folder.is_dir()]
+    people = [sorted(folder.glob("*.png")) for folder in sorted(faces.iterdir()) if folder.is_dir()]
     out.mkdir(parents=True, exist_ok=True)
     pasted = []
     for number in range(count):

@@ -233,8 +233,9 @@ def check_extraction_config(config: ConfigDict) -> None:
         "False with config.augmented, whose clips mirror frames already",
     )
     need(config.color_order in ("", "bgr", "rgb"), "color_order", "'bgr' or 'rgb'")
-    alone = not (config.landmarks or config.flip or config.augmented)
-    need(not config.detector or alone, "detector", "empty with landmarks, flip or augmented")
+    for field in ("landmarks", "media_pattern", "folder_is_video", "flip", "augmented"):
+        given = config[field] not in ("", False, 0, MEDIA_PATTERN)
+        need(not (config.detector and given), "detector", f"empty with {field}, which is for aligned crops")
     need(config.preset in ("", *PRESETS), "preset", f"one of {', '.join(PRESETS)}")
     need(config.std is None or config.std > 0, "std", "positive")
     need(config.dtype in ("float32", "bfloat16"), "dtype", "'float32' or 'bfloat16'")

@@ -126,8 +126,8 @@ class FaceDetector:
         scaled = self._scaled(part, _SECOND_LOOK / side)
         scaled[:, :2] += low
         scaled[:, 4:14] += np.tile(low, 5)
-        overlaps = np.array([_overlap(row, other) for other in scaled])
-        if not len(overlaps) or overlaps.max() < _OVERLAP:
+        overlaps = overlap(row[:4], scaled[:, :4])
+        if overlaps.max(initial=0) < _OVERLAP:
             return None
         best = scaled[overlaps.argmax()]
         return best if best[14] >= self._least else None
@@ -143,7 +143,7 @@ class FaceDetector:
         """One row for each face, the best first; each row is [15], see `_find`."""
         kept: list[np.ndarray] = []
         for row in rows[np.argsort(-rows[:, 14], kind="stable")]:
-            if all(_overlap(row, other) < _OVERLAP for other in kept):
+            if overlap(row[:4], np.reshape(kept, (-1, 15))[:, :4]).max(initial=0) < _OVERLAP:
                 kept.append(row)
         return np.array(kept, np.float32).reshape(-1, 15)
 
@@ -167,9 +167,10 @@ def _as_detections(rows: np.ndarray) -> Detections:
     return Detections(rows[:, :4], rows[:, 4:14].reshape(-1, 5, 2).astype(np.float64) - 0.5, rows[:, 14])
 
 
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes (left, top, width, height)."""
-    low = np.maximum(one[:2], other[:2])
-    high = np.minimum(one[:2] + one[2:4], other[:2] + other[2:4])
-    shared = np.prod(np.maximum(high - low, 0))
-    return float(shared / max(one[2] * one[3] + other[2] * other[3] - shared, 1e-9))
+def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes [*B, 4] (left, top, width, height), broadcast: [*B]."""
+    low = np.maximum(one[..., :2], other[..., :2])
+    high = np.minimum(one[..., :2] + one[..., 2:], other[..., :2] + other[..., 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=-1)
+    area = np.prod(one[..., 2:], axis=-1) + np.prod(other[..., 2:], axis=-1)
+    return shared / np.maximum(area - shared, 1e-9)

@@ -74,8 +74,6 @@ class Seen(NamedTuple):
 class Finder:
     """Finds and embeds faces; use as a context manager, which ends its threads."""
 
-    _KEEPS = True  # a decoder, for the stretch that follows
-
     def __init__(self, items: tuple[Item, ...], recogniser: Recogniser, options: FindingOptions):
         """See `FindingOptions`; raises InputError if the detector cannot be loaded."""
         self._items, self._recogniser, self._options = items, recogniser, options
@@ -128,9 +126,7 @@ class Finder:
             yield from _thinned(read_frames(item.path), self._options.rate)
             return
         kept = self._video
-        if (
-            self._KEEPS and kept and kept[:2] == (number, stretch.start)
-        ):  # the decoder stands where the stretch begins
+        if kept and kept[:2] == (number, stretch.start):  # the decoder stands where the stretch begins
             frames = kept[2]
         else:
             frames = read_video(item.path, self._options.rate, stretch.start)

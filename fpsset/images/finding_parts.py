@@ -13,6 +13,7 @@ from fpsset.images.photo_listing import Item
 from fpsset.images.video import duration_of
 from fpsset.runtime.digests import file_sha256, short_digest
 from fpsset.runtime.disk import writing
+from fpsset.runtime.kept_parts import claim, file_state
 from fpsset.runtime.progress import StepProgress
 
 _PHOTOS = 16  # in a part, of which an interruption loses at most one
@@ -74,7 +75,7 @@ def see_all(
     files = [None] * len(stretches)
     if out is not None:
         folder = _folder(out)
-        _claim(folder, out, _fingerprint(items, options, recogniser_digest))
+        claim(folder, _fingerprint(items, options, recogniser_digest), out)
         files = [folder / f"{number:09}.npz" for number in range(len(stretches))]
     kept = [None if file is None else _read(file) for file in files]
     done = sum(count for count, seen in zip(counts, kept, strict=True) if seen is not None)
@@ -111,31 +112,10 @@ def _folder(out: pathlib.Path) -> pathlib.Path:
     return out.with_name(f".{out.name}.faces")
 
 
-def _claim(folder: pathlib.Path, out: pathlib.Path, fingerprint: str) -> None:
-    """Makes the folder, or empties it if its parts were made from other files or settings."""
-    owner = folder / "of"
-    try:
-        if owner.read_text(errors="replace") == fingerprint:
-            return
-    except OSError:
-        pass
-    shutil.rmtree(folder, ignore_errors=True)
-    with writing(out):
-        folder.mkdir(parents=True, mode=0o700)
-        owner.write_text(fingerprint)
-
-
 def _fingerprint(items: tuple[Item, ...], options: FindingOptions, recogniser_digest: str) -> str:
-    def state(item: Item) -> str:
-        try:
-            stat = item.path.stat()
-        except OSError:
-            return f"{item.name} missing\n"
-        return f"{item.name} {stat.st_size} {stat.st_mtime_ns}\n"
-
     detector = "" if options.detector is None else file_sha256(options.detector)
     settings = (detector, recogniser_digest, options.least_side, options.rate)
-    return short_digest(*map(state, items), repr(settings))
+    return short_digest(*(file_state(item.path, item.name) for item in items), repr(settings))
 
 
 def _write(file: pathlib.Path, seen: Seen) -> None:

@@ -6,6 +6,7 @@ import pathlib
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -60,17 +61,22 @@ class ImageList:
 
     def said_ignored(self) -> str:
         """One line that counts the ignored files by suffix; empty if there are none."""
-        if not self.ignored:
-            return ""
-        counts = Counter(pathlib.PurePosixPath(path).suffix.lower() or "no suffix" for path in self.ignored)
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
-        return f"{self.root}: ignored {len(self.ignored)} other files ({kinds}), e.g. {self.ignored[0]}"
+        return said_ignored(f"{self.root}: ", self.ignored, "other files")
 
     def take(self, rows: np.ndarray) -> "ImageList":
         """Selects images by their indices."""
         columns = ("subject", "media", "template", "landmarks", "score")
         kept = {c: getattr(self, c)[rows] for c in columns if getattr(self, c) is not None}
         return dataclasses.replace(self, paths=[self.paths[row] for row in rows], **kept)
+
+
+def said_ignored(where: str, files: Sequence[str], what: str) -> str:
+    """'WHERE ignored 3 WHAT (2 .heic, 1 no suffix), e.g. a/b.heic'; empty if there are none."""
+    if not files:
+        return ""
+    counts = Counter(pathlib.PurePosixPath(path).suffix.lower() or "no suffix" for path in files)
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
+    return f"{where}ignored {len(files)} {what} ({kinds}), e.g. {files[0]}"
 
 
 def list_images(

@@ -1,7 +1,6 @@
 """Parts of an extraction, kept beside its file until that is written, so that it can be interrupted."""
 
 import pathlib
-import shutil
 
 import jax
 import numpy as np
@@ -14,7 +13,7 @@ from fpsset.images.listing import ImageList
 from fpsset.images.recognisers import NOT_EMBEDDED, Recogniser
 from fpsset.runtime.apart import forget
 from fpsset.runtime.digests import short_digest
-from fpsset.runtime.disk import writing
+from fpsset.runtime.kept_parts import claim, claimed_by, file_state
 
 # Columns of a part, see `checked_columns`.
 _PART = {
@@ -41,7 +40,6 @@ class Parts:
         """
         self.folder = out.with_name(f".{out.name}.parts")
         self._out, self._images, self._config = out, images, config
-        self._owner = self.folder / "of"
         self._size = config.batch_size * config.batches_per_part
         self.files = [self.folder / f"{start:09}.npz" for start in range(0, len(images), self._size)]
 
@@ -56,21 +54,12 @@ class Parts:
 
     def claim(self, recogniser: Recogniser) -> None:
         """Makes the folder, or empties it if its parts were made from other images or settings."""
-        fingerprint = self._fingerprint(recogniser)
-        if self.claimed_by() == fingerprint:
+        if claim(self.folder, self._fingerprint(recogniser), self._out):
             forget(self.folder)
-            return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with writing(self._out):
-            self.folder.mkdir(parents=True)
-            self._owner.write_text(fingerprint)
 
     def claimed_by(self) -> str:
         """What the parts in the folder are made from; empty if there is no folder."""
-        try:
-            return self._owner.read_text(errors="replace")
-        except OSError:
-            return ""
+        return claimed_by(self.folder)
 
     def require_claimed_by(self, fingerprint: str) -> None:
         """Raises InputError if this process does not see the folder that the first has claimed."""
@@ -105,17 +94,11 @@ class Parts:
         """A short hash of everything that the parts depend on."""
         images, config = self._images, self._config
 
-        def state(path: str) -> str:
-            try:
-                stat = (images.root / path).stat()
-            except OSError:
-                return f"{path} missing\n"
-            return f"{path} {stat.st_size} {stat.st_mtime_ns}\n"
-
         landmarks = b"" if images.landmarks is None else images.landmarks
         fields = (recogniser.card.digest, config.dtype, config.batch_size, config.batches_per_part)
         fields += (config.augmented, config.clip_frames, config.seed, config.flip)
-        return short_digest(*map(state, images.paths), landmarks, repr(fields))
+        states = (file_state(images.root / path, path) for path in images.paths)
+        return short_digest(*states, landmarks, repr(fields))
 
 
 def read_part(file: pathlib.Path) -> dict[str, np.ndarray]:

@@ -2,11 +2,10 @@
 
 import dataclasses
 import pathlib
-from collections import Counter
 from collections.abc import Sequence
 
 from fpsset.errors import InputError
-from fpsset.images.listing import files_below
+from fpsset.images.listing import files_below, said_ignored
 from fpsset.images.photos import PHOTO_SUFFIXES, is_animated, is_photo
 
 VIDEO_SUFFIXES = frozenset(
@@ -56,12 +55,7 @@ class Sources:
 
     def said_ignored(self) -> str:
         """One line that counts the ignored files by suffix; empty if there are none."""
-        if not self.ignored:
-            return ""
-        counts = Counter(pathlib.PurePosixPath(path).suffix.lower() or "no suffix" for path in self.ignored)
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
-        count = len(self.ignored)
-        return f"ignored {count} files that are no photos or videos ({kinds}), e.g. {self.ignored[0]}"
+        return said_ignored("", self.ignored, "files that are no photos or videos")
 
 
 def is_video(path: pathlib.PurePath) -> bool:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fpsset.errors import InputError
+from fpsset.images.detector import overlap
 from fpsset.images.found_faces import FoundFaces
 
 # Below this cosine the faces before and after a moment look like two people, whatever their boxes do.
@@ -66,7 +67,9 @@ class _Names:
         self._seen = {mark: last for mark, last in self._seen.items() if time - last[0] <= _LOST_SECONDS}
         # Someone who is not seen may be hidden behind a face that is where they were.
         hidden = [box for mark, (_, box) in self._seen.items() if mark not in ids]
-        overlaps = _overlaps(np.concatenate([boxes, np.reshape(hidden, (-1, 4))]))[: len(rows)]
+        others = np.concatenate([boxes, np.reshape(hidden, (-1, 4))])
+        overlaps = overlap(boxes[:, None], others)
+        np.fill_diagonal(overlaps, 0)  # with themselves
         touches = overlaps.max(axis=1, initial=0) > _TOUCHING
         earlier, self._unnamed = self._unnamed, []
         for row, mark, box, touching in zip(rows, ids.tolist(), boxes, touches, strict=True):
@@ -110,8 +113,8 @@ class _Names:
 
     def _name_earlier(self, row: int, box: np.ndarray, earlier: list[tuple[int, np.ndarray]]) -> None:
         """Adds to a new track the face of the frame before from which the tracker began it."""
-        overlaps = [_overlaps(np.stack([box, other]))[0, 1] for _, other in earlier]
-        if overlaps and max(overlaps) > 0:
+        overlaps = overlap(box, np.reshape([other for _, other in earlier], (-1, 4)))
+        if overlaps.max(initial=0) > 0:
             self._short[earlier.pop(int(np.argmax(overlaps)))[0]] = self._short[row]
 
 
@@ -231,14 +234,3 @@ def _by_time(time: np.ndarray):
     bounds = np.searchsorted(codes[order], np.arange(len(moments) + 1))
     for number, moment in enumerate(moments):
         yield moment, order[bounds[number] : bounds[number + 1]]
-
-
-def _overlaps(boxes: np.ndarray) -> np.ndarray:
-    """[N, N] intersection over union of boxes [N, 4] (left, top, width, height); 0 with themselves."""
-    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    sides = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
-    shared = np.prod(np.maximum(sides, 0), axis=-1)
-    area = np.prod(boxes[:, 2:], axis=-1)
-    overlaps = shared / np.maximum(area[:, None] + area - shared, 1e-9)
-    np.fill_diagonal(overlaps, 0)
-    return overlaps

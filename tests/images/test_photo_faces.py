@@ -8,7 +8,7 @@ from fpsset.config import check_extraction_config, extraction_config
 from fpsset.data.files import read_features
 from fpsset.errors import InputError
 from fpsset.images.extract import extract
-from fpsset.images.finding import FindingOptions
+from fpsset.images.finding import Finder, FindingOptions
 from fpsset.images.finding_parts import forget_parts, stretches_of
 from fpsset.images.photo_faces import find_photo_faces
 from fpsset.images.photo_listing import list_sources
@@ -96,9 +96,9 @@ def test_a_config_extracts_photos(album, shared, tmp_path):
     table = extract(config)
     assert len(table) == 3 and read_features(tmp_path / "f.npz").subject.tolist() == [0, 0, 0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.left_out.txt", "f.npz"]
-    config.flip = True
-    with pytest.raises(InputError, match=r"config.detector is .* empty with landmarks"):
-        check_extraction_config(config)
+    for field, value in {"flip": True, "folder_is_video": True, "media_pattern": "(.*)-"}.items():
+        with pytest.raises(InputError, match=f"config.detector is .* empty with {field},"):
+            check_extraction_config(ConfigDict({**config.to_dict(), field: value}))
 
 
 def test_nothing_to_be_found(tmp_path, recogniser, options):
@@ -161,7 +161,13 @@ def test_long_videos_are_divided(film, recogniser, options, monkeypatch):
     monkeypatch.setattr("fpsset.images.finding_parts._SECONDS", 0.5)
     assert len(stretches_of(items, 5.0)[0]) == 4
     parts = find_photo_faces(list_sources([film]), recogniser, options).table
-    monkeypatch.setattr("fpsset.images.finding.Finder._KEEPS", False)
+
+    class Forgetful(Finder):
+        def see(self, stretch, advance):
+            self._video = None  # as after an interruption
+            return super().see(stretch, advance)
+
+    monkeypatch.setattr("fpsset.images.photo_faces.Finder", Forgetful)
     sought = find_photo_faces(list_sources([film]), recogniser, options).table
     for found in (parts, sought):
         np.testing.assert_array_equal(found.time, whole.time)
