@@ -24,10 +24,10 @@ from fpsset.runtime.escapes import show
 def export(weights: pathlib.Path, target: pathlib.Path, platforms: str, media: bool, as_json: bool) -> None:
     """Write an aggregator as one file, for any number and size of sets.
 
-    WEIGHTS is a workdir, converted weights or a published checkpoint. OUT is ONNX if it ends in .onnx, for
-    fitted models, and StableHLO else, which needs only JAX to run:
-    jax.export.deserialize(bytes).call(embeddings, norms, mask). With --media there is a fourth argument,
-    integers [B, N] in [0, N), equal for the faces of a medium: int64 for ONNX, int32 for StableHLO.
+    WEIGHTS is a workdir, converted weights or a published checkpoint. OUT is ONNX if it ends in .onnx and
+    StableHLO else, which needs only JAX to run: jax.export.deserialize(bytes).call(embeddings, norms, mask).
+    With --media there is a fourth argument, integers [B, N] in [0, N), equal for the faces of a medium: int64
+    for ONNX, int32 for StableHLO.
     """
     from fpsset.inference.export import export_aggregator
     from fpsset.inference.loading import load

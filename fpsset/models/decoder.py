@@ -23,7 +23,7 @@ from fpsset.ops.media import media_shares
 from fpsset.ops.norm_encoding import normalized_norm_encoding
 from fpsset.ops.quality import face_quality, quality_shares
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
 
 
 class NormEncoding(nn.Module):
@@ -34,7 +34,7 @@ class NormEncoding(nn.Module):
         """[*B] -> [*B, dim] float32."""
         scale = self.param("norm_encoding_scale", init.ones, (dim,))
         bias = self.param("norm_encoding_bias", init.zeros, (dim,))
-        return normalized_norm_encoding(norms, scale, bias, _EPSILON)
+        return normalized_norm_encoding(norms, scale, bias, EPSILON)
 
 
 class FaceQuality(nn.Module):
@@ -109,9 +109,9 @@ class CoresetDecoder(nn.Module):
             self.quality_of = FaceQuality()
             nn.share_scope(self, self.quality_of)
         self.self_attention = Projections(self.num_heads, self.dtype)
-        self.query_norm = nn.LayerNorm(epsilon=_EPSILON)
+        self.query_norm = nn.LayerNorm(epsilon=EPSILON)
         self.set_attention = Projections(self.num_heads, self.dtype)
-        self.output_norm = nn.LayerNorm(epsilon=_EPSILON)
+        self.output_norm = nn.LayerNorm(epsilon=EPSILON)
         # Under the names that flax gave them in 0.1: runs begun there go on with the same draws.
         self.Dropout_0, self.Dropout_1 = (nn.Dropout(self.dropout_rate) for _ in range(2))
 

@@ -49,14 +49,19 @@ def encode_norms(norms: jax.Array, dim: int) -> jax.Array:
     Raises:
       ValueError: `dim` is odd.
     """
-    if dim % 2:
-        raise ValueError(f"dim is {dim}; it must be even, because sines and cosines come in pairs")
-    frequency = np.repeat(10000.0 ** (-np.arange(0, dim, 2) / dim), 2).astype(np.float32)
-    phase = np.tile(np.float32([0, 0.25]), dim // 2)  # a cosine is a sine a quarter turn ahead
+    frequency, phase = waves_of_channels(dim)
     shape = (1,) * norms.ndim + (dim,)
     return sine_of_turns(
         norms.astype(jnp.float32)[..., None] * frequency.reshape(shape) + phase.reshape(shape)
     )
+
+
+def waves_of_channels(dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """([dim] float32 turns per unit of norm, [dim] float32 phases in turns); `dim` must be even."""
+    if dim % 2:
+        raise ValueError(f"dim is {dim}; it must be even, because sines and cosines come in pairs")
+    frequency = np.repeat(10000.0 ** (-np.arange(0, dim, 2) / dim), 2).astype(np.float32)
+    return frequency, np.tile(np.float32([0, 0.25]), dim // 2)  # a cosine is a sine a quarter turn ahead
 
 
 def normalized_norm_encoding(

@@ -17,14 +17,14 @@ import jax.numpy as jnp
 from fpsset.ops.precision import matmul
 
 # Bounds of the expected cosine: precisions stay finite whatever a face's norm.
-_LEAST, _MOST = 0.05, 0.95
+LEAST_COSINE, MOST_COSINE = 0.05, 0.95
 # Cosine over which a face turns from different to a near-copy of a pick.
-_COPY_WIDTH = 0.02
+COPY_WIDTH = 0.02
 
 
 def expected_cosine(log_quality: jax.Array, bias: jax.Array) -> jax.Array:
     """The expected cosine c of faces to their person: [*B] a . n u + p log n, [] -> [*B] in [.05, .95]."""
-    return jnp.clip(log_quality + bias, _LEAST, _MOST)
+    return jnp.clip(log_quality + bias, LEAST_COSINE, MOST_COSINE)
 
 
 def face_precision(cosine: jax.Array) -> jax.Array:
@@ -43,7 +43,7 @@ def near_copies(cosines: jax.Array, threshold: jax.Array) -> jax.Array:
     Returns:
       [*B, K, N] float32 in [0, 1]; of each face one entry at most is above 0.
     """
-    alike = jax.nn.sigmoid((cosines - threshold) / _COPY_WIDTH)
+    alike = jax.nn.sigmoid((cosines - threshold) / COPY_WIDTH)
     nearest = jnp.argmax(cosines, axis=-2, keepdims=True)
     picks = jnp.arange(cosines.shape[-2]).reshape((-1, 1))
     return jnp.where(picks.reshape((1,) * (cosines.ndim - 2) + picks.shape) == nearest, alike, 0.0)

@@ -7,7 +7,7 @@ from fpsset.ops.masking import zero_padding
 from fpsset.ops.precision import einsum
 
 # Norms are clipped to this minimum, so that the log weight of a zero norm is finite.
-_MIN_NORM = 1e-6
+MIN_NORM = 1e-6
 
 
 def face_quality(features: jax.Array, norms: jax.Array, direction: jax.Array, power: jax.Array) -> jax.Array:
@@ -30,8 +30,8 @@ def face_quality(features: jax.Array, norms: jax.Array, direction: jax.Array, po
 
 def log_norms(norms: jax.Array) -> jax.Array:
     """log n, or of 1e-6 for smaller norms, with gradient 0 there: [*B] -> [*B] float32."""
-    seen = norms > _MIN_NORM
-    return jnp.log(jnp.where(seen, norms, _MIN_NORM).astype(jnp.float32))
+    seen = norms > MIN_NORM
+    return jnp.log(jnp.where(seen, norms, MIN_NORM).astype(jnp.float32))
 
 
 def quality_shares(quality: jax.Array, mask: jax.Array) -> jax.Array:
