@@ -41,7 +41,7 @@ def enrol(
     (with --weights). Names are those of the folders, which feature files keep in
     their column paths, or else the numbers in the column subject. A person who is
     in the store gets the faces too. Faces that came from the same place before are
-    left as they are, so a command that was stopped can be repeated.
+    left as they are, so a command can be repeated. It enrols all of them, or none.
     """
     from fpsset.commands.people_inputs import model_of, read_named
     from fpsset.errors import InputError
@@ -59,9 +59,9 @@ def enrol(
         first = read[0].table
         given = remembered(model) if model else ""
         made = Settings(first.dim, loaded.backbone or first.backbone, given, loaded.digest, wanted)
-        people, done = People(opened, loaded, made), []
-        for table, names, source in read:
-            done.append((source, people.enrol(table, names, source)))
+        people = People(opened, loaded, made)
+        with opened.change():  # of all sources, or of none
+            done = [(source, people.enrol(table, names, source)) for table, names, source in read]
     if as_json:
         click.echo(json.dumps([{"source": source, **found._asdict()} for source, found in done]))
         return

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fpsset.data.rows import unit_rows
+from fpsset.errors import InputError
 from fpsset.face_set import RaggedSets
 from fpsset.inference.aggregator import SetAggregator
 from fpsset.people.consensus import strangers_among
@@ -110,7 +111,7 @@ def describe_again(store: Store, model: SetAggregator, settings: Settings, peopl
       people: their numbers.
 
     Raises:
-      InputError: somebody's faces have no descriptor.
+      InputError: somebody's faces have no descriptor, or are all set aside by hand.
     """
     parts = in_parts(store, people)
     if len(people) > _VARIABLES:
@@ -134,7 +135,13 @@ def forget_sources(store: Store) -> None:
 
 def _describe(store: Store, model: SetAggregator, settings: Settings, faces: Faces) -> None:
     people = np.unique(faces.person)
+    names = _Names(store, people)
     aside = faces.pinned == SET_ASIDE
+    for place in np.flatnonzero(~np.isin(people, faces.person[~aside])):
+        raise InputError(
+            f"{store.path}: {names[place]!r} would have no face left but those set aside; put one of them "
+            f"back first, or forget {names[place]!r}"
+        )
     if settings.strangers is not None:
         judged = faces.pinned == 0
         sets = _sets(faces, ~aside)
@@ -145,7 +152,6 @@ def _describe(store: Store, model: SetAggregator, settings: Settings, faces: Fac
         zip(aside[changed].tolist(), faces.ids[changed].tolist(), strict=True),
     )
     sets = _sets(faces, ~aside)
-    names = _Names(store, people)
     found = describe_exactly(model, sets, names)
     vectors = [[one] for one in found.vectors]
     if settings.prototypes != 1:

@@ -232,13 +232,6 @@ class People:
             owners = self._owners(faces)
             marks = [(how, int(face)) for face in faces]
             self.store.sql.executemany("update faces set pinned = ? where id = ?", marks)
-            for owner in owners:
-                left = "select 1 from faces where person = ? and pinned != ?"
-                if not self.store.sql.execute(left, (owner, SET_ASIDE)).fetchone():
-                    name = self._name(owner)
-                    raise InputError(
-                        f"{self.store.path}: {name!r} would have no face left; remove them instead"
-                    )
             self._describe(owners)
 
     def _describe(self, people: Sequence[int]) -> None:

@@ -57,9 +57,14 @@ class Store:
     def change(self) -> Iterator[None]:
         """Makes all that the block does one change: it takes place as a whole, or not at all.
 
+        A change within a change is part of it.
+
         Raises:
           InputError: another process did not end its change in two minutes, or the disk is full.
         """
+        if self.sql.in_transaction:
+            yield
+            return
         with self._as_input_errors():
             self.sql.execute("begin immediate")
             try:

@@ -1,5 +1,6 @@
 """Edits give what the same faces enrolled at once give; forgetting leaves no byte; two may write at once."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from fpsset.commands.cli import main
+from fpsset.data.files import write_features
 from fpsset.errors import InputError
 from fpsset.people.lists import listed, shown
 from fpsset.people.people import People, forget, names_of, rename
@@ -139,6 +142,30 @@ def test_faces_set_aside_and_put_back(path):
     assert read(path)["descriptors"] == before["descriptors"]
     with pytest.raises(InputError, match="would have no face left"):
         edit(path, "set_aside", faces)
+
+
+@pytest.mark.parametrize("strangers", [None, np.linspace(-4, 7, 24).tolist()])
+@pytest.mark.parametrize("how", ["remove", "move"])
+def test_faces_set_aside_are_not_all_that_a_person_has(how, strangers, tmp_path, table):
+    enrolled(tmp_path / "a.fps", table, strangers=strangers)
+    before, faces = read(tmp_path / "a.fps"), faces_of(tmp_path / "a.fps", name_of(3))
+    edit(tmp_path / "a.fps", "set_aside", faces[:1])
+    with pytest.raises(InputError, match=f"'{name_of(3)}' would have no face left but those set aside"):
+        edit(tmp_path / "a.fps", how, faces[1:], *([name_of(4)] if how == "move" else []))
+    edit(tmp_path / "a.fps", "put_back", faces[:1])
+    assert read(tmp_path / "a.fps")["descriptors"] == before["descriptors"]
+
+
+def test_one_command_enrols_all_its_sources_or_none(tmp_path, table, capsys):
+    path, good, bad = (tmp_path / name for name in ("a.fps", "good.npz", "bad.npz"))
+    enrolled(path, table.take(np.arange(5)))
+    before = read(path)
+    twice = dataclasses.replace(table, paths=table.paths[[0, *range(len(table) - 1)]])
+    write_features(good, table)
+    write_features(bad, twice)
+    assert main(["people", str(path), "enrol", str(good), str(bad), "--name", "Ben"]) == 2
+    assert "bad.npz: Zoë 000/0.png: comes twice" in capsys.readouterr().err
+    assert read(path) == before
 
 
 def test_names(path):
