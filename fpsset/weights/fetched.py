@@ -69,9 +69,17 @@ def cache_folder() -> pathlib.Path:
 
 
 def fetched(name: str) -> pathlib.Path | None:
-    """Where a published model is; None if it has not been fetched."""
+    """Where a published model is; None if it has not been fetched.
+
+    Raises:
+      InputError: the file there is not the one that was published.
+    """
     path = cache_folder() / PUBLISHED[name].file
-    return path if path.is_file() else None
+    if not path.is_file():
+        return None
+    if file_sha256(path) != PUBLISHED[name].sha256:
+        raise InputError(f"{path}: is not {name} as published; fetch it again by fpsset fetch {name}")
+    return path
 
 
 def fetch(name: str, published: Published | None = None) -> tuple[pathlib.Path, bool]:

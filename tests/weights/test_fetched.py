@@ -83,7 +83,14 @@ def test_what_is_published():
         assert one.url.startswith("https://") and len(one.sha256) == 64 and one.licence == "Apache-2.0"
 
 
-def test_the_detector_of_the_tests_is_the_one_published(shared):
+def test_the_detector_of_the_tests_is_the_one_published(shared, tmp_path, monkeypatch):
     one = PUBLISHED["yunet"]
     content = (shared / "models" / one.file).read_bytes()
     assert (len(content), hashlib.sha256(content).hexdigest()) == (one.size, one.sha256)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / one.file).write_bytes(content)
+    assert fetched("yunet") == cache_folder() / one.file
+    (cache_folder() / one.file).write_bytes(content[:-1])
+    with pytest.raises(InputError, match="is not yunet as published; fetch it again by fpsset fetch yunet"):
+        fetched("yunet")
