@@ -1,5 +1,6 @@
 """What is in a store: people, and the faces of one."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -42,13 +43,13 @@ class Face(NamedTuple):
 
 
 def listed(store: Store) -> list[Person]:
-    """Everybody in a store, by name."""
+    """Everybody in a store, by name, with numbers in names by their value."""
     with store.reading():
         rows = store.sql.execute(
             "select name, count(*), count(distinct source || ' ' || medium), sum(aside), sum(mapped) "
             "from people join faces on person = people.id group by people.id"
         ).fetchall()
-    return [Person(*row) for row in sorted(rows)]
+    return sorted((Person(*row) for row in rows), key=lambda person: _natural(person.name))
 
 
 def shown(store: Store, name: str) -> list[Face]:
@@ -64,6 +65,11 @@ def shown(store: Store, name: str) -> list[Face]:
     columns = faces.ids.tolist(), faces.source, faces.place, faces.norms.tolist(), cosines.tolist(), states
     columns = *columns, [number in mapped for number in faces.ids.tolist()]
     return sorted((Face(*row) for row in zip(*columns, strict=True)), key=lambda face: -face.cosine)
+
+
+def _natural(name: str) -> tuple[list, str]:
+    parts = re.split(r"(\d+)", name.casefold())
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 
 def _state(pinned: int, aside: bool) -> str:

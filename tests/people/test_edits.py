@@ -156,6 +156,14 @@ def test_faces_set_aside_are_not_all_that_a_person_has(how, strangers, tmp_path,
     assert read(tmp_path / "a.fps")["descriptors"] == before["descriptors"]
 
 
+def test_people_are_listed_by_number_where_names_have_one(tmp_path, table):
+    names = ["10", "9", "anna 2", "Anna 10", "b", "7"]
+    rows = np.arange(len(names))
+    enrolled(tmp_path / "a.fps", table.take(rows), names)
+    with open_store(tmp_path / "a.fps") as store:
+        assert [person.name for person in listed(store)] == ["7", "9", "10", "anna 2", "Anna 10", "b"]
+
+
 def test_one_command_enrols_all_its_sources_or_none(tmp_path, table, capsys):
     path, good, bad = (tmp_path / name for name in ("a.fps", "good.npz", "bad.npz"))
     enrolled(path, table.take(np.arange(5)))
