@@ -116,8 +116,8 @@ def read_faces(
     if merge and which:
         raise InputError("--set chooses one of several sets, and --merge takes them all; give one of the two")
     if is_source(source):
-        crops = backbone["landmarks"] or only_crops(source)
-        return (_from_images if crops else _from_photos)(source, which, backbone, fix, merge)
+        aligned = needs_no_detector(source, backbone["landmarks"])
+        return (_from_images if aligned else _from_photos)(source, which, backbone, fix, merge)
     return _from_features(source, which, by, fix, merge)
 
 
@@ -134,7 +134,7 @@ def read_all_faces(source: pathlib.Path, backbone: dict) -> FeatureTable:
         from fpsset.data.files import read_features
 
         return read_features(source)
-    if not (backbone["landmarks"] or only_crops(source)):
+    if not needs_no_detector(source, backbone["landmarks"]):
         from fpsset.commands.photo_sources import faces_of
 
         found = say_left_out(faces_of([source], backbone, one_person_of(source)))
@@ -183,15 +183,18 @@ def one_person_of(source: pathlib.Path) -> str:
     return source.resolve().name if own else ""
 
 
-def only_crops(source: pathlib.Path) -> bool:
-    """Whether a source holds nothing but aligned crops, of which names and folders tell the videos."""
+def needs_no_detector(source: pathlib.Path, landmarks: str) -> bool:
+    """Whether images have landmarks, given or in IJB's own list, or are nothing but aligned crops."""
     from fpsset.commands.photo_sources import first_that_is_no_crop
+    from fpsset.images.listing import has_landmarks
     from fpsset.images.photo_listing import list_sources
 
+    if landmarks or not source.is_dir():
+        return bool(landmarks)
     try:
-        return source.is_dir() and not first_that_is_no_crop(list_sources([source]))
+        return has_landmarks(source) or not first_that_is_no_crop(list_sources([source]))
     except InputError:  # nothing to read, which listing crops says in its words
-        return source.is_dir()
+        return True
 
 
 def say_left_out(found):

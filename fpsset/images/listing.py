@@ -114,6 +114,11 @@ def list_images(
     return ImageList(root, paths, people, media, ignored=tuple(ignored))
 
 
+def has_landmarks(root: pathlib.Path) -> bool:
+    """Whether `list_images` finds an IJB list of landmarks for a folder of people."""
+    return not _holds_images(root) and find_one(LANDMARKS, *_list_folders(root)) is not None
+
+
 def list_person(
     folder: pathlib.Path,
     landmarks: str = "",
@@ -130,7 +135,7 @@ def list_person(
     Raises:
       InputError: the landmark list is malformed, or the pattern is invalid.
     """
-    if not any(_is_image(path.name) for path in folder.iterdir() if path.is_file()):
+    if not _holds_images(folder):
         return None
     pattern = _compiled(media_pattern)
     listed = _read_listed(folder, pathlib.Path(landmarks), pattern, folder_is_video) if landmarks else None
@@ -141,6 +146,10 @@ def list_person(
     points, score = (listed.landmarks, listed.score) if listed else (None, None)
     people = np.zeros(len(paths), np.int64)
     return ImageList(folder, paths, people, media, landmarks=points, score=score, ignored=ignored)
+
+
+def _holds_images(folder: pathlib.Path) -> bool:
+    return any(_is_image(path.name) for path in folder.iterdir() if path.is_file())
 
 
 def _is_image(path: str) -> bool:

@@ -1,11 +1,13 @@
 """select, aggregate, calibrate and verify take photos as they take features."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from fpsset.commands import cli
+from fpsset.images.aligned_faces import ARCFACE_112
 from tests.commands.lines import refused
 from tests.images.photos import YUNET, photo
 from tests.torch_files import aggregator_state, save
@@ -50,6 +52,23 @@ def test_select_and_aggregate(people, tmp_path, capsys):
         assert found["ids"].tolist() == ["anna", "ben"] and found["descriptors"].shape == (2, 512)
         assert found["descriptors"][0] @ found["descriptors"][1] < 0.3
     assert "give --weights" in refused(capsys, "aggregate", "plain", root / "all", tmp_path / "d.npz")
+
+
+def test_photos_with_a_list_of_landmarks_need_no_detector(people, tmp_path, capsys):
+    root, options = people
+    shutil.copytree(root / "all", tmp_path / "loose")
+    (tmp_path / "loose/meta").mkdir()
+    points = " ".join(f"{x} {y}" for x, y in ARCFACE_112 + 94)  # of the face of 120 pixels, nearly
+    lines = [f"{name}/IMG_0.jpg {points} 0.9\n" for name in ("anna", "ben")]
+    for name in ("anna", "ben"):
+        (tmp_path / "loose" / name / "IMG 0.jpg").rename(tmp_path / "loose" / name / "IMG_0.jpg")
+    (tmp_path / "loose/meta/loose_name_5pts_score.txt").write_text("".join(lines))
+    without = options[: options.index("--detector")]
+    run(capsys, "aggregate", "plain", tmp_path / "loose", tmp_path / "d.npz", *without)
+    run(capsys, "aggregate", "plain", root / "all", tmp_path / "e.npz", *options)
+    with np.load(tmp_path / "d.npz") as listed, np.load(tmp_path / "e.npz") as found:
+        assert listed["ids"].tolist() == ["anna", "ben"]
+        assert ((listed["descriptors"] * found["descriptors"]).sum(1) > 0.5).all()
 
 
 def test_calibrate_and_verify(people, capsys):
