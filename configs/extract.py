@@ -15,5 +15,5 @@ from fpsset.config import extraction_config
 
 
 def get_config():
-    """fpsset/config.py explains every field."""
+    """fpsset/config explains every field."""
     return extraction_config()

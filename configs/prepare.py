@@ -12,7 +12,7 @@ from fpsset.config import preparation_config
 
 
 def get_config(dataset: str = ""):
-    """fpsset/config.py explains every field."""
+    """fpsset/config explains every field."""
     config = preparation_config()
     config.dataset = dataset
     return config

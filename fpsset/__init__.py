@@ -2,10 +2,11 @@
 
 The rooms of the package, each importing only from those below it:
 
-    fpsset/main.py      runs a config             fpsset/config.py    every field of a config
+    fpsset/main.py      runs a config
     fpsset/face_set.py  padded and ragged sets    fpsset/errors.py    errors that users can fix
 
     fpsset/commands/    the `fpsset` command, one file per subcommand, and what a config runs
+    fpsset/config/      every field of a config, and its checks; the published recipe
     fpsset/training/    models fitted in closed form; the loop, the step, the optimizer, checkpoints
     fpsset/reports/     tables, plots, pages, comparisons of runs, coreset sheets
     fpsset/people/      a store of people: enrolled, searched, edited, decided on, exported

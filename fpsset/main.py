@@ -15,7 +15,7 @@ def main(argv: list[str]) -> int:
 
     def command() -> None:
         if {"--help", "-h", "-help"} & set(argv[1:]):
-            print(f"{__doc__.strip()}\n\nEvery field of a config is explained in fpsset/config.py.")
+            print(f"{__doc__.strip()}\n\nEvery field of a config is explained in fpsset/config.")
             return
         with stops_at_once():
             from fpsset.commands.config_flags import parse

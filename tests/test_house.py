@@ -47,7 +47,7 @@ def test_the_top_level_holds_exactly_these_rooms_and_files():
     rooms = {path.stem for path in PACKAGE.iterdir() if path.stem[0] not in "_." and path.suffix != ".typed"}
     assert rooms == set(MAY_IMPORT) | SHARED
     files = {path.name for path in PACKAGE.glob("*.py")}
-    assert files == {"__init__.py", "errors.py", "config.py", "face_set.py", "main.py"}
+    assert files == {"__init__.py", "errors.py", "face_set.py", "main.py"}
 
 
 def test_dependencies_point_one_way():

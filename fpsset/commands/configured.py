@@ -9,7 +9,7 @@ from fpsset.commands.options import PATH_TEXT, json_option
 from fpsset.config import DATASETS
 from fpsset.errors import InputError
 
-_RUNS = ("faithful", "features", "ijbb", "ijbc", "quickstart", "webface4m")
+_RUNS = ("features", "ijbb", "ijbc", "published", "quickstart", "webface4m")
 _SUMMARIES = {
     "train": "Train or fit a model as CONFIG says, and evaluate it.",
     "eval": "Evaluate a model as CONFIG says, without training.",
@@ -36,7 +36,7 @@ def _help(mode: str) -> str:
         parts.append(
             _block(f"{name:<12}{shorten(known_configs()[name], 62, placeholder=' ...')}" for name in _RUNS)
         )
-    parts.append("--KEY=VALUE changes any field of the config; fpsset/config.py explains each.")
+    parts.append("--KEY=VALUE changes any field of the config; fpsset/config explains each.")
     return "\n\n".join([*parts, _block(_EXAMPLES[mode].splitlines())])
 
 

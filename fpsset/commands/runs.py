@@ -84,7 +84,7 @@ def train_and_evaluate(config, workdir: str, verbose: bool = False, as_json: boo
     from fpsset.inference.loading import load
     from fpsset.reports.outcome import outcome, print_outcome
     from fpsset.reports.report import Provenance, write_report
-    from fpsset.training.faces import load_training_faces
+    from fpsset.training.faces import in_steps, load_training_faces
     from fpsset.training.fitting import WHITENED, fit_model, fit_rival, saved_rival
     from fpsset.training.loop import train
     from fpsset.training.workdir import flat_config
@@ -111,6 +111,7 @@ def train_and_evaluate(config, workdir: str, verbose: bool = False, as_json: boo
         if config.mode == "train":
             with within_memory("config.backbone.batch_size"):
                 faces = load_training_faces(config)
+            config = in_steps(config, faces)  # for the report too
             require_backbone(protocol, faces.dim, faces.backbone)
             hosts.on_first_process(lambda: lock(workdir, as_path(config.checkpoints or workdir)))
             with within_memory(_fields_of_a_step(config)):

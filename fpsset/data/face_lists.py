@@ -15,7 +15,9 @@ SEARCH = "*_1N_*.csv"
 TEXT = "utf-8-sig"  # encoding of lists; spreadsheets put a mark in front
 
 _FACE_LINE = "'name template media'"
-_LANDMARK_LINE = "'name x1 y1 ... x5 y5 [score]'"
+_LANDMARK_LINE = "'name x1 y1 ... x5 y5 [score]', or 68 points in place of 5"
+# Of iBUG's 68 points, those whose means are eyes (corners), nose and corners of the mouth.
+_FIVE_OF_68 = np.array([[36, 39], [42, 45], [30, 30], [48, 48], [54, 54]])
 _SEARCH_LINE = "'template,subject,...'"
 
 
@@ -47,16 +49,27 @@ def read_face_list(file: pathlib.Path) -> FaceList:
 
 
 def read_landmarks(file: pathlib.Path) -> LandmarkList:
-    """Reads lines `name x1 y1 ... x5 y5 [score]`.
+    """Reads lines `name x1 y1 ... x5 y5 [score]`, or with iBUG's 68 points in place of five.
+
+    Of 68, an eye is the mean of its corners, as the evaluation code of InsightFace and FaceCoresetNet has it.
 
     Raises:
-      InputError: the file is missing or malformed; the message names the line.
+      InputError: the file is missing or malformed, or its lines have different numbers of points; the message
+        names the line.
     """
-    rows = _read_fields(file, (11, 12))
-    landmarks = _parse_columns(rows, slice(1, 11), np.float64, file, _LANDMARK_LINE).reshape(-1, 5, 2)
+    rows = _read_fields(file, (11, 12, 137, 138))
+    count = 5 if len(rows[0]) <= 12 else 68
+    width = 1 + 2 * count
+    for number, row in enumerate(rows, 1):
+        if len(row) not in (width, width + 1):
+            raise InputError(f"{file}: line {number} has not {count} points, as line 1; give all alike")
+    points = _parse_columns(rows, slice(1, width), np.float64, file, _LANDMARK_LINE)
+    landmarks = points.reshape(-1, count, 2)
+    if count == 68:
+        landmarks = landmarks[:, _FIVE_OF_68].mean(axis=2)
     score = None
-    if all(len(row) == 12 for row in rows):
-        score = _parse_columns(rows, slice(11, 12), np.float32, file, _LANDMARK_LINE)[:, 0]
+    if all(len(row) > width for row in rows):
+        score = _parse_columns(rows, slice(width, width + 1), np.float32, file, _LANDMARK_LINE)[:, 0]
     return LandmarkList([row[0] for row in rows], landmarks, score)
 
 

@@ -220,7 +220,7 @@ def split_people(table: FeatureTable, fraction: float, seed: int) -> tuple[Featu
 
     Args:
       table: faces of at least four known subjects.
-      fraction: share of the subjects to hold out, in (0, 1); at least two are held out and two kept.
+      fraction: share of the subjects to hold out, in [0, 1); above 0, at least two are held out and two kept.
       seed: random seed.
 
     Returns:
@@ -236,6 +236,8 @@ def split_people(table: FeatureTable, fraction: float, seed: int) -> tuple[Featu
 
 def held_out(subject: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """The rows that `split_people` holds out: [M] bool."""
+    if not fraction:
+        return np.zeros(len(subject), bool)
     people = np.unique(subject)
     count = int(np.clip(round(fraction * len(people)), 2, len(people) - 2))
     held = np.random.default_rng([seed, len(people)]).permutation(people)[:count]

@@ -1,4 +1,4 @@
-"""People in shuffled order, pass after pass, a batch at a time.
+"""People or images in shuffled order, pass after pass, a batch at a time.
 
 The order is that of Grain's `MapDataset.shuffle`, which takes some 30 microseconds for each person, most of
 the time of loading a batch; here whole passes are shuffled at once. References: Beaulieu et al. 2013, "The
@@ -19,15 +19,17 @@ _WORD = 0xFFFFFFFF
 class ShuffledBatches:
     """Batches of the numbers 0 to `count` - 1, shuffled anew in every pass: an endless source for Grain."""
 
-    def __init__(self, count: int, batch_size: int, seed: int):
+    def __init__(self, count: int, batch_size: int, seed: int, taken: int | None = None):
         """Describes the batches.
 
         Args:
           count: C, at least 1.
           batch_size: B; a batch may span two passes or more.
           seed: of the first pass, in 0 ... 2^32 - 1; pass p takes seed + p.
+          taken: numbers of each pass, 1 ... C, after which the next begins; None: all.
         """
         self._count, self._batch_size, self._seed = count, batch_size, int(seed)
+        self._taken = count if taken is None else taken
 
     def __len__(self) -> int:
         return sys.maxsize // self._batch_size
@@ -35,7 +37,7 @@ class ShuffledBatches:
     def __getitem__(self, number: int) -> np.ndarray:
         """Batch `number`: [B] int64."""
         places = number * self._batch_size + np.arange(self._batch_size)
-        passes, indices = np.divmod(places, self._count)
+        passes, indices = np.divmod(places, self._taken)
         parts = [
             permutation(self._count, self._seed + int(p))[indices[passes == p]] for p in np.unique(passes)
         ]

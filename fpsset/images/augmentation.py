@@ -3,8 +3,8 @@
 A clip applies a crop, a loss of resolution and a change of light to its image, each with probability 1/2.
 Each frame of the clip then undergoes RandAugment and, with probability 1/2, is mirrored (FaceCoresetNet,
 arXiv 2308.14075, supplement; the variations of a clip are those of AdaFace, arXiv 2204.00964, section 4.1).
-Drawing parameters and applying them are separate functions; a variation that is not drawn gets parameters
-that leave the image unchanged.
+`Style` tells what the official code does otherwise. Drawing parameters and applying them are separate
+functions; a variation that is not drawn gets parameters that leave the image unchanged.
 """
 
 import functools
@@ -26,10 +26,32 @@ _CROP_TRIES = 10
 _SIDE_RATIO = (0.2, 1.0)
 _JITTER = 0.5  # factors of brightness, contrast and saturation are in 1 -+ this
 
+
+class Style(NamedTuple):
+    """What may be done in two ways; the defaults are faster on accelerators.
+
+    Attributes:
+      bgr: swap red and blue before the operations, whose grey then weighs blue as red, and back after them.
+      in_order: apply RandAugment's operations, Equalize among them, one after another as drawn, each motion
+        to the nearest pixel; False: first all motions in one linear interpolation, then light.
+    """
+
+    bgr: bool = False
+    in_order: bool = False
+
+
+def style_of(fields) -> Style:
+    """The style that `channels` and `operations` of a config describe."""
+    return Style(bgr=fields.channels == "bgr", in_order=fields.operations == "ordered")
+
+
+_STYLE = Style()
 _CLIP_STREAM, _FRAME_STREAM = 0, 1  # folded into the batch's key
 
 
-def augment(key: jax.Array, images: jax.Array, clips: jax.Array, frames: jax.Array) -> jax.Array:
+def augment(
+    key: jax.Array, images: jax.Array, clips: jax.Array, frames: jax.Array, style: Style = _STYLE
+) -> jax.Array:
     """Augments a batch of images; each result depends only on the key, its image and its two numbers.
 
     Args:
@@ -37,6 +59,7 @@ def augment(key: jax.Array, images: jax.Array, clips: jax.Array, frames: jax.Arr
       images: [B, n, n, 3] uint8, RGB: the image from which each frame is made.
       clips: [B] int32 clip numbers; frames with the same number share crop, resolution and light.
       frames: [B] int32, a distinct number for each frame.
+      style: of the operations; static under `jax.jit`.
 
     Returns:
       [B, n, n, 3] float32, RGB in [0, 1].
@@ -45,9 +68,11 @@ def augment(key: jax.Array, images: jax.Array, clips: jax.Array, frames: jax.Arr
 
     def augment_one(image, clip, frame):
         size = image.shape[0]
-        image = image.astype(jnp.float32) / 255
+        image = (image[..., ::-1] if style.bgr else image).astype(jnp.float32) / 255
         image = vary_clip(image, draw_clip(jax.random.fold_in(clip_root, clip), size))
-        return vary_frame(image, draw_frame(jax.random.fold_in(frame_root, frame)))
+        drawn = draw_frame(jax.random.fold_in(frame_root, frame), len(operations_of(style)))
+        image = (vary_frame_in_order if style.in_order else vary_frame)(image, drawn)
+        return image[..., ::-1] if style.bgr else image
 
     return jax.vmap(augment_one)(images, clips, frames)
 
@@ -104,12 +129,13 @@ def _draw_box(shape_key: jax.Array, place_key: jax.Array, size: int) -> jax.Arra
 
 
 # RandAugment (arXiv 1909.13719): two operations at magnitude 9 of 30, drawn uniformly from these, with
-# random signs. Equalize is omitted because per-channel histograms are slow on accelerators. Operations 1 to
-# 5 move the image; both draws are combined into one warp, so that an image is interpolated only once.
+# random signs. Operations 1 to 5 move the image. Equalize, the last, is drawn only where operations are
+# applied in order, because per-channel histograms are slow on accelerators.
 OPERATIONS = (
     *("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate"),
     *("brightness", "contrast", "color", "sharpness", "posterize", "solarize", "auto_contrast"),
 )
+ORDERED_OPERATIONS = (*OPERATIONS, "equalize")
 _FIRST_LIGHT_OPERATION = OPERATIONS.index("brightness")
 _DRAWS = 2
 _MAGNITUDE = 0.3
@@ -119,19 +145,24 @@ _POSTERIZE_BITS = 8 - round(4 * _MAGNITUDE)
 _SOLARIZE_FROM = 1 - _MAGNITUDE
 
 
+def operations_of(style: Style) -> tuple[str, ...]:
+    """The operations that are drawn."""
+    return ORDERED_OPERATIONS if style.in_order else OPERATIONS
+
+
 class FrameVariation(NamedTuple):
     """Parameters of a single frame."""
 
-    operations: jax.Array  # [2] int32 indices into `OPERATIONS`
+    operations: jax.Array  # [2] int32 indices into `ORDERED_OPERATIONS`
     signs: jax.Array  # [2] float32, -1 or 1
     mirrored: jax.Array  # [] bool
 
 
-def draw_frame(key: jax.Array) -> FrameVariation:
-    """Draws the parameters of a frame."""
+def draw_frame(key: jax.Array, choices: int = len(OPERATIONS)) -> FrameVariation:
+    """Draws the parameters of a frame, with operations from the first `choices` of `ORDERED_OPERATIONS`."""
     operations, signs, mirrored = jax.random.split(key, 3)
     return FrameVariation(
-        operations=jax.random.randint(operations, (_DRAWS,), 0, len(OPERATIONS)),
+        operations=jax.random.randint(operations, (_DRAWS,), 0, choices),
         signs=jax.random.rademacher(signs, (_DRAWS,), jnp.float32),
         mirrored=jax.random.bernoulli(mirrored, _PROBABILITY),
     )
@@ -139,20 +170,34 @@ def draw_frame(key: jax.Array) -> FrameVariation:
 
 def vary_frame(image: jax.Array, drawn: FrameVariation) -> jax.Array:
     """Applies motions, light and mirror, in this order, to an image [n, n, 3] in [0, 1]."""
-    motions = jnp.array(_motion_matrices(image.shape[0]))
-    sign = (drawn.signs > 0).astype(jnp.int32)
-    first, second = motions[drawn.operations, sign]
-    image = image_ops.warp(image, matmul(first, second))
+    # Both motions are one warp, so that an image is interpolated only once.
+    image = image_ops.warp(image, matmul(*_motions(image, drawn)))
     for operation, sign in zip(drawn.operations, drawn.signs, strict=True):
-        branch = jnp.maximum(operation - _FIRST_LIGHT_OPERATION + 1, 0)
-        image = lax.switch(branch, _LIGHT_OPERATIONS, image, sign)
+        image = _vary_light(image, operation, sign, _LIGHT_OPERATIONS)
     return jnp.where(drawn.mirrored, image[:, ::-1], image)
+
+
+def vary_frame_in_order(image: jax.Array, drawn: FrameVariation) -> jax.Array:
+    """Applies the operations in the order drawn, then the mirror, to an image [n, n, 3] in [0, 1]."""
+    motions = _motions(image, drawn)
+    for motion, operation, sign in zip(motions, drawn.operations, drawn.signs, strict=True):
+        image = image_ops.warp(image, motion, nearest=True)  # the image itself where it does not move
+        image = _vary_light(image, operation, sign, _ORDERED_LIGHT_OPERATIONS)
+    return jnp.where(drawn.mirrored, image[:, ::-1], image)
+
+
+def _motions(image: jax.Array, drawn: FrameVariation) -> jax.Array:
+    return jnp.array(_motion_matrices(image.shape[0]))[drawn.operations, (drawn.signs > 0).astype(jnp.int32)]
+
+
+def _vary_light(image: jax.Array, operation: jax.Array, sign: jax.Array, operations: tuple) -> jax.Array:
+    return lax.switch(jnp.maximum(operation - _FIRST_LIGHT_OPERATION + 1, 0), operations, image, sign)
 
 
 @functools.cache
 def _motion_matrices(size: int) -> np.ndarray:
     """[operations, signs, 3, 3] matrices for `image_ops.warp`; the identity for operations on light."""
-    matrices = np.tile(np.eye(3, dtype=np.float32), (len(OPERATIONS), 2, 1, 1))
+    matrices = np.tile(np.eye(3, dtype=np.float32), (len(ORDERED_OPERATIONS), 2, 1, 1))
     at = OPERATIONS.index
     for i, sign in enumerate((-1, 1)):
         magnitude = sign * _MAGNITUDE
@@ -180,3 +225,4 @@ _LIGHT_OPERATIONS = (
     lambda image, sign: image_ops.solarize(image, _SOLARIZE_FROM),
     lambda image, sign: image_ops.auto_contrast(image),
 )
+_ORDERED_LIGHT_OPERATIONS = (*_LIGHT_OPERATIONS, lambda image, sign: image_ops.equalize(image))

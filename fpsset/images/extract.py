@@ -18,7 +18,7 @@ from fpsset.data.files import require_writable
 from fpsset.data.npz import write_npz
 from fpsset.errors import InputError
 from fpsset.images.aligned_faces import UnreadableImage, require_libraries
-from fpsset.images.augmentation import augment
+from fpsset.images.augmentation import augment, style_of
 from fpsset.images.color_order import check_color_order
 from fpsset.images.extract_photos import extract_photos
 from fpsset.images.joining import join_parts
@@ -182,9 +182,10 @@ def _views(faces: np.ndarray, rows: list[int], config) -> Iterator[np.ndarray]:
         return
     row = np.resize(np.array(rows, np.int32), len(faces))  # the caller drops what fills up the last batch
     key, count = jax.random.key(config.seed), config.augmented * config.clip_frames
+    style = style_of(config)
     for view in range(count):
         clip = row * config.augmented + view // config.clip_frames
-        yield 255 * np.asarray(_augment(key, faces, clip, row * count + view))
+        yield 255 * np.asarray(_augment(key, faces, clip, row * count + view, style))
 
 
-_augment = jax.jit(augment)
+_augment = jax.jit(augment, static_argnums=4)

@@ -117,13 +117,32 @@ def auto_contrast(image: jax.Array) -> jax.Array:
     return jnp.where(flat, image, (image - low) / jnp.where(flat, 1, high - low))
 
 
-def warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
-    """Applies an affine transform, with bilinear interpolation and zeros outside the image.
+def equalize(image: jax.Array) -> jax.Array:
+    """Spreads each channel's 8-bit values so that they are about equally frequent, as Pillow does.
+
+    A channel whose values are all alike, or of whose pixels fewer than 255 lie below its highest value, is
+    unchanged.
+    """
+
+    def equalized(channel: jax.Array) -> jax.Array:
+        values = jnp.round(channel * 255).astype(jnp.int32)
+        count = jnp.zeros(256, jnp.int32).at[values].add(1)
+        step = (values.size - count[values.max()]) // 255
+        below = jnp.cumsum(count) - count
+        level = (step // 2 + below) // jnp.maximum(step, 1)
+        return jnp.where(step > 0, jnp.minimum(level, 255)[values] / 255, channel)
+
+    return jax.vmap(equalized, -1, -1)(image)
+
+
+def warp(image: jax.Array, matrix: jax.Array, nearest: bool = False) -> jax.Array:
+    """Applies an affine transform, with zeros outside the image.
 
     Args:
       image: [H, W, 3].
       matrix: [3, 3], maps pixels (x, y, 1) of the result to pixels (x, y, 1) of the image, both relative to
         the centre.
+      nearest: take the nearest pixel; False: interpolate linearly.
     """
     height, width, _ = image.shape
     centre = jnp.array([(width - 1) / 2, (height - 1) / 2])
@@ -131,4 +150,5 @@ def warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
     offsets = jnp.stack([x, y], -1) - centre[None, None]
     offsets = einsum("ij,yxj->iyx", matrix[:2, :2], offsets)
     x, y = offsets + (matrix[:2, 2] + centre)[:, None, None]
-    return jax.vmap(lambda channel: map_coordinates(channel, (y, x), order=1), -1, -1)(image)
+    order = 0 if nearest else 1
+    return jax.vmap(lambda channel: map_coordinates(channel, (y, x), order=order), -1, -1)(image)

@@ -89,9 +89,9 @@ def list_images(
 
     Args:
       root: the folder.
-      landmarks: a file of lines `name x1 y1 ... x5 y5 [score]`. If empty, an IJB `*_name_5pts_score.txt` is
-        used where there is one: in `root`, in `root`/meta, or in the meta folder next to a `root` that has
-        no folders.
+      landmarks: a file of lines `name x1 y1 ... x5 y5 [score]`, or of 68 points. If empty, an IJB
+        `*_name_5pts_score.txt` is used where there is one: in `root`, in `root`/meta, or in the meta folder
+        next to a `root` that has no folders.
       media_pattern: regular expression for file names without suffix. Files in one folder that agree in its
         first group are frames of one video.
       folder_is_video: all files in a folder inside a person's folder are frames of one video.

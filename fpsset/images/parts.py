@@ -9,6 +9,7 @@ from fpsset.data.columns import checked_columns
 from fpsset.data.npz import read_npz
 from fpsset.errors import InputError
 from fpsset.images.aligned_faces import UnreadableImage, read_face
+from fpsset.images.augmentation import Style, style_of
 from fpsset.images.listing import ImageList
 from fpsset.images.recognisers import NOT_EMBEDDED, Recogniser
 from fpsset.runtime.apart import forget
@@ -97,6 +98,8 @@ class Parts:
         landmarks = b"" if images.landmarks is None else images.landmarks
         fields = (recogniser.card.digest, config.dtype, config.batch_size, config.batches_per_part)
         fields += (config.augmented, config.clip_frames, config.seed, config.flip)
+        if config.augmented and style_of(config) != Style():  # so that earlier parts stay usable
+            fields += style_of(config)
         states = (file_state(images.root / path, path) for path in images.paths)
         return short_digest(*states, landmarks, repr(fields))
 

@@ -16,7 +16,8 @@ class FaceCoresetNet(SetModel):
     """Picks a coreset of a set of faces and lets it attend to the whole set.
 
     The selector picks the faces, the decoder refines them. At inference every pick is the arg max, so no
-    randomness is needed. In training, picks are drawn by straight-through Gumbel-softmax, from the rng stream
+    randomness is needed; given `noise`, it is drawn as in training, which the official code does with
+    `score_scale` 1e4. In training, picks are drawn by straight-through Gumbel-softmax, from the rng stream
     'gumbel' or from given noise, and dropout draws from the rng stream 'dropout'.
 
     Attributes:
@@ -74,9 +75,10 @@ class FaceCoresetNet(SetModel):
         Args:
           face_set: sets [*B, N] of faces [D], where D is even and a multiple of `num_heads`.
           train: draw the picks at random and apply dropout.
-          noise: [*B, K, N] standard Gumbel draws for training; drawn from the stream 'gumbel' when None.
-          temperature: temperature of the softmax over faces, > 0, in training.
-          score_scale: factor on the scores before the noise is added, in training.
+          noise: [*B, K, N] standard Gumbel draws; when None, drawn from the stream 'gumbel' in training, and
+            none at inference.
+          temperature: temperature of the softmax over faces, > 0, where there is noise.
+          score_scale: factor on the scores before the noise is added.
 
         Returns:
           SetDescriptor [*B].
@@ -86,14 +88,14 @@ class FaceCoresetNet(SetModel):
             disagree.
         """
         face_set = self._checked(face_set)
-        if not train:
+        if not train and noise is None:
             return self.decoder(self.selector(face_set), face_set)
         if noise is None:
             mask = face_set.mask
             shape = (*mask.shape[:-1], self.coreset_size, mask.shape[-1])
             noise = jax.random.gumbel(self.make_rng("gumbel"), shape)
         coreset = self.selector.sample(face_set, noise, temperature, score_scale)
-        return self.decoder(coreset, face_set, train=True)
+        return self.decoder(coreset, face_set, train=train)
 
     def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
         """See `SetModel`."""

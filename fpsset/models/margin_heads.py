@@ -121,13 +121,17 @@ class AdaFaceHead(_MarginHead):
     Hard samples count more when their norm is large and less when it is small, so that unrecognisable images
     are not emphasised. With z = clip(h (|f| - mean) / (std + 1e-3), -1, 1), which gets no gradient, the
     angular margin is -m z and the additive margin m + m z. The running mean and standard deviation of the
-    norms are updated (rate 0.01) before they are used.
+    norms are updated before they are used.
 
     Attributes:
       num_classes: C.
       margin: m.
       h: concentration of z; smaller values keep z closer to 0.
       scale: s.
+      t_alpha: rate of the running statistics, in [0, 1].
+      group: consecutive sets whose norms are summarised together, as on a GPU of their own; None: the batch.
+        Each group updates the same running statistics with its own norms and uses the outcome; that of the
+        first is kept.
 
     Example:
       >>> import jax, jax.numpy as jnp, fpsset
@@ -141,16 +145,30 @@ class AdaFaceHead(_MarginHead):
     margin: float = 0.8
     h: float = 0.333
     scale: float = 48.0
+    t_alpha: float = 0.01
+    group: int | None = None
 
     def margins(self, norms, train):
-        """See the class."""
+        """See the class.
+
+        Raises:
+          ValueError: the sets do not divide into groups, in training.
+        """
         mean = self.variable("batch_stats", "mean", lambda: jnp.full((), 20.0, jnp.float32))
         std = self.variable("batch_stats", "std", lambda: jnp.full((), 100.0, jnp.float32))
         norms = jax.lax.stop_gradient(jnp.clip(norms, 1e-3, 100.0))
+        centre, spread = mean.value, std.value
         if train and not self.is_initializing():
-            mean.value = 0.99 * mean.value + 0.01 * jnp.mean(norms)
-            std.value = 0.99 * std.value + 0.01 * jnp.std(norms, ddof=1 if norms.size > 1 else 0)
-        z = jnp.clip(self.h * (norms - mean.value) / (std.value + 1e-3), -1.0, 1.0)
+            size = self.group or norms.size
+            if norms.size % size:
+                raise ValueError(f"{norms.size} sets do not divide into groups of {size}")
+            groups = norms.reshape(-1, size)
+            means, stds = jnp.mean(groups, axis=1), jnp.std(groups, axis=1, ddof=1 if size > 1 else 0)
+            means = (1 - self.t_alpha) * mean.value + self.t_alpha * means
+            stds = (1 - self.t_alpha) * std.value + self.t_alpha * stds
+            mean.value, std.value = means[0], stds[0]
+            centre, spread = jnp.repeat(means, size), jnp.repeat(stds, size)
+        z = jnp.clip(self.h * (norms - centre) / (spread + 1e-3), -1.0, 1.0)
         return -self.margin * z, self.margin + self.margin * z
 
 

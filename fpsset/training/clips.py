@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from fpsset.data.pipeline import TrainingBatch
 from fpsset.face_set import FaceSet
-from fpsset.images.augmentation import augment
+from fpsset.images.augmentation import Style, augment
 from fpsset.images.embedding import embed
 from fpsset.images.image_pipeline import ImageBatch
 from fpsset.ops.masking import zero_padding
@@ -18,8 +18,10 @@ from fpsset.parallel.mesh import AXIS
 from fpsset.training.step import stream_key
 from fpsset.weights.cards import BackboneCard
 
+_STYLE = Style()
 
-@functools.partial(jax.jit, static_argnames=("card", "dtype", "at_once", "mesh"))
+
+@functools.partial(jax.jit, static_argnames=("card", "dtype", "at_once", "mesh", "style"))
 def clips_to_sets(
     variables: dict,
     batch: ImageBatch,
@@ -30,6 +32,7 @@ def clips_to_sets(
     dtype: jnp.dtype = jnp.float32,
     at_once: int = 64,
     mesh: Mesh | None = None,
+    style: Style = _STYLE,
 ) -> TrainingBatch:
     """Augments and embeds the frames of a batch; padded slots are skipped and stay zero.
 
@@ -46,12 +49,13 @@ def clips_to_sets(
       dtype: of the backbone's convolutions.
       at_once: frames embedded together.
       mesh: of the devices that hold the batch by rows; None for one device.
+      style: of the augmentation.
 
     Returns:
       TrainingBatch of float32.
     """
     variables, key = lax.stop_gradient(variables), stream_key(root, "augment", step)
-    embed_clips = functools.partial(_embed_clips, card=card, dtype=dtype, at_once=at_once)
+    embed_clips = functools.partial(_embed_clips, card=card, dtype=dtype, at_once=at_once, style=style)
     first = jnp.arange(len(batch.labels))  # each device's shard starts at its first position
     if mesh is not None and mesh.size > 1:
         specs = (P(), P(), P(AXIS), P(AXIS))
@@ -64,7 +68,14 @@ def clips_to_sets(
 
 
 def _embed_clips(
-    variables: dict, key: jax.Array, places: jax.Array, batch: ImageBatch, card: BackboneCard, dtype, at_once
+    variables: dict,
+    key: jax.Array,
+    places: jax.Array,
+    batch: ImageBatch,
+    card: BackboneCard,
+    dtype: jnp.dtype,
+    at_once: int,
+    style: Style,
 ) -> FaceSet:
     """Embeds templates at consecutive `places` of the whole batch."""
     slots = batch.mask.size
@@ -78,7 +89,7 @@ def _embed_clips(
     def embed_some(group: jax.Array, done: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         # dynamic_slice clamps the start of the last group; frames embedded twice come out the same.
         frames = lax.dynamic_slice(order, (group * at_once,), (at_once,))
-        faces = augment(key, images[clip[frames]], first + clip[frames], first + frames)
+        faces = augment(key, images[clip[frames]], first + clip[frames], first + frames, style)
         found = embed(variables, card.normalize(255 * faces), dtype)
         return tuple(into.at[frames].set(values) for into, values in zip(done, found, strict=True))
 

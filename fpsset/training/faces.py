@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, split_people
-from fpsset.data.pipeline import TrainingBatch, training_batches
+from fpsset.data.pipeline import TemplateLaw, TrainingBatch, training_batches
 from fpsset.datasets.sources import training_images, training_table
 from fpsset.errors import InputError
 from fpsset.parallel.mesh import data_mesh, process_rows
@@ -27,8 +27,9 @@ class TrainingFaces:
         parameters.
       sample: () -> faces of the training people, norms scaled; sorted subjects correspond to the labels.
       everyone: () -> faces to fit a model in closed form to: with features of held-out people too.
-      held_out: faces of people who appear in no batch, norms scaled.
+      held_out: faces of people who appear in no batch, norms scaled; none where nobody is held out.
       people: C, the number of training people; labels are 0 to C - 1.
+      images: that a pass may go over, see `in_steps`.
       dim: D, the width of the embeddings.
       norm_scale: factor that the norms were multiplied by.
       backbone: digest of the weights that made the embeddings; empty if unknown.
@@ -43,6 +44,7 @@ class TrainingFaces:
     everyone: Callable[[], FeatureTable]
     held_out: FeatureTable
     people: int
+    images: int
     dim: int
     norm_scale: float
     backbone: str
@@ -71,8 +73,7 @@ def faces_of_table(config: ConfigDict, table: FeatureTable, mesh: Mesh) -> Train
             seen,
             config.batch_size,
             config.seed,
-            config.data.max_size,
-            config.data.max_clip,
+            template_law(config),
             process_rows(config.batch_size, mesh),
         ),
         to_sets=lambda batch, _: batch,
@@ -80,12 +81,38 @@ def faces_of_table(config: ConfigDict, table: FeatureTable, mesh: Mesh) -> Train
         everyone=lambda: table.with_norm_scale(scale),
         held_out=held_out,
         people=people,
+        images=len(np.unique(np.stack([seen.subject, seen.sources], 1), axis=0)),
         dim=table.dim,
         norm_scale=scale,
         backbone=table.backbone,
         fingerprint=table.fingerprint(),
         summary=f"{len(seen)} faces of {people} people",
     )
+
+
+def template_law(config: ConfigDict) -> TemplateLaw:
+    """The law by which `config` draws templates."""
+    recipe = config.recipe
+    return TemplateLaw(
+        max_size=config.data.max_size,
+        max_clip=config.data.max_clip,
+        by_image=recipe.draws == "images",
+        epoch=recipe.epoch,
+        same_size=recipe.group if recipe.sizes == "group" else 1,
+        clips_fill=recipe.clips == "remaining",
+    )
+
+
+def in_steps(config: ConfigDict, faces: TrainingFaces) -> ConfigDict:
+    """A copy of `config` that says in steps what it leaves to the epochs of its recipe."""
+    config = config.copy_and_resolve_references()
+    law = template_law(config)
+    epoch = law.steps_per_epoch(faces.images if law.by_image else faces.people, config.batch_size)
+    config.steps = config.steps or config.recipe.epochs * epoch
+    config.eval_every = config.eval_every or epoch
+    milestones = (epoch * milestone for milestone in config.recipe.milestones)
+    config.optimizer.milestones = tuple(config.optimizer.milestones) or tuple(milestones)
+    return config
 
 
 def norm_scale(table: FeatureTable, wanted: float) -> float:

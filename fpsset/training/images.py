@@ -11,8 +11,10 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from fpsset.data.feature_table import FeatureTable, held_out, require_people
+from fpsset.data.pipeline import TemplateLaw
 from fpsset.errors import InputError
 from fpsset.images.aligned_faces import UnreadableImage, require_libraries
+from fpsset.images.augmentation import style_of
 from fpsset.images.embedding import embed
 from fpsset.images.image_pipeline import image_batches
 from fpsset.images.image_sources import ImageSource, read_crop
@@ -21,7 +23,7 @@ from fpsset.parallel.mesh import gather_to_host, process_rows, put_batch
 from fpsset.runtime.digests import short_digest
 from fpsset.runtime.progress import StepProgress
 from fpsset.training.clips import clips_to_sets
-from fpsset.training.faces import TrainingFaces, norm_scale
+from fpsset.training.faces import TrainingFaces, norm_scale, template_law
 from fpsset.training.step import stream_key
 from fpsset.weights.cards import BackboneCard
 
@@ -60,7 +62,7 @@ def faces_of_images(
     seen = rows[~out]
     people = len(np.unique(source.subject[seen]))
     parts = (source.fingerprint(), card.digest, str(dtype))
-    root = jax.random.key(config.seed)
+    root, law = jax.random.key(config.seed), template_law(config)
     embed_batch = functools.partial(
         clips_to_sets,
         jax.device_put(variables, NamedSharding(mesh, P())),
@@ -69,27 +71,29 @@ def faces_of_images(
         dtype=dtype,
         at_once=config.backbone.batch_size,
         mesh=mesh,
+        style=style_of(config.recipe),
     )
 
-    def batches(seed: int, rows: np.ndarray) -> grain.DatasetIterator:
-        data = config.data
-        sizes = data.max_size, data.max_clip, IMAGE_SIZE, data.threads
-        return image_batches(source, seen, config.batch_size, seed, *sizes, rows)
+    def batches(seed: int, law: TemplateLaw, rows: np.ndarray) -> grain.DatasetIterator:
+        how = law, IMAGE_SIZE, config.data.threads, rows, config.recipe.variation == "image"
+        return image_batches(source, seen, config.batch_size, seed, *how)
 
     def sample() -> FeatureTable:
-        # Drawn in the same way as the training batches, but independently of them.
-        drawn = batches((config.seed + _SAMPLE_SEED) % 2**32, ours)
+        # Drawn in the same way as the training batches, but independently of them, and each person once.
+        in_turn = law._replace(by_image=False, epoch=1.0)
+        drawn = batches((config.seed + _SAMPLE_SEED) % 2**32, in_turn, ours)
         embed_sample = functools.partial(embed_batch, root=stream_key(root, "sample"))
         return _one_template_each(drawn, embed_sample, people, config, mesh)
 
     return TrainingFaces(
         mesh=mesh,
-        batches=batches(config.seed, ours),
+        batches=batches(config.seed, law, ours),
         to_sets=functools.partial(embed_batch, root=root),
         sample=sample,
         everyone=sample,
         held_out=plain.with_norm_scale(scale),
         people=people,
+        images=len(seen),
         dim=plain.dim,
         norm_scale=scale,
         backbone=card.digest,
@@ -156,7 +160,9 @@ def _embed_rows(
     """Embeds images without augmentation."""
     size, dtype = config.backbone.batch_size, jnp.dtype(config.backbone.dtype)
     faces = _threaded(rows, lambda row: read_crop(source, row, IMAGE_SIZE), config)
-    embeddings, norms = [], []
+    blank = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
+    dim = jax.eval_shape(lambda images: embed(variables, images, dtype), blank)[0].shape[1]
+    embeddings, norms = [np.zeros((0, dim), np.float32)], [np.zeros(0, np.float32)]
     with _progress(len(rows), config, "validation people") as progress:
         for start in range(0, len(rows), size):
             some = [next(faces) for _ in rows[start : start + size]]

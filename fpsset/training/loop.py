@@ -20,7 +20,7 @@ from fpsset.runtime.interrupts import Interrupted, stop_requests
 from fpsset.runtime.progress import StepProgress
 from fpsset.training.checkpoints import Checkpoints
 from fpsset.training.closed_form_init import ClosedForm, closed_form_init
-from fpsset.training.faces import TrainingFaces
+from fpsset.training.faces import TrainingFaces, in_steps
 from fpsset.training.modules import make_head, make_set_model, require_width
 from fpsset.training.optimizer import make_optimizer
 from fpsset.training.step import Metrics, TrainState, geometric, init_state, make_train_step
@@ -39,10 +39,10 @@ def train(
     model: nn.Module | None = None,
     init: ClosedForm = _INIT,
 ) -> None:
-    """Trains up to `config.steps`, resuming from the newest checkpoint if there is one.
+    """Trains to the last step, resuming from the newest checkpoint if there is one.
 
     Args:
-      config: checked configuration.
+      config: checked configuration; the epochs of its recipe count where it gives no steps.
       workdir: gets metrics.jsonl and, unless `config.checkpoints` names another place, checkpoints/ and
         config.json.
       faces: batches to train on and people to validate on.
@@ -54,11 +54,12 @@ def train(
       TrainingError: the loss or its gradient stopped being finite.
       Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
+    config = in_steps(config, faces)
     if model is None:
         require_width(config, faces.dim)
         model = make_set_model(config.model)
     state, train_step = _state_and_step(config, model, faces)
-    validation = Validation(model, faces.held_out, config)
+    validation = Validation(model, faces.held_out, config) if len(faces.held_out) else None
     card = _card(config, faces)
     store = as_path(config.checkpoints or workdir)
     hosts.on_first_process(lambda: claim_workdir(store, config, faces.fingerprint))
@@ -101,7 +102,7 @@ def train(
                 rate = throughput.measure(step)
                 telemetry.write(step, templates_per_second=rate, **jax.device_get(metrics))
             score = None
-            if validates:
+            if validates and validation is not None:
                 params = local_copy(state.params["aggregator"])
                 score = validation.score(params, partial(telemetry.show_validation, step))
                 telemetry.write(step, **{validation.metric: score})
@@ -157,7 +158,8 @@ def _card(config: ConfigDict, faces: TrainingFaces) -> AggregatorCard:
 
 def _opening_line(faces: TrainingFaces, done: int) -> str:
     others = f"{len(faces.held_out)} of {len(set(faces.held_out.subject.tolist()))} others"
-    return f"training on {faces.summary}, validating on {others}" + (f", from step {done}" if done else "")
+    validating = f"validating on {others}" if len(faces.held_out) else "validating on nobody"
+    return f"training on {faces.summary}, {validating}" + (f", from step {done}" if done else "")
 
 
 class _Throughput:

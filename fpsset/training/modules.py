@@ -48,5 +48,6 @@ def make_head(config: ConfigDict, classes: int, columns: int):
     fields = {"num_classes": classes, "margin": config.head.margin, "scale": config.head.scale}
     fields |= {"columns": columns, "dtype": jnp.dtype(config.model.dtype)}
     if config.head.name == "adaface":
-        fields["h"] = config.head.h
+        fields |= {"h": config.head.h, "t_alpha": config.head.t_alpha}
+        fields["group"] = config.recipe.group if config.recipe.statistics == "group" else None
     return HEADS[config.head.name](**fields)

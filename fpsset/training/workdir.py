@@ -10,14 +10,21 @@ from fpsset.runtime.files import read_json, write_json
 
 # Fields that may change between two runs in one workdir, because they do not affect what is trained.
 _MAY_CHANGE = frozenset(
-    """mode weights steps log_every eval_every
+    """mode weights steps log_every eval_every recipe.epochs
     data.train data.eval data.eval_features data.pairs data.protocol data.eval_people data.threads
     backbone.weights backbone.batch_size profile tensorboard compilation_cache checkpoints
     evaluation.convention evaluation.faces_per_batch evaluation.packed evaluation.fps_gamma
     evaluation.pooling evaluation.resamples evaluation.seed""".split()
 )
 # Fields added after the first config.json was written, with the behaviour before them.
-_ADDED = {"model.by_media": False, "model.name": "face_coreset_net"}
+_ADDED = {
+    "model.by_media": False,
+    "model.name": "face_coreset_net",
+    "head.t_alpha": 0.01,
+    **{"recipe.epoch": 1.0, "recipe.milestones": [], "recipe.draws": "people", "recipe.sizes": "template"},
+    **{"recipe.statistics": "batch", "recipe.group": 20, "recipe.clips": "uniform"},
+    **{"recipe.variation": "clip", "recipe.channels": "rgb", "recipe.operations": "merged"},
+}
 # Fields of 0.1 that have new names.
 _RENAMED = {"model.start": "model.init", "head.start": "head.init"}
 

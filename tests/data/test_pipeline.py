@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpsset.data.feature_table import FeatureTable
-from fpsset.data.pipeline import TemplateSampler, training_batches
+from fpsset.data.pipeline import TemplateLaw, TemplateSampler, training_batches
 from fpsset.data.synthetic import make_synthetic
 from tests.sets import seeds
 
@@ -21,7 +21,7 @@ def table():
 
 @given(seeds, st.integers(1, 25), st.integers(1, 4))
 def test_a_template_shows_one_person_and_fills_its_first_slots(table, seed, max_size, max_clip):
-    sampler = TemplateSampler(table, max_size, max_clip)
+    sampler = TemplateSampler(table, TemplateLaw(max_size, max_clip))
     people = np.random.default_rng(seed).integers(0, 30, 16)
     rows, mask = sampler.draw(people, np.random.default_rng(seed))
     assert rows.shape == mask.shape == (16, max_size)
@@ -32,7 +32,7 @@ def test_a_template_shows_one_person_and_fills_its_first_slots(table, seed, max_
 
 
 def test_template_sizes_are_uniform_and_every_face_is_drawn(table):
-    sampler = TemplateSampler(table, 20, 3)
+    sampler = TemplateSampler(table)
     rng = np.random.default_rng(0)
     sizes, seen = [], set()
     for _ in range(300):
@@ -47,7 +47,7 @@ def test_template_sizes_are_uniform_and_every_face_is_drawn(table):
 def test_clips_have_one_to_three_distinct_frames():
     """With a single seed of many frames, clip lengths show in how often a frame follows its neighbour."""
     table, _ = make_synthetic(4, 0, dim=8, stills=(0, 0), clips=(1, 1), frames=(50, 50))
-    sampler = TemplateSampler(table, 20, 3)
+    sampler = TemplateSampler(table)
     rows, mask = sampler.draw(np.zeros(2000, int), np.random.default_rng(0))
     follows = ((rows[:, 1:] - rows[:, :-1]) % 50 == 1) & mask[:, 1:]
     # The mean length is 2, so half of all steps stay within a clip.
@@ -76,7 +76,7 @@ def test_templates_of_any_table_stay_within_bounds(seed, max_size, max_clip, fac
     subject, source = np.array(faces).T
     unit = np.ones((len(faces), 1), np.float32)
     table = FeatureTable(unit, unit[:, 0], subject, media=source, seed=source)
-    sampler = TemplateSampler(table, max_size, max_clip)
+    sampler = TemplateSampler(table, TemplateLaw(max_size, max_clip))
     people = np.random.default_rng(seed).integers(0, len(sampler.people), 8)
     rows, clips, mask = sampler.draw_clips(people, np.random.default_rng(seed))
     np.testing.assert_array_equal(sampler.people, np.unique(subject))

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from fpsset.data.pipeline import TemplateLaw
 from fpsset.datasets.sources import open_images
 from fpsset.errors import InputError
 from fpsset.images.image_pipeline import image_batches
@@ -18,7 +19,7 @@ def _take(iterator, count):
 def test_clips_show_the_person_and_frames_refer_to_their_images():
     source = make_source(people=5, each=3, size=8)
     rows = np.array([0, 1, 2, 6, 7, 12, 13, 14])  # of three people, of whom one lacks an image
-    batches = _take(image_batches(source, rows, 6, seed=0, max_size=7, size=8), 20)
+    batches = _take(image_batches(source, rows, 6, seed=0, law=TemplateLaw(max_size=7), size=8), 20)
     seen, lengths = set(), []
     for batch in batches:
         assert batch.images.shape == (6, 7, 8, 8, 3) and batch.images.dtype == np.uint8
@@ -41,10 +42,10 @@ def test_clips_show_the_person_and_frames_refer_to_their_images():
 
 def test_an_iterator_resumes_with_any_number_of_threads():
     source, rows = make_source(people=4, each=3, size=8), np.arange(12)
-    straight = _take(image_batches(source, rows, 4, seed=5, max_size=5, size=8), 8)
-    iterator = image_batches(source, rows, 4, seed=5, max_size=5, size=8, threads=2)
+    straight = _take(image_batches(source, rows, 4, seed=5, law=TemplateLaw(max_size=5), size=8), 8)
+    iterator = image_batches(source, rows, 4, seed=5, law=TemplateLaw(max_size=5), size=8, threads=2)
     _take(iterator, 5)
-    fresh = image_batches(source, rows, 4, seed=5, max_size=5, size=8, threads=1)
+    fresh = image_batches(source, rows, 4, seed=5, law=TemplateLaw(max_size=5), size=8, threads=1)
     fresh.set_state(iterator.get_state())
     for one, other in zip(_take(fresh, 3), straight[5:], strict=True):
         jax.tree.map(np.testing.assert_array_equal, one, other)

@@ -10,6 +10,8 @@ import optax
 import pytest
 
 import fpsset
+from fpsset.config import published_config
+from fpsset.training.modules import make_head
 from fpsset.weights.torch_aggregator import aggregator_params, head_variables
 
 SIZES = [1, 2, 3, 4, 7, 20, 64, 333]
@@ -89,6 +91,23 @@ def test_training_forward(train_case, training):
     np.testing.assert_allclose(loss, train_case["loss"], rtol=1e-4)
     np.testing.assert_allclose(stats["mean"], train_case["head_batch_mean_after"][0], rtol=1e-5)
     np.testing.assert_allclose(stats["std"], train_case["head_batch_std_after"][0], rtol=1e-5)
+
+
+def test_every_gpu_of_the_published_recipe_has_the_official_logits(train_case, training, state):
+    """Two GPUs that both get the golden batch: its logits twice, and its running statistics."""
+    (_, (out, _, _)), _ = training
+    both = [jnp.tile(array, (2,) + (1,) * (array.ndim - 1)) for array in (out.descriptor, out.norm)]
+    labels, head = np.tile(train_case["labels"], 2), head_variables(state)
+    config = published_config()
+    config.recipe.group = len(labels) // 2
+    stats = {"mean": jnp.float32(20.0), "std": jnp.float32(100.0)}
+    logits, updated = make_head(config, 10, 10).apply(
+        {"params": head["params"], "batch_stats": stats}, *both, labels, train=True, mutable=["batch_stats"]
+    )
+    np.testing.assert_allclose(logits, np.tile(train_case["logits"], (2, 1)), atol=2e-3)
+    found = updated["batch_stats"]
+    np.testing.assert_allclose(found["mean"], train_case["head_batch_mean_after"][0], rtol=1e-5)
+    np.testing.assert_allclose(found["std"], train_case["head_batch_std_after"][0], rtol=1e-5)
 
 
 def _official_layout(grads) -> dict[str, np.ndarray]:

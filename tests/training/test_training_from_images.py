@@ -93,11 +93,13 @@ def test_the_published_recipe(mode):
     assert config.mode == ("eval" if mode == "eval" else "train")
     assert (config.model.coreset_size, config.model.num_heads, config.model.dropout_rate) == (3, 8, 0.1)
     assert config.model.gamma == 0.01
-    head = {"name": "adaface", "margin": 0.8, "scale": 48.0, "h": 0.333, "init": "random", "trained": True}
-    assert config.head.to_dict() == head and (config.model.quality, config.model.init) == (False, "random")
+    head = {"name": "adaface", "margin": 0.8, "scale": 48.0, "h": 0.333, "t_alpha": 0.01}
+    assert config.head.to_dict() == head | {"init": "random", "trained": True}
+    assert (config.model.quality, config.model.init) == (False, "random")
     optimizer = config.optimizer
     assert (optimizer.learning_rate, optimizer.weight_decay, optimizer.decay) == (1e-4, 1e-3, 0.1)
-    assert (optimizer.gamma_learning_rate, optimizer.clip_norm, len(optimizer.milestones)) == (1e-4, 1.0, 1)
+    assert (optimizer.gamma_learning_rate, optimizer.clip_norm) == (1e-4, 1.0)
+    assert (config.recipe.epochs, config.recipe.epoch, config.recipe.milestones) == (150, 0.1, (20,))
     assert (config.batch_size, config.data.max_size, config.data.max_clip) == (40, 20, 3)
 
 
@@ -106,6 +108,7 @@ def test_its_cache_is_an_extraction_of_clips():
     config.update(images="DIR", weights="WEIGHTS", out="clips.npz")
     check_extraction_config(config)
     assert (config.augmented, config.clip_frames) == (4, 3)
+    assert (config.channels, config.operations) == ("bgr", "ordered")
 
 
 def test_bad_input(folder):

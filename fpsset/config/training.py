@@ -1,23 +1,27 @@
-"""Configuration fields of every kind of run, with defaults (explained in docs/train.md) and checks."""
+"""Fields of training and evaluation runs, with defaults (explained in docs/train.md) and checks."""
 
 import math
-import pathlib
-from collections.abc import Iterator
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
+from fpsset.config.checks import MODE, Need, numbers
 from fpsset.errors import InputError
 from fpsset.evaluation.pooling_protocols import switches_of
-from fpsset.images.listing import MEDIA_PATTERN
-from fpsset.images.presets import PRESETS
 from fpsset.models.margin_heads import HEADS
 from fpsset.models.selector import MAX_CORESET_SIZE
 from fpsset.ops.metric import DEFAULT_GAMMA
 
 MODELS = ("posterior", "face_coreset_net")
-DATASETS = ("face_features", "webface4m_subset", "ijbb", "ijbc")
-_MODE = "that of its config file: do not override config.mode"
+# Of each choice of config.recipe, the default and what FaceCoresetNet's official code does.
+RECIPE = {
+    "draws": ("people", "images"),
+    "sizes": ("template", "group"),
+    "statistics": ("batch", "group"),
+    "clips": ("uniform", "remaining"),
+    "variation": ("clip", "image"),
+    "channels": ("rgb", "bgr"),
+    "operations": ("merged", "ordered"),
+}
 
 
 def base_config() -> ConfigDict:
@@ -28,10 +32,10 @@ def base_config() -> ConfigDict:
     # 'fps'), or 'posterior' or 'whitened', fitted to data.train; empty: this workdir's best checkpoint.
     config.weights = ""
     config.seed = 0
-    config.steps = 1000
+    config.steps = 1000  # 0: recipe.epochs tells
     config.batch_size = 64  # templates per step, over all devices
     config.log_every = 50  # steps
-    config.eval_every = 500  # steps between validations; each saves a checkpoint
+    config.eval_every = 500  # steps between validations; each saves a checkpoint; 0: an epoch of the recipe
     # Folder or bucket (gs://...) for checkpoints/ and config.json, reachable from every host; empty: the
     # workdir. Evaluation uses the best checkpoint there, and fpsset.load accepts the folder.
     config.checkpoints = ""
@@ -63,14 +67,16 @@ def base_config() -> ConfigDict:
     config.head.margin = 0.4
     config.head.scale = 48.0
     config.head.h = 0.333  # AdaFace's concentration; ignored by the other heads
+    config.head.t_alpha = 0.01  # rate of AdaFace's running mean and deviation of the norms
     config.head.init = "centers"  # descriptors of each person's faces; or 'random'
     config.head.trained = False  # update the class vectors
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 3e-5
     config.optimizer.weight_decay = 0.0
-    config.optimizer.gamma_learning_rate = 1e-4
-    config.optimizer.milestones = ()  # steps at which both learning rates are multiplied by `decay`
+    config.optimizer.gamma_learning_rate = 1e-4  # 0: gamma stays at model.gamma
+    # Steps at which both learning rates are multiplied by `decay`; empty: those of recipe.milestones.
+    config.optimizer.milestones = ()
     config.optimizer.decay = 0.1
     config.optimizer.clip_norm = 1.0
     config.optimizer.accumulate = 1  # steps whose gradients are averaged into one update
@@ -84,12 +90,34 @@ def base_config() -> ConfigDict:
     config.data.pairs = ""  # text file of lines 'template template same'; empty: all pairs of templates
     config.data.max_size = 20  # faces per training template
     config.data.max_clip = 3  # consecutive frames drawn from one seed
-    config.data.holdout = 0.1  # share of the training people held out for validation
+    # Share of the training people held out for validation; 0: none, and the last checkpoint is evaluated
+    # (face_coreset_net only).
+    config.data.holdout = 0.1
     config.data.norm_mean = 20.0  # norms are scaled to this mean over the training faces; 0: not scaled
     config.data.threads = 4  # decoding images
     config.data.people = 1000  # synthetic people to train on
     config.data.eval_people = 200  # synthetic people to evaluate on
     config.data.dim = 512  # width of synthetic embeddings
+
+    # How to train where FaceCoresetNet's official code does it otherwise: docs/published.md has its choices
+    # and the reasons for these. An image is what the rows of one seed, or else medium, show.
+    config.recipe = ConfigDict()
+    config.recipe.epochs = 0  # of training where `steps` is 0
+    config.recipe.epoch = 1.0  # passes over the data in an epoch, at most 1; then all is shuffled anew
+    config.recipe.milestones = ()  # epochs, for optimizer.milestones
+    config.recipe.draws = "people"  # in turn; or 'images', so that a person weighs by its images
+    config.recipe.sizes = "template"  # one draw of the size for each 'template' or 'group' of templates
+    config.recipe.statistics = "batch"  # AdaFace's, of the norms of a 'batch' or 'group' of templates
+    config.recipe.group = 20  # consecutive templates of a batch, as one GPU of several has them
+    # Frames of a clip: 'uniform' in 1 ... max_clip, or 'remaining': uniform in 1 ... the frames that the
+    # template still lacks, and at most max_clip.
+    config.recipe.clips = "uniform"
+    # From images only: crop, resolution and light are drawn once a 'clip' or once an 'image' and template;
+    # channels in augmentation are 'rgb' or 'bgr'; RandAugment's operations are 'merged' into one motion
+    # before light, without Equalize, or 'ordered' as drawn, with it.
+    config.recipe.variation = "clip"
+    config.recipe.channels = "rgb"
+    config.recipe.operations = "merged"
 
     config.backbone = ConfigDict()  # frozen; embeds data.train where data.source is 'images'
     config.backbone.weights = ""  # converted weights or a published checkpoint
@@ -115,146 +143,19 @@ def base_config() -> ConfigDict:
     return config
 
 
-def published_config() -> ConfigDict:
-    """The recipe of the paper, its supplement and its official script, independent of the defaults above."""
-    config = base_config()
-    config.steps = 4000
-    config.batch_size = 40  # the paper's 20 on each of two GPUs
-    config.model.name = "face_coreset_net"
-    config.model.num_heads = 8
-    config.model.gamma = 0.01  # the paper's start
-    config.model.quality = False
-    config.model.by_media = False
-    config.model.init = "random"
-    config.head.margin = 0.8
-    config.head.init = "random"
-    config.head.trained = True
-    config.optimizer.learning_rate = 1e-4
-    config.optimizer.weight_decay = 1e-3
-    config.optimizer.milestones = (3000,)
-    return config
-
-
-def ijb_config(folder: str, mode: str = "images") -> ConfigDict:
-    """The published recipe, evaluated on IJB-B or IJB-C.
-
-    Args:
-      folder: of the protocol, 'IJBB' or 'IJBC'; override it with `config.data.eval`.
-      mode: what to train on, 'images' or 'features'; or 'eval', to evaluate only.
-    """
-    config = published_config()
-    config.mode = "train" if mode in ("images", "features") else mode
-    if mode == "features":
-        config.data.train = "webface4m.npz"
-    else:
-        config.data.source = "images"
-        config.data.train = "datasets/webface4m_subset/10000_seed0/1.0.0"
-        config.backbone.weights = "weights/adaface"
-    config.data.norm_mean = 0.0  # unscaled norms, as in configs/webface4m.py
-    config.data.eval = folder
-    return config
-
-
-def extraction_config() -> ConfigDict:
-    """Every field of an extraction, which turns images into features; see `configs/extract.py`."""
-    config = ConfigDict()
-    config.mode = "extract"
-    config.images = ""  # a folder with one folder per person, or an IJB loose_crop folder
-    config.weights = ""  # converted weights, a published checkpoint, or an .onnx file
-    config.out = ""  # feature file to write, .npz or .parquet
-    # Text file of lines 'name x1 y1 ... x5 y5 [score]'; empty: IJB's own where found, else aligned crops.
-    config.landmarks = ""
-    config.detector = ""  # a YuNet .onnx: finds the faces in photos and videos, as fpsset faces does
-    config.media_pattern = MEDIA_PATTERN  # files whose names match with the same group 1 are one video
-    config.folder_is_video = False  # a folder inside a person's folder is one video
-    # Input of an .onnx file: (x - mean) / std in this colour order. Other weights specify it themselves.
-    config.color_order = ""  # 'bgr' or 'rgb'
-    config.mean = placeholder(float)
-    config.std = placeholder(float)
-    config.preset = ""  # a family of recognisers, in fpsset/images/presets.py, instead of the three
-    config.check_color_order = True  # by embedding a sample of the images in both orders
-    config.dtype = "float32"  # of an IResNet's convolutions, or 'bfloat16'
-    config.batch_size = 64  # images of a step, which the devices of a process share
-    config.batches_per_part = 64  # an interruption loses at most this many
-    config.threads = 4  # decoding images
-    config.flip = False  # also embed mirrored images, for protocols that pool both
-    config.augmented = 0  # augmented clips made from each image, to train on; 0: the image as it is
-    config.clip_frames = 3  # frames per augmented clip
-    config.seed = 0  # of the augmentation
-    return config
-
-
-def preparation_config() -> ConfigDict:
-    """Every field of a preparation, which turns files into a TFDS dataset; see `configs/prepare.py`."""
-    config = ConfigDict()
-    config.mode = "prepare"
-    config.dataset = ""  # one of DATASETS
-    config.source = ""  # a feature file, an IJB folder, a folder with one folder per person, or a .rec pack
-    config.out = "datasets"  # TFDS's data_dir
-    config.features = ""  # of ijbb and ijbc; empty: searched for in the source and beside it
-    config.weights = ""  # a backbone that computes the features of ijbb or ijbc from loose_crop instead
-    config.records = "person"  # one record of face_features per 'person' or per 'template'
-    config.people = 10_000  # drawn from the source, for webface4m_subset
-    config.seed = 0  # of that draw
-    return config
-
-
-def check_preparation_config(config: ConfigDict) -> None:
-    """Raises InputError naming the first invalid field and the values it may take."""
-    need = _Need(config)
-    need(config.mode == "prepare" and "dataset" in config, "mode", _MODE)
-    need(config.dataset in DATASETS, "dataset", f"one of {', '.join(DATASETS)}: configs/prepare.py:NAME")
-    for field, example in (("source", "DIR"), ("out", "DIR")):
-        if not config[field]:
-            raise InputError(f"config.{field} is empty; give --config.{field}={example}")
-    need(
-        not config.weights or config.dataset in ("ijbb", "ijbc"), "weights", "empty except for ijbb and ijbc"
-    )
-    need(not (config.weights and config.features), "weights", "empty when config.features is given")
-    need(config.records in ("person", "template"), "records", "'person' or 'template'")
-    need(config.people >= 1, "people", "at least 1")
-    need(config.seed >= 0, "seed", "at least 0")
-
-
-def check_extraction_config(config: ConfigDict) -> None:
-    """Raises InputError naming the first invalid field and the values it may take."""
-    need = _Need(config)
-    need(config.mode == "extract" and "images" in config, "mode", _MODE)
-    for field, value in _numbers(config):
-        need(math.isfinite(value), field, "finite")
-    for field, example in (("images", "DIR"), ("weights", "FILE"), ("out", "FILE.npz")):
-        if not config[field]:
-            raise InputError(f"config.{field} is empty; give --config.{field}={example}")
-    named = pathlib.PurePath(config.out).suffix in (".npz", ".parquet")
-    need(named, "out", "a file name that ends in .npz or .parquet")
-    need(
-        not (config.flip and config.augmented),
-        "flip",
-        "False with config.augmented, whose clips mirror frames already",
-    )
-    need(config.color_order in ("", "bgr", "rgb"), "color_order", "'bgr' or 'rgb'")
-    for field in ("landmarks", "media_pattern", "folder_is_video", "flip", "augmented"):
-        given = config[field] not in ("", False, 0, MEDIA_PATTERN)
-        need(not (config.detector and given), "detector", f"empty with {field}, which is for aligned crops")
-    need(config.preset in ("", *PRESETS), "preset", f"one of {', '.join(PRESETS)}")
-    need(config.std is None or config.std > 0, "std", "positive")
-    need(config.dtype in ("float32", "bfloat16"), "dtype", "'float32' or 'bfloat16'")
-    for field in ("batch_size", "batches_per_part", "threads", "clip_frames"):
-        need(config[field] >= 1, field, "at least 1")
-    for field in ("augmented", "seed"):
-        need(config[field] >= 0, field, "at least 0")
-
-
 def check_config(config: ConfigDict) -> None:
     """Raises InputError naming the first invalid field and the values it may take."""
-    need = _Need(config)
-    need(config.mode in ("train", "eval") and "model" in config, "mode", _MODE)
-    for field, value in _numbers(config):
+    need = Need(config)
+    need(config.mode in ("train", "eval") and "model" in config, "mode", MODE)
+    for field, value in numbers(config):
         need(math.isfinite(value), field, "finite")
     need(config.mode == "eval" or not config.weights, "weights", "empty unless the mode is 'eval'")
     need(config.seed >= 0, "seed", "at least 0")
-    for field in ("steps", "batch_size", "log_every", "eval_every"):
+    for field in ("batch_size", "log_every"):
         need(config[field] >= 1, field, "at least 1")
+    steps = "at least 1" if config.recipe.epochs < 1 else "at least 1, or 0 for that of config.recipe"
+    need(config.steps >= (config.recipe.epochs < 1), "steps", steps)
+    need(config.eval_every >= 0, "eval_every", "at least 1, or 0 for once an epoch of config.recipe")
     need(config.model.name in MODELS, "model.name", f"one of {', '.join(MODELS)}")
     need(
         1 <= config.model.coreset_size <= MAX_CORESET_SIZE,
@@ -277,12 +178,12 @@ def check_config(config: ConfigDict) -> None:
     need(config.model.dtype in ("float32", "bfloat16"), "model.dtype", "'float32' or 'bfloat16'")
     need(config.head.name in HEADS, "head.name", f"one of {', '.join(HEADS)}")
     need(config.head.scale > 0, "head.scale", "positive")
-    for field in ("learning_rate", "gamma_learning_rate", "clip_norm", "decay"):
+    need(0 <= config.head.t_alpha <= 1, "head.t_alpha", "in [0, 1]")
+    for field in ("learning_rate", "clip_norm", "decay"):
         need(config.optimizer[field] > 0, f"optimizer.{field}", "positive")
-    need(config.optimizer.weight_decay >= 0, "optimizer.weight_decay", "at least 0")
-    milestones = list(config.optimizer.milestones)
-    fine = all(isinstance(x, int) and x >= 1 for x in milestones) and milestones == sorted(set(milestones))
-    need(fine, "optimizer.milestones", "increasing steps, each at least 1")
+    for field in ("weight_decay", "gamma_learning_rate"):
+        need(config.optimizer[field] >= 0, f"optimizer.{field}", "at least 0")
+    need(_is_increasing(config.optimizer.milestones), "optimizer.milestones", "increasing steps, from 1 on")
     need(config.optimizer.accumulate >= 1, "optimizer.accumulate", "at least 1")
     need(not config.profile or _is_range(config.profile), "profile", "empty or 'START:STOP', from step 1 on")
     sources = ("features", "images", "synthetic")
@@ -302,8 +203,11 @@ def check_config(config: ConfigDict) -> None:
     for field in ("people", "eval_people"):
         need(config.data[field] >= 4, f"data.{field}", "at least 4")
     need(config.data.dim >= 2 and config.data.dim % 2 == 0, "data.dim", "even")
-    need(0 < config.data.holdout < 1, "data.holdout", "in (0, 1)")
+    trained = config.model.name == "face_coreset_net"
+    nobody = trained and config.data.holdout == 0
+    need(0 < config.data.holdout < 1 or nobody, "data.holdout", f"in {'[' if trained else '('}0, 1)")
     need(config.data.norm_mean >= 0, "data.norm_mean", "positive, or 0 to leave norms as they are")
+    _check_recipe(config, need)
     need(config.backbone.color_order in ("", "bgr", "rgb"), "backbone.color_order", "'bgr' or 'rgb'")
     need(config.backbone.dtype in ("float32", "bfloat16"), "backbone.dtype", "'float32' or 'bfloat16'")
     need(config.backbone.batch_size >= 1, "backbone.batch_size", "at least 1")
@@ -318,29 +222,24 @@ def check_config(config: ConfigDict) -> None:
         need(config.evaluation[field] >= 0, f"evaluation.{field}", "at least 0")
 
 
-class _Need:
-    """Raises InputError for a field whose value is invalid."""
+def _check_recipe(config: ConfigDict, need: Need) -> None:
+    recipe = config.recipe
+    need(recipe.epochs >= 0, "recipe.epochs", "at least 0")
+    need(0 < recipe.epoch <= 1, "recipe.epoch", "in (0, 1]")
+    need(_is_increasing(recipe.milestones), "recipe.milestones", "increasing epochs, from 1 on")
+    for field, values in RECIPE.items():
+        need(recipe[field] in values, f"recipe.{field}", " or ".join(map(repr, values)))
+    need(recipe.group >= 1, "recipe.group", "at least 1")
+    if recipe.statistics == "group" and config.batch_size % recipe.group:
+        raise InputError(
+            f"config.batch_size is {config.batch_size}; with config.recipe.statistics 'group' it must be a "
+            f"multiple of config.recipe.group, {recipe.group}"
+        )
 
-    def __init__(self, config: ConfigDict):
-        self._config = config
 
-    def __call__(self, ok: bool, field: str, values: str) -> None:
-        if not ok:
-            value = self._config
-            for part in field.split("."):
-                value = value[part]
-            raise InputError(f"config.{field} is {value!r}; it must be {values}")
-
-
-def _numbers(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yields (field, value) for every number in a configuration, those in sequences included."""
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _numbers(value, f"{prefix}{key}.")
-        else:
-            for item in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(item, int | float):
-                    yield prefix + key, item
+def _is_increasing(milestones) -> bool:
+    milestones = list(milestones)
+    return all(isinstance(x, int) and x >= 1 for x in milestones) and milestones == sorted(set(milestones))
 
 
 def _is_tar(metric: str) -> bool:
