@@ -18,14 +18,17 @@ from fpsset.data.face_lists import read_landmarks
 from fpsset.data.feature_table import FeatureTable
 from fpsset.data.pipeline import TemplateSampler, training_batches
 from fpsset.data.shuffle import ShuffledBatches
+from fpsset.data.synthetic import make_synthetic
 from fpsset.errors import InputError
 from fpsset.images import augmentation, image_ops
 from fpsset.images.augmentation import ORDERED_OPERATIONS, FrameVariation, Style, augment, style_of
 from fpsset.images.image_pipeline import image_batches
 from fpsset.parallel.mesh import data_mesh
 from fpsset.training.faces import faces_of_table, in_steps, template_law
+from fpsset.training.loop import train
 from fpsset.training.modules import make_head
 from fpsset.training.optimizer import make_optimizer
+from fpsset.weights.trained import read_params
 from tests.image_source import make_source
 from tests.images.images import picture
 
@@ -386,6 +389,37 @@ def test_68_landmarks_are_read_as_five(tmp_path):
         read_landmarks(file)
 
 
+# All of it, as a run draws it
+
+
+def test_what_is_drawn_in_200_steps_on_2000_people():
+    table, _ = make_synthetic(2000, 0, dim=8)
+    sampler, rng = TemplateSampler(table, LAW), np.random.default_rng(0)
+    sources, frames = np.unique(table.sources, return_counts=True)
+    images = np.bincount(table.subject[np.unique(table.sources, return_index=True)[1]])
+    batches = take(training_batches(table, 40, 0, LAW), 200)
+    drawn = np.bincount(np.concatenate([batch.labels for batch in batches]), minlength=2000)
+    counts = np.unique(images)
+    assert follows(
+        [drawn[images == count].sum() for count in counts],
+        [images[images == count].sum() for count in counts],
+    )
+    sizes = np.concatenate([batch.face_set.mask.sum(1).reshape(2, 20) for batch in batches])
+    assert (np.ptp(sizes, axis=1) == 0).all()
+    assert follows(np.bincount(sizes[:, 0], minlength=21)[1:], np.ones(20))
+    lengths = np.zeros((21, 4))
+    for batch in batches:
+        for row, clip, real in zip(*sampler.draw_clips(batch.labels, rng), strict=True):
+            lacks = real.sum()
+            for length, first in zip(*np.unique(clip[real], return_counts=True)[::-1], strict=True):
+                seed = table.sources[row[real][np.searchsorted(clip[real], first)]]
+                if frames[np.searchsorted(sources, seed)] >= 3:
+                    lengths[lacks, length] += 1
+                lacks -= length
+    assert lengths.sum() > 10_000
+    assert all(follows(lengths[r, 1:], [1, 1, r - 2]) for r in range(3, 21))
+
+
 # What differs on purpose, and its switches
 
 
@@ -409,10 +443,6 @@ def test_noise_at_inference_is_a_choice():
 
 
 def test_nobody_may_be_held_out(tmp_path):
-    from fpsset.data.synthetic import make_synthetic
-    from fpsset.training.loop import train
-    from fpsset.weights.trained import read_params
-
     config = published_config()
     config.data.holdout, config.batch_size, config.recipe.group, config.model.num_heads = 0.0, 8, 4, 2
     config.steps, config.eval_every, config.log_every = 4, 2, 1
