@@ -20,9 +20,9 @@ from fpsset.runtime.escapes import show
 def fit(features: pathlib.Path, target: pathlib.Path, model: str, picks: int, as_json: bool) -> None:
     """Fit a model to labelled faces, in seconds and without training.
 
-    FEATURES is an .npz or .parquet file from the backbone that the model will be used with: several hundred
-    people or more, each in several stills or videos. OUT is a folder for the model, which every command takes
-    as MODEL. 'posterior' is the recommended model; 'whitened' is the strongest plain pooling.
+    FEATURES is an .npz or .parquet file from the backbone that the model will be used with: a hundred people
+    or more, each in several stills or videos. OUT is a folder for the model, which every command takes
+    as MODEL. 'posterior' is the recommended model; 'whitened' is a plain pooling, fitted.
 
     \b
       fpsset fit train.npz models/mine

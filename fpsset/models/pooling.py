@@ -146,7 +146,7 @@ class PlainCoreset(PoolingModel):
 
 
 class WhitenedMedia(PoolingModel):
-    """Whitened means of media: the strongest plain pooling.
+    """Whitened means of media, a plain pooling with fitted settings.
 
     Faces are weighted by n^p within each medium, media count alike, and the sum is multiplied by S^(-1/2),
     S the scatter of training faces around their person. Where media are not known the set is one medium.

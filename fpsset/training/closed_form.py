@@ -58,11 +58,11 @@ _SETTINGS = PosteriorSettings()
 def fit(
     features: FeatureTable | str | os.PathLike, model: str = "posterior", coreset_size: int = 3
 ) -> Aggregator:
-    """A model for the embeddings of one backbone, from labelled faces of several hundred people or more.
+    """A model for the embeddings of one backbone, from labelled faces of a hundred people or more.
 
     Args:
       features: a feature file, or its table; people whose faces come from two media or more count.
-      model: 'posterior', the recommended one, or 'whitened', the strongest plain pooling.
+      model: 'posterior', the recommended one, or 'whitened', a plain pooling with fitted settings.
       coreset_size: K, picks per set.
 
     Returns:

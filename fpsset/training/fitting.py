@@ -66,7 +66,7 @@ def fit_model(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -
 
 
 def fit_rival(config: ConfigDict, workdir: pathlib.Path, faces: TrainingFaces) -> None:
-    """Fits the strongest plain pooling to the same people, for the evaluation's method 'whitened'.
+    """Fits a plain pooling to the same people, for the evaluation's method 'whitened'.
 
     It is saved in the workdir, for `fpsset.load`, unless one for these faces is there. With images it is
     fitted only along with a model in closed form, since it takes a pass over all of them.
