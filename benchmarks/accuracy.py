@@ -24,6 +24,7 @@ The last command holds out a fifth of the training people, three times, and need
 import argparse
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from accuracy_methods import (
@@ -56,28 +57,32 @@ SPLITS = 3
 def best_of(settings: dict[str, Figure]) -> tuple[Figure, list[str]]:
     """The best figure at each FAR, and the settings that give it."""
     names = list(settings)
-    best = [max(names, key=lambda name: np.nan_to_num(settings[name].tar[f])) for f in range(len(FARS))]
+    places = range(len(settings[names[0]].tar))
+    best = [max(names, key=lambda name: np.nan_to_num(settings[name].tar[f])) for f in places]
     columns = [(settings[name].tar[f], settings[name].draws[f]) for f, name in enumerate(best)]
     return Figure(*(np.stack(parts) for parts in zip(*columns, strict=True))), best
 
 
-def show(title: str, kinds: dict[str, dict[str, Figure]], plain_kinds: list[str]) -> None:
+def show(
+    title: str, kinds: dict[str, dict[str, Figure]], plain_kinds: list[str], fars: Sequence[float] = FARS
+) -> None:
     """Prints a table: TAR of each kind with its best settings, and the default minus it.
 
     Args:
       title: of the table.
       kinds: {kind: {setting: figure}}, DEFAULT among them.
       plain_kinds: those that make up the row of the best plain pooling, listed after it.
+      fars: of the figures.
     """
     table = Table(title=title, title_justify="left")
     table.add_column("")
-    for far in FARS:
+    for far in fars:
         for column in (f"TAR@{far_name(far)}", "default minus it"):
             table.add_column(column, justify="right")
     rows = {kind: best_of(settings) for kind, settings in kinds.items()}
     default = rows[DEFAULT][0]
     all_plain = {(kind, name): figure for kind in plain_kinds for name, figure in kinds[kind].items()}
-    rows["best plain pooling here"] = best_of(all_plain)[0], [""] * len(FARS)
+    rows["best plain pooling here"] = best_of(all_plain)[0], [""] * len(fars)
     for number, (kind, (figure, settings)) in enumerate(rows.items()):
         cells = []
         for tar, setting, difference in zip(figure.tar, settings, default.minus(figure).texts(), strict=True):
@@ -111,7 +116,7 @@ def show_halves(kinds: dict[str, dict[str, list[np.ndarray]]], protocols: list[P
             title_justify="left",
         )
         table.add_column("")
-        for far in FARS:
+        for far in one.everyone.fars:
             for column in ("even  odd", f"TAR@{far_name(far)}", "chosen minus it"):
                 table.add_column(column, justify="right")
         first = None
@@ -133,7 +138,7 @@ def show_halves(kinds: dict[str, dict[str, list[np.ndarray]]], protocols: list[P
 def compare_files(arguments: argparse.Namespace, table: FeatureTable) -> None:
     """Fits on all people of the training file, and prints figures of the other files."""
     protocols = [
-        protocol(read_features(path), path.stem, arguments.resamples, with_halves=True)
+        protocol(read_features(path), path.stem, arguments.resamples, with_halves=True, fars=arguments.fars)
         for path in arguments.evaluate
     ]
     fitted = fit_posterior(table)
@@ -158,6 +163,7 @@ def compare_files(arguments: argparse.Namespace, table: FeatureTable) -> None:
             f"{one.name}: {one.everyone.genuine:,} genuine pairs of {people:,} people",
             found,
             list(poolings_here),
+            arguments.fars,
         )
     if {"0.1", "0.1 untrained"} <= set(arguments.trained):
         for one, found in zip(protocols, figures, strict=True):
@@ -217,6 +223,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/accuracy"))
     parser.add_argument("--crowds", type=int, default=2, help="most crowded templates per person")
     parser.add_argument("--resamples", type=int, default=500)
+    parser.add_argument("--fars", nargs="+", type=float, default=FARS, help="with --evaluate")
     arguments = parser.parse_args()
     if arguments.held_out and arguments.trained:
         parser.error("--trained needs --evaluate")

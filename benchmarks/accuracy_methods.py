@@ -62,6 +62,13 @@ def method(model: nn.Module, params: dict, norm_scale: float, media: bool = True
     return described
 
 
+def median(sets: RaggedSets) -> np.ndarray:
+    """The median of each coordinate over the faces of a set, to unit length."""
+    faces = np.split(sets.embeddings[sets.rows], sets.starts[1:-1])
+    middle = np.stack([np.median(one, axis=0) for one in faces]).astype(np.float32)
+    return middle / np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-12)
+
+
 def posterior(fitted: Fitted, model: nn.Module = _MODEL, media: bool = True, **params) -> Method:
     """The default model with some of its parameters replaced."""
     changed = {name: np.asarray(value, np.float32) for name, value in params.items()}
@@ -91,6 +98,7 @@ def plain(fit: FeatureTable, tried: Settings) -> dict[str, dict[str, Method]]:
 
     kinds = {
         "mean": {"": power_mean(0, False)},
+        "median": {"": median},
         "norm^p": {f"p {p}": power_mean(p, False) for p in tried.powers},
         "media means of norm^p": {f"p {p}": power_mean(p, True) for p in (0, *tried.powers)},
         "the same, whitened": {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ MIN_MEDIA = 6  # media of a person in the protocol `large`
 
 
 class Figure(NamedTuple):
-    """TAR at each of FARS, overall and in each draw of the subjects; NaN with too few impostor pairs."""
+    """TAR at some FARs, overall and in each draw of the subjects; NaN with too few impostor pairs."""
 
     tar: np.ndarray  # [F]
     draws: np.ndarray  # [F, R]
@@ -53,15 +54,24 @@ class Comparisons:
       rows: [T] int, which templates.
       subjects: [T].
       pairs: T (T - 1) / 2 pairs of positions among them.
+      fars: [F], at which TAR is taken.
     """
 
     rows: np.ndarray
     subjects: np.ndarray
     pairs: Pairs
+    fars: Sequence[float]
 
-    def __init__(self, subjects: np.ndarray, rows: np.ndarray, resamples: int, seed: int = 0):
+    def __init__(
+        self,
+        subjects: np.ndarray,
+        rows: np.ndarray,
+        resamples: int,
+        seed: int = 0,
+        fars: Sequence[float] = FARS,
+    ):
         """Pairs the templates `rows` of those whose people are `subjects`, and draws people."""
-        self.rows, self.subjects = rows, subjects[rows]
+        self.rows, self.subjects, self.fars = rows, subjects[rows], fars
         self.pairs = all_pairs(self.subjects)
         self._draws = VerificationDraws(self.pairs, SubjectDraws(self.subjects, resamples, seed))
         self._resamples = resamples
@@ -72,18 +82,18 @@ class Comparisons:
         return int(self.pairs.same.sum())
 
     def tar(self, vectors: np.ndarray) -> np.ndarray:
-        """TAR at each of FARS for descriptors of all templates: [F]."""
+        """TAR at each FAR for descriptors of all templates: [F]."""
         return self._tar(pair_scores(vectors[self.rows], self.pairs))
 
     def figure(self, vectors: np.ndarray) -> Figure:
         """Like `tar`, with the draws of the people."""
         scores = pair_scores(vectors[self.rows], self.pairs)
-        drawn = self._draws(scores, FARS, area=False)
+        drawn = self._draws(scores, self.fars, area=False)
         missing = np.full(self._resamples, np.nan)
-        return Figure(self._tar(scores), np.stack([drawn.tar.get(far, missing) for far in FARS]))
+        return Figure(self._tar(scores), np.stack([drawn.tar.get(far, missing) for far in self.fars]))
 
     def _tar(self, scores: np.ndarray) -> np.ndarray:
-        return np.array([point.tar for point in operating_points(scores, self.pairs.same, FARS)], float)
+        return np.array([point.tar for point in operating_points(scores, self.pairs.same, self.fars)], float)
 
 
 class Protocol(NamedTuple):
@@ -95,16 +105,22 @@ class Protocol(NamedTuple):
     halves: tuple[Comparisons, ...]  # of people with even subjects, and with odd ones
 
 
-def protocol(table: FeatureTable, name: str, resamples: int, with_halves: bool = False) -> Protocol:
+def protocol(
+    table: FeatureTable,
+    name: str,
+    resamples: int,
+    with_halves: bool = False,
+    fars: Sequence[float] = FARS,
+) -> Protocol:
     """The protocol of all pairs of a table's templates."""
     _, subjects, sets = templates(table)
-    everyone = Comparisons(subjects, np.arange(len(subjects)), resamples)
+    everyone = Comparisons(subjects, np.arange(len(subjects)), resamples, fars=fars)
     halves = (np.flatnonzero(subjects % 2 == half) for half in (0, 1) if with_halves)
     return Protocol(
         name,
         sets,
         everyone,
-        tuple(Comparisons(subjects, rows, resamples, seed=half) for half, rows in enumerate(halves)),
+        tuple(Comparisons(subjects, rows, resamples, half, fars) for half, rows in enumerate(halves)),
     )
 
 
