@@ -4,7 +4,7 @@ python benchmarks/voices.py AUDIO WEIGHTS --out runs/voices
 cd runs/voices && python ../../benchmarks/accuracy.py --train voices_train.npz --fars 1e-2 1e-3 \
     --evaluate voices_clean.npz voices_mixed.npz voices_poor.npz voices_sets.npz
 
-Needs `pip install librosa torch`, and two things that it does not download:
+Needs `pip install -e '.[bench]' librosa`, and two things that it does not download:
 
   AUDIO    a folder of LibriSpeech (CC BY 4.0): `audio_data` of github.com/resemble-ai/Resemblyzer, which has
            ten speakers of ten utterances and 251 of one. A file is named SPEAKER-CHAPTER-UTTERANCE.flac
