@@ -93,6 +93,7 @@ def base_config() -> ConfigDict:
     # Share of the training people held out for validation; 0: none, and the last checkpoint is evaluated
     # (face_coreset_net only).
     config.data.holdout = 0.1
+    config.data.dtype = "float32"  # of features on their way to the device; float16 halves what a host moves
     config.data.norm_mean = 20.0  # norms are scaled to this mean over the training faces; 0: not scaled
     config.data.threads = 4  # decoding images
     config.data.people = 1000  # synthetic people to train on
@@ -206,6 +207,7 @@ def check_config(config: ConfigDict) -> None:
     trained = config.model.name == "face_coreset_net"
     nobody = trained and config.data.holdout == 0
     need(0 < config.data.holdout < 1 or nobody, "data.holdout", f"in {'[' if trained else '('}0, 1)")
+    need(config.data.dtype in ("float32", "float16"), "data.dtype", "'float32' or 'float16'")
     need(config.data.norm_mean >= 0, "data.norm_mean", "positive, or 0 to leave norms as they are")
     _check_recipe(config, need)
     need(config.backbone.color_order in ("", "bgr", "rgb"), "backbone.color_order", "'bgr' or 'rgb'")

@@ -54,6 +54,7 @@ def training_batches(
     seed: int,
     law: TemplateLaw = _LAW,
     rows: np.ndarray | slice = _ALL_ROWS,
+    dtype: np.typing.DTypeLike = np.float32,
 ) -> grain.DatasetIterator:
     """An endless, resumable iterator of TrainingBatch; people or images are reshuffled every pass.
 
@@ -67,15 +68,18 @@ def training_batches(
       seed: random seed of the shuffles and the draws.
       law: by which templates are drawn; an image is what the rows of one seed show.
       rows: the rows of each batch that this process loads.
+      dtype: of the embeddings in a batch, float32 or float16, which the model widens on the device.
     """
     sampler = TemplateSampler(table, law)
+    embeddings = table.embeddings.astype(dtype, copy=False)
 
     def draw(items: np.ndarray, rng: np.random.Generator) -> TrainingBatch:
         people = sampler.shown[items]
         faces, mask = (array[rows] for array in sampler.draw(people, rng))
         # Padded slots repeat row 0 instead of zeros: the mask excludes them, and it saves a pass over memory.
         media, sizes = group_media(table.media[faces], mask)
-        face_set = FaceSet(table.embeddings[faces], table.norms[faces], mask, sizes, media=media)
+        # `take` copies rows up to twice as fast as an index does.
+        face_set = FaceSet(embeddings.take(faces, axis=0), table.norms[faces], mask, sizes, media=media)
         return TrainingBatch(face_set, people[rows].astype(np.int32))
 
     # Two threads keep ahead of a training step; a deeper buffer only costs memory.

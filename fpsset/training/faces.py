@@ -75,6 +75,7 @@ def faces_of_table(config: ConfigDict, table: FeatureTable, mesh: Mesh) -> Train
             config.seed,
             template_law(config),
             process_rows(config.batch_size, mesh),
+            config.data.dtype,
         ),
         to_sets=lambda batch, _: batch,
         sample=lambda: seen,

@@ -21,6 +21,7 @@ _ADDED = {
     "model.by_media": False,
     "model.name": "face_coreset_net",
     "head.t_alpha": 0.01,
+    "data.dtype": "float32",
     **{"recipe.epoch": 1.0, "recipe.milestones": [], "recipe.draws": "people", "recipe.sizes": "template"},
     **{"recipe.statistics": "batch", "recipe.group": 20, "recipe.clips": "uniform"},
     **{"recipe.variation": "clip", "recipe.channels": "rgb", "recipe.operations": "merged"},

@@ -122,6 +122,14 @@ def test_the_same_seed_repeats_the_batches_and_another_does_not(table):
     assert all((one.labels != two.labels).any() for one, two in zip(straight, other, strict=True))
 
 
+def test_features_may_travel_as_float16(table):
+    wide, narrow = (_take(training_batches(table, 8, 5, dtype=d), 2) for d in (np.float32, np.float16))
+    for one, two in zip(wide, narrow, strict=True):
+        assert two.face_set.embeddings.dtype == np.float16
+        np.testing.assert_array_equal(one.face_set.embeddings.astype(np.float16), two.face_set.embeddings)
+        np.testing.assert_array_equal(one.face_set.norms, two.face_set.norms)
+
+
 @pytest.mark.parametrize("count", [2, 4])
 def test_each_process_loads_its_rows_of_the_same_batches(table, count):
     """Any number of processes together load what a single one would."""

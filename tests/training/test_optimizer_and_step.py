@@ -1,5 +1,6 @@
 """The optimizer's parameter groups, the schedules and one training step."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,6 +107,19 @@ def test_bfloat16_products_leave_the_state_in_float32():
         losses[dtype] = float(metrics["loss"])
         assert {leaf.dtype.name for leaf in jax.tree.leaves(state)} == {"float32", "int32"}
     np.testing.assert_allclose(losses[jnp.bfloat16], losses[jnp.float32], rtol=1e-2)
+
+
+def test_features_in_float16_are_widened_on_the_device():
+    model, head = fpsset.FaceCoresetNet(num_heads=4, quality=True), fpsset.AdaFaceHead(4)
+    optimizer, root = make_optimizer(base_config().optimizer), jax.random.key(0)
+    constant, found = geometric(1.0, 1.0, 10), []
+    step = make_train_step(model, head, optimizer, root, constant, constant)
+    narrow = make_batch().face_set.embeddings.astype(np.float16)
+    for embeddings in (narrow, narrow.astype(np.float32)):
+        batch = make_batch()._replace(face_set=make_batch().face_set.replace(embeddings=embeddings))
+        found.append(step(init_state(model, head, optimizer, root, DIM), batch))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(found[0][0])} == {"float32", "int32"}
+    chex.assert_trees_all_close(*found, rtol=1e-5, atol=1e-6)
 
 
 def test_geometric_schedule():
