@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fpsset.config import extraction_config
+from fpsset.data.face_lists import read_landmarks
 from fpsset.data.feature_table import UNKNOWN_SUBJECT
 from fpsset.errors import InputError
 from fpsset.images.aligned_faces import ARCFACE_112
@@ -103,6 +104,21 @@ def test_names_in_a_landmark_list_are_relative_paths(tmp_path):
         (tmp_path / "marks.txt").write_text(name + marks)
         with pytest.raises(InputError, match="line 1 names"):
             list_images(tmp_path, str(tmp_path / "marks.txt"), PATTERN)
+
+
+def test_68_landmarks_are_read_as_five(tmp_path):
+    points = np.random.default_rng(0).uniform(0, 200, (2, 68, 2)).round(3)
+    file = tmp_path / "marks.txt"
+    lines = [f"{i}.jpg " + " ".join(map(str, face.ravel())) for i, face in enumerate(points)]
+    file.write_text("\n".join(f"{line} 0.5" for line in lines))
+    found = read_landmarks(file)
+    np.testing.assert_allclose(found.landmarks[:, 0], (points[:, 36] + points[:, 39]) / 2)
+    np.testing.assert_allclose(found.landmarks[:, 1], (points[:, 42] + points[:, 45]) / 2)
+    np.testing.assert_array_equal(found.landmarks[:, 2:], points[:, [30, 48, 54]])
+    assert found.score.tolist() == [0.5, 0.5]
+    file.write_text("\n".join([lines[0], "1.jpg" + " 1 2" * 5]))
+    with pytest.raises(InputError, match=r"line 2 has not 68 points, as line 1"):
+        read_landmarks(file)
 
 
 def test_folders_that_link_to_each_other_end(tmp_path):
