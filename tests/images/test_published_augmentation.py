@@ -1,4 +1,4 @@
-"""The published recipe's augmentation: once an image, blue first, in order, with Equalize as Pillow has it."""
+"""Augmentation by the published recipe: once an image, blue first, in order, with Equalize as of Pillow."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The published recipe's fields, steps, statistics and gamma, as docs/published.md has them, and its switches.
+"""The published recipe's fields, steps, statistics and gamma, as in docs/published.md, and its switches.
 
 What it draws is in tests/data/test_published_draws.py and tests/images/test_published_augmentation.py.
 """
