@@ -19,6 +19,7 @@ from fpsset.weights.cards import (
     WeightsCard,
     backbone_card,
 )
+from fpsset.weights.lookalikes import refuse_other_attention, refuse_other_backbones
 from fpsset.weights.state_file import StateFile, Under, open_state
 from fpsset.weights.torch_aggregator import aggregator_params, head_variables
 from fpsset.weights.torch_backbone import adaface_config, backbone_variables, insightface_config
@@ -49,6 +50,7 @@ class _Family(NamedTuple):
     prefix: str  # of the backbone's keys
     color_order: str | None
     licence: str
+    layout: str = "adaface"  # of `IResNetConfig`
 
 
 _WEIGHTS = (
@@ -60,7 +62,8 @@ _FAMILIES = (
     _Family("AdaFace", "model.input_layer.0.weight", "model.", "bgr", f"code: MIT; {_WEIGHTS}"),
     _Family("CVLface", "net.input_layer.0.weight", "net.", "rgb", f"code: MIT; {_WEIGHTS}"),
     _Family("CVLface", "model.net.input_layer.0.weight", "model.net.", "rgb", f"code: MIT; {_WEIGHTS}"),
-    _Family("InsightFace", "layer1.0.conv1.weight", "", "rgb", f"code: MIT; {_WEIGHTS}"),
+    _Family("CVLface", "net.layer1.0.conv1.weight", "net.", "rgb", f"code: MIT; {_WEIGHTS}", "insightface"),
+    _Family("InsightFace", "layer1.0.conv1.weight", "", "rgb", f"code: MIT; {_WEIGHTS}", "insightface"),
     _Family("IResNet", "input_layer.0.weight", "", None, "not known"),
 )
 
@@ -80,8 +83,8 @@ def load_official(path: str | os.PathLike, color_order: str | None = None) -> We
       `.card` holds architecture, colour order, hyperparameters and what was ignored.
 
     Raises:
-      InputError: the file cannot be read, is of no known family, has missing or unexpected keys, or holds an
-        array of the wrong shape.
+      InputError: the file cannot be read, is of no known family or of one that only resembles it (a ViT, the
+        author's later attention), has missing or unexpected keys, or holds an array of the wrong shape.
 
     Example:
       >>> import fpsset
@@ -93,10 +96,12 @@ def load_official(path: str | os.PathLike, color_order: str | None = None) -> We
     if color_order not in (None, "bgr", "rgb"):
         raise InputError(f"the colour order is {color_order!r}; it must be 'bgr' or 'rgb'")
     with open_state(path) as state:
+        refuse_other_backbones(state, path)
         family = _recognise(state, path)
         variables = {}
         with _key_errors(path):
             if "aggregate_model.gamma" in state:
+                refuse_other_attention(state, path)
                 variables["aggregator"] = {"params": aggregator_params(state, _NUM_HEADS)}
             if "head.kernel" in state:
                 variables["head"] = head_variables(state)
@@ -155,7 +160,7 @@ def _read_backbone(
 ) -> tuple[dict, BackboneCard]:
     with _key_errors(path, family.prefix):
         inner = Under(state, family.prefix)
-        config = (insightface_config if family.name == "InsightFace" else adaface_config)(inner)
+        config = (insightface_config if family.layout == "insightface" else adaface_config)(inner)
         variables = backbone_variables(inner, config)
     # (x / 255 - 0.5) / 0.5 in every family
     return variables, backbone_card(config.name, tree_digest(variables), order, mean=127.5, std=127.5)
