@@ -5,7 +5,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from fpsset.evaluation.identification import identification_metrics, match_curve, search_galleries
+from fpsset.evaluation.identification import (
+    identification_metrics,
+    match_curve,
+    open_set_curve,
+    search_galleries,
+)
 from fpsset.evaluation.metric_names import comparable_figures
 from fpsset.evaluation.pooling_protocols import pool_by
 from fpsset.evaluation.protocols import Protocol, faces_fingerprint, protocol_fingerprint, require_backbone
@@ -90,6 +95,9 @@ def evaluate(
             weights = draws.weights[:, draws.codes[search.probes.positions]]
             identification[method] = identification_metrics(found, weights)
             curves.setdefault("cmc", {})[method] = match_curve(found)
+            open_set = open_set_curve(found)
+            if len(open_set[0]):
+                curves.setdefault("dir", {})[method] = open_set
         comparable[method] = comparable_figures(verified, identification.get(method))
 
     paired = {

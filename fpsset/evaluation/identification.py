@@ -158,6 +158,38 @@ def match_curve(found: Outcomes, ranks: int = 20) -> tuple[np.ndarray, np.ndarra
     return np.arange(1, ranks + 1), reached[1 : ranks + 1] / max(len(rank), 1)
 
 
+def open_set_curve(found: Outcomes, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """DIR at rank 1 against the FAR of the probes without a mate: TPIR against FPIR, the mean over galleries.
+
+    The thresholds are those of `Identification.tpir`. A gallery's rates change only where one more of its
+    probes without a mate is accepted; of those FPIRs, at most about `points` are kept, even on a log axis.
+
+    Args:
+      found: from `search_galleries`.
+      points: how many to keep.
+
+    Returns:
+      ([N] FPIR > 0, rising; [N] TPIR). Empty where a gallery has no probe with, or none without a mate.
+    """
+    galleries = [_rates_by_accepted(*parts) for parts in zip(found.mate.T, found.top.T, strict=True)]
+    if any(len(rates) < 2 or np.isnan(rates).any() for rates in galleries):
+        return np.empty(0), np.empty(0)
+    every = np.unique(np.concatenate([np.arange(1, len(rates)) / (len(rates) - 1) for rates in galleries]))
+    near = np.searchsorted(every, np.geomspace(every[0], 1.0, points) * (1 - 1e-9))
+    fpir = every[np.unique(near)]
+    tpir = [rates[(fpir * (len(rates) - 1) + 1e-6).astype(int)] for rates in galleries]
+    return fpir, np.mean(tpir, axis=0)
+
+
+def _rates_by_accepted(mate: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """[U + 1] TPIR of one gallery where 0 ... U of its U probes without a mate may be accepted."""
+    mated = mate > -np.inf
+    thresholds = np.append(np.sort(top[~mated])[::-1], -np.inf)  # scores of the first rejected
+    hits = np.sort(mate[mated & (mate > top)])
+    above = len(hits) - np.searchsorted(hits, thresholds, side="right")
+    return above / mated.sum() if mated.any() else np.full(len(thresholds), np.nan)
+
+
 def _tpir(mate: np.ndarray, top: np.ndarray, weights: np.ndarray, fpir: float) -> np.ndarray:
     """[R] conservative TPIR of one gallery by each row of weights; NaN where too few probes lack a mate."""
     mated = mate > -np.inf

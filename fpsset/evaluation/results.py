@@ -97,7 +97,7 @@ class Evaluation(NamedTuple):
     identification: dict[str, Identification]  # empty without galleries
     strata: dict[str, ErrorsByStratum]  # empty where no FAR can be answered
     paired: dict[str, dict[str, Estimate]]  # 'fpsset - OTHER' -> name -> difference; empty without draws
-    curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]  # 'roc', maybe 'cmc', ... -> method -> x, y
+    curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]  # 'roc', maybe 'cmc', 'dir' -> method -> x, y
     fingerprints: dict[str, str]  # of the model, the backbone, the faces, the protocol and the draws
     resamples: int  # draws of the subjects; 0 for none
     seed: int  # of the draws

@@ -12,7 +12,7 @@ from fpsset.evaluation.resampling import Estimate, estimate
 from fpsset.evaluation.results import Evaluation
 
 DRAWS = "draws.npz"
-_CURVES = ("roc", "cmc")
+_CURVES = ("roc", "cmc", "dir")
 _FORMAT = 2
 _AGAIN = "evaluate it again"
 
@@ -23,7 +23,7 @@ class Run(NamedTuple):
     name: str  # of its workdir
     about: dict[str, str]  # its title and fingerprints
     figures: dict[str, dict[str, Estimate]]  # method -> name -> figure, with draws
-    curves: dict[str, dict[str, np.ndarray]]  # 'roc', maybe 'cmc' -> method -> [2, N], x and y
+    curves: dict[str, dict[str, np.ndarray]]  # 'roc', maybe 'cmc', 'dir' -> method -> [2, N], x and y
 
 
 def as_run(name: str, title: str, found: Evaluation) -> Run:

@@ -13,7 +13,10 @@ from fpsset.runtime.disk import writing
 from fpsset.runtime.files import replacing_folder
 
 _TABLES = ("verification", "paired", "identification", "quality", "comparison")
-_PICTURES = ("roc", "det", "cmc", "discard_input_norm", "discard_output_norm", "size", "video", "differences")
+_PICTURES = (
+    *("roc", "det", "cmc", "dir", "discard_input_norm", "discard_output_norm"),
+    *("size", "video", "differences"),
+)
 _PAGE, _PREFIX = "index.html", ".report."
 _OURS = frozenset(
     [

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fpsset.reports.plots import Points, draw_cmc, draw_det, draw_roc
+from fpsset.reports.plots import Points, draw_cmc, draw_det, draw_open_set, draw_roc
 from fpsset.runtime.files import replacing
 
 
@@ -28,18 +28,24 @@ _CURVES = {
     "roc": ("roc", draw_roc, "ROC: true accept rate against false accept rate."),
     "det": ("roc", draw_det, "DET: false reject rate against false accept rate, on normal-deviate axes."),
     "cmc": ("cmc", draw_cmc, "CMC: share of mated probes found at each rank or better, galleries merged."),
+    "dir": (
+        "dir",
+        draw_open_set,
+        "DIR against FAR: the share of mated probes found at rank 1 above the threshold (TPIR) against the "
+        "share of the probes without a mate that find anybody (FPIR), the mean over galleries.",
+    ),
 }
 
 
 def draw_curves(
     folder: pathlib.Path, curves: dict[str, Points], places: dict[str, tuple[str, str]]
 ) -> list[Picture]:
-    """Draws ROC and DET, and CMC if there is one.
+    """Draws ROC and DET, and CMC and DIR against FAR if there are any.
 
     Args:
       folder: of the PNG files.
-      curves: 'roc', maybe 'cmc' -> method -> points.
-      places: 'roc', maybe 'cmc' -> (section of the page, title above the plot).
+      curves: 'roc', maybe 'cmc', 'dir' -> method -> points.
+      places: 'roc', maybe 'cmc', 'dir' -> (section of the page, title above the plot).
     """
     pictures = []
     for name, (curve, draw, caption) in _CURVES.items():

@@ -94,6 +94,7 @@ def _draw_all(report: pathlib.Path, found: Evaluation, title: str) -> list[Pictu
     if found.identification:
         probes = next(iter(found.identification.values())).mated_probes
         places["cmc"] = "identification", f"{title}\n{probes} mated probes, galleries merged"
+        places["dir"] = "identification", f"{title}\n{probes} mated probes, mean over galleries"
     pictures = draw_curves(report, found.curves, places)
     if not found.strata:
         return pictures

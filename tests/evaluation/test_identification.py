@@ -17,6 +17,7 @@ from fpsset.evaluation.identification import (
     Templates,
     identification_metrics,
     match_curve,
+    open_set_curve,
     search_galleries,
     search_protocol,
 )
@@ -155,6 +156,34 @@ def test_match_curve(searched):
     for rank in (1, 5, 10):
         assert reached[ranks == rank] == pytest.approx(metrics.ranks[rank].value)
     assert match_curve(found, 60)[1][-1] == 1.0
+
+
+def test_open_set_curve_by_hand():
+    """Gallery a: two mated probes, of which one is a hit at .8; four others reach .9, .7, .7 and .1."""
+    off = -np.inf
+    mate = np.array([[0.8], [0.5], [off], [off], [off], [off]])
+    top = np.array([[0.3], [0.6], [0.9], [0.7], [0.7], [0.1]])
+    found = Outcomes(mate, top, np.ones(6), np.empty(0), np.empty(0, int), 2)
+    fpir, tpir = open_set_curve(found)
+    np.testing.assert_allclose(fpir, [0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(tpir, [0.5, 0.5, 0.5, 0.5])
+    # As soon as nobody may be accepted, the threshold of .9 loses the hit; a tie at .7 is rejected whole.
+    lower = mate - np.where(mate > 0.7, 0.2, 0)  # the hit is at .6
+    np.testing.assert_allclose(open_set_curve(found._replace(mate=lower))[1], [0, 0, 0.5, 0.5])
+    for nobody in (found._replace(mate=np.full((6, 1), off)), found._replace(mate=np.ones((6, 1)))):
+        assert open_set_curve(nobody)[0].size == 0
+
+
+def test_the_open_set_curve_passes_through_the_table(searched):
+    found = search_galleries(*searched)
+    fpir, tpir = open_set_curve(found, 10_000)
+    figures = identification_metrics(found).tpir
+    for target in (0.01, 0.1):
+        last = np.searchsorted(fpir, target + 1e-9) - 1
+        assert tpir[last] == pytest.approx(figures[target].value)
+    assert (np.diff(fpir) > 0).all() and (np.diff(tpir) >= 0).all() and fpir[-1] == 1
+    thin = open_set_curve(found, 10)
+    assert 3 < len(thin[0]) <= 10 and set(thin[0]) <= set(fpir) and set(thin[1]) <= set(tpir)
 
 
 @pytest.mark.slow
