@@ -12,10 +12,12 @@ from fpsset.commands.export import export
 from fpsset.commands.faces import faces
 from fpsset.commands.fetch import fetch
 from fpsset.commands.fit import fit
+from fpsset.commands.identify import identify
 from fpsset.commands.people import people
 from fpsset.commands.report import report
 from fpsset.commands.select import select
 from fpsset.commands.simulate_ijb import simulate_ijb
+from fpsset.commands.simulate_search import simulate_search
 from fpsset.commands.verify import verify
 from fpsset.errors import InputError
 from fpsset.runtime.interrupts import STOPPED, Interrupted
@@ -45,7 +47,7 @@ def fpsset(context: click.Context) -> None:
 _COMMANDS = (
     *CONFIGURED,
     *(fetch, faces, fit, aggregate, select, calibrate, verify, people),
-    *(report, convert, export, simulate_ijb, doctor),
+    *(identify, report, convert, export, simulate_ijb, simulate_search, doctor),
 )
 for subcommand in _COMMANDS:
     fpsset.add_command(subcommand)

@@ -122,12 +122,15 @@ def search_galleries(descriptors: np.ndarray, search: Search) -> Outcomes:
     return Outcomes(*map(np.concatenate, zip(*found, strict=True)), best, owners, len(positions))
 
 
-def identification_metrics(found: Outcomes, weights: np.ndarray | None = None) -> Identification:
+def identification_metrics(
+    found: Outcomes, weights: np.ndarray | None = None, ranks: tuple[int, ...] = RANKS
+) -> Identification:
     """All 1:N figures of one method; see `Identification` for their definitions.
 
     Args:
       found: from `search_galleries`.
       weights: [R, P] float32, how often each probe counts in R draws, for intervals; thresholds are set anew.
+      ranks: at which identification rates are given.
     """
     mated = found.mated().any(1)
     whole = np.ones((1, len(mated)), np.float32)
@@ -145,7 +148,7 @@ def identification_metrics(found: Outcomes, weights: np.ndarray | None = None) -
         probes=len(mated),
         mated_probes=int(mated.sum()),
         gallery=found.entries,
-        ranks={rank: estimated(_share(weights @ (mated & (found.rank <= rank)), everyone)) for rank in RANKS},
+        ranks={rank: estimated(_share(weights @ (mated & (found.rank <= rank)), everyone)) for rank in ranks},
         tpir={fpir: estimated(tpir(fpir)) for fpir in FPIRS},
         merged={fpir: MergedPoint(*map(estimated, _merged(found, weights, fpir))) for fpir in FPIRS},
     )

@@ -18,17 +18,23 @@ _PICTURES = (
     *("size", "video", "differences"),
 )
 _PAGE, _PREFIX = "index.html", ".report."
-_OURS = frozenset(
-    [
-        *(_PAGE, DRAWS),
-        *(f"{table}.{form}" for table in _TABLES for form in FORMS),
-        *(f"{picture}.png" for picture in _PICTURES),
-    ]
-)
+
+
+def _files(tables: tuple[str, ...], pictures: tuple[str, ...]) -> frozenset[str]:
+    """The files that a report may have."""
+    return frozenset(
+        [
+            *(_PAGE, DRAWS),
+            *(f"{table}.{form}" for table in (*_TABLES, *tables) for form in FORMS),
+            *(f"{picture}.png" for picture in (*_PICTURES, *pictures)),
+        ]
+    )
 
 
 @contextlib.contextmanager
-def replacing_report(folder: pathlib.Path, kept: str = "") -> Iterator[pathlib.Path]:
+def replacing_report(
+    folder: pathlib.Path, kept: str = "", others: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+) -> Iterator[pathlib.Path]:
     """Yields an empty temporary folder, whose files replace the report in `folder` if the block succeeds.
 
     A folder that holds a report alone is swapped. Where the user keeps other files, those stay, and the files
@@ -37,14 +43,16 @@ def replacing_report(folder: pathlib.Path, kept: str = "") -> Iterator[pathlib.P
     Args:
       folder: of the report; created if missing.
       kept: what is kept if the report cannot be written, for the error message.
+      others: names of tables and of pictures that the report may have beside the usual ones.
 
     Raises:
       InputError: the disk is full, or the folder cannot be written to.
     """
+    ours = _files(*others)
     if folder.exists():
         kept = f"{kept}{', and ' * bool(kept)}the report from before is kept"
     with writing(folder, kept):
-        if not folder.exists() or _may_be_swapped(folder):
+        if not folder.exists() or _may_be_swapped(folder, ours):
             with replacing_folder(folder) as beside:
                 yield beside
             return
@@ -54,15 +62,15 @@ def replacing_report(folder: pathlib.Path, kept: str = "") -> Iterator[pathlib.P
             beside = pathlib.Path(name)
             yield beside
             made = sorted((file.name for file in beside.iterdir()), key=lambda file: (file == _PAGE, file))
-            for stale in _OURS.difference(made):
+            for stale in ours.difference(made):
                 (folder / stale).unlink(missing_ok=True)
             for file in made:
                 os.replace(beside / file, folder / file)
 
 
-def _may_be_swapped(folder: pathlib.Path) -> bool:
+def _may_be_swapped(folder: pathlib.Path, ours: frozenset[str]) -> bool:
     """Whether a folder holds a report alone, and nobody would miss the folder itself."""
     absolute, here = folder.absolute(), pathlib.Path.cwd()
     if folder.is_symlink() or os.path.ismount(folder) or absolute.resolve() in (here, *here.parents):
         return False
-    return all(entry.name in _OURS for entry in folder.iterdir())
+    return all(entry.name in ours for entry in folder.iterdir())

@@ -3,6 +3,8 @@
 import base64
 import functools
 import pathlib
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from fpsset.reports.pictures import Picture
 from fpsset.reports.tables import Section
@@ -26,6 +28,7 @@ def write_page(
     pictures: list[Picture],
     facts: dict[str, str],
     config: dict[str, str],
+    headings: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Writes a report page.
 
@@ -37,11 +40,14 @@ def write_page(
       pictures: PNG files.
       facts: name -> value: fingerprints, versions.
       config: field -> value.
+      headings: of sections that only some reports have, by their names.
     """
     embedded = [(picture, data_url(picture.path.read_bytes(), "png")) for picture in pictures]
     values = {"title": title, "summary": summary, "sections": made, "facts": facts, "config": config}
     learned = [(picture, data) for picture, data in embedded if picture.section == "learning"]
-    write_html(path, "report.html", headings=_HEADINGS, pictures=embedded, learned=learned, **values)
+    write_html(
+        path, "report.html", headings={**_HEADINGS, **headings}, pictures=embedded, learned=learned, **values
+    )
 
 
 def write_html(path: pathlib.Path, template: str, private: bool = False, **values) -> None:

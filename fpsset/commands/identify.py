@@ -1,0 +1,83 @@
+"""fpsset identify: evaluates on the 1:N searches of TinyFace or IJB-S."""
+
+import json
+import pathlib
+
+import click
+
+from fpsset.commands.options import PATH, PathOf, fit_option, json_option
+from fpsset.errors import InputError
+from fpsset.runtime.escapes import show
+
+
+@click.command()
+@click.argument("protocol", type=click.Choice(["tinyface", "ijbs"]))
+@click.argument("lists", type=PATH)
+@click.argument("features", type=PATH)
+@click.option(
+    "--model", type=str, default="plain", show_default=True, help="Model to evaluate, by path or name."
+)
+@fit_option
+@click.option(
+    "--workdir",
+    type=PathOf(path_type=pathlib.Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for results.json and report/.",
+)
+@click.option(
+    "--resamples", default=200, show_default=True, help="Resamples of the subjects, for the 95% intervals."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the resampling.")
+@json_option
+def identify(
+    protocol: str,
+    lists: pathlib.Path,
+    features: pathlib.Path,
+    model: str,
+    fit: str | None,
+    workdir: pathlib.Path | None,
+    resamples: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Evaluate a model and the plain poolings on the searches of TinyFace or IJB-S.
+
+    PROTOCOL is tinyface or ijbs. LISTS is the folder of the official lists. FEATURES is a feature file of
+    the crops, with their paths.
+
+    \b
+      fpsset simulate-search simulated/TinyFace --like tinyface --scale 0.02
+      fpsset identify tinyface simulated/TinyFace simulated/TinyFace/features.npz
+    """
+    from fpsset.commands.inputs import load_model
+    from fpsset.data.files import read_features
+    from fpsset.data.ijbs import read_ijbs
+    from fpsset.data.tinyface import read_tinyface
+    from fpsset.evaluation.searches import evaluate_searches
+    from fpsset.reports.forms import as_text
+    from fpsset.reports.outcome import terminal_width
+    from fpsset.reports.searches import search_results, search_sections, write_search_report
+
+    for name, value in (("resamples", resamples), ("seed", seed)):
+        if value < 0:
+            raise InputError(f"--{name} is {value}; it must be at least 0")
+    if not lists.is_dir():
+        raise InputError(f"{lists}: no such folder; give the folder of the official lists")
+    aggregator = load_model(model, fit)
+    table = read_features(features)
+    listed = (read_tinyface if protocol == "tinyface" else read_ijbs)(lists, table)
+    found = evaluate_searches(aggregator, table, listed, resamples, seed)
+    title = f"{listed.name}; fpsset is {model}"
+    facts = {"features": str(features), "lists": str(lists), "fingerprint of the model": aggregator.digest}
+    if workdir:
+        made = write_search_report(workdir, found, title, facts)
+    else:
+        made = search_sections(found, title)
+    page = str(workdir / "report/index.html") if workdir else None
+    if as_json:
+        click.echo(json.dumps({"report": page, "tasks": search_results(made)}))
+        return
+    for section in made:
+        show(as_text(section, terminal_width()), end="")
+    if page:
+        show(f"{page}: written")

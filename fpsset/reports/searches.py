@@ -1,0 +1,130 @@
+"""Writes an evaluation of searches: results.json, tables in three forms, pictures, and a page with all this."""
+
+import pathlib
+
+from fpsset.evaluation.metric_names import (
+    Figure,
+    Number,
+    flatten,
+    identification_figures,
+    open_and_closed_set,
+)
+from fpsset.evaluation.resampling import Estimate
+from fpsset.evaluation.searches import OURS, SearchEvaluation, SearchFigures
+from fpsset.reports.folders import replacing_report
+from fpsset.reports.forms import write_tables
+from fpsset.reports.pages import write_page
+from fpsset.reports.pictures import Picture, make_picture
+from fpsset.reports.plots import draw_cmc, draw_open_set
+from fpsset.reports.tables import INTERVALS, Section, tables
+from fpsset.runtime.files import write_json
+
+_RETRIEVAL = "retrieval@"
+_MEAN_PRECISION = "mean_ap"
+
+
+def search_figures(found: SearchFigures) -> dict[str, Figure]:
+    """Name -> figure."""
+    figures: dict[str, Figure] = {"listed_probes": found.listed, "listed_mated_probes": found.listed_mated}
+    named = identification_figures(found.identification)
+    figures |= {name: figure for name, figure in named.items() if not name.startswith("merged_")}
+    return figures | _of_protocol(found)
+
+
+def search_sections(found: SearchEvaluation, title: str) -> list[Section]:
+    """The tables, a section per task; `title` says what was evaluated."""
+    made = []
+    for task, methods in found.figures.items():
+        shown = {m: _of_protocol(f) | _determined(f, methods[OURS]) for m, f in methods.items()}
+        made.append(
+            Section(
+                task,
+                title,
+                tables(_words(task), shown),
+                _note(methods[OURS]),
+                {method: search_figures(figures) for method, figures in methods.items()},
+            )
+        )
+    return made
+
+
+def write_search_report(
+    workdir: pathlib.Path, found: SearchEvaluation, title: str, facts: dict[str, str]
+) -> list[Section]:
+    """Writes results.json, {task: {method: {name: number}}}, and report/ as other evaluations do.
+
+    Args:
+      workdir: to write to; created if missing.
+      found: the evaluation.
+      title: what was evaluated.
+      facts: name -> value, for the page.
+
+    Returns:
+      The tables.
+
+    Raises:
+      InputError: the disk is full, or the folder cannot be written to.
+    """
+    made = search_sections(found, title)
+    names = [f"{kind}_{task}" for task in found.figures for kind in ("cmc", "dir")]
+    with replacing_report(workdir / "report", others=(tuple(found.figures), tuple(names))) as report:
+        write_tables(report, made)
+        pictures = [picture for task in found.figures for picture in _draw(report, found, task, title)]
+        summary = ["; ".join(f"{_words(section.name)}: {section.note}" for section in made)]
+        headings = {task: _words(task) for task in found.figures}
+        write_page(report / "index.html", title, summary, made, pictures, facts, {}, headings)
+    write_json(workdir / "results.json", search_results(made))
+    return made
+
+
+def search_results(made: list[Section]) -> dict[str, dict[str, dict[str, Number]]]:
+    """The content of results.json: {task: {method: {name: number}}}."""
+    return {
+        section.name: {method: flatten(figures) for method, figures in section.figures.items()}
+        for section in made
+    }
+
+
+def _of_protocol(found: SearchFigures) -> dict[str, Estimate]:
+    """The figures that only some protocols have."""
+    figures = {f"{_RETRIEVAL}{rank}": rate for rank, rate in found.retrieval.items()}
+    return figures | ({_MEAN_PRECISION: found.mean_precision} if found.mean_precision else {})
+
+
+def _determined(found: SearchFigures, ours: SearchFigures) -> dict[str, Estimate]:
+    """Ranks, and TPIRs where there are probes without a mate to set the threshold."""
+    figures = open_and_closed_set(found.identification)
+    known = open_and_closed_set(ours.identification)
+    return {name: figure for name, figure in figures.items() if known[name].value is not None}
+
+
+def _note(found: SearchFigures) -> str:
+    counts = found.identification
+    note = (
+        f"{found.listed} probes are listed, {found.listed_mated} of them mated; {counts.probes} have faces, "
+        f"{counts.mated_probes} of them and a mate too; {counts.gallery} gallery templates have faces"
+    )
+    if found.retrieval:
+        note += "; retrieval: of all mated probes that are listed, whether or not they have faces"
+    if counts.ranks[1].interval:
+        note += INTERVALS
+    return note
+
+
+def _draw(report: pathlib.Path, found: SearchEvaluation, task: str, title: str) -> list[Picture]:
+    """CMC, and DIR against FAR where some probes have no mate."""
+    counts = found.figures[task][OURS].identification
+    above = f"{title}, {_words(task)}\n{counts.mated_probes} mated probes"
+    pictures = []
+    for kind, draw, caption in (
+        ("cmc", draw_cmc, "CMC: share of mated probes found at each rank or better, galleries merged."),
+        ("dir", draw_open_set, "DIR against FAR: TPIR at rank 1 against FPIR, the mean over galleries."),
+    ):
+        if curves := found.curves[task][kind]:
+            path = report / f"{kind}_{task}.png"
+            pictures.append(make_picture(path, task, caption, draw, curves, above))
+    return pictures
+
+
+def _words(task: str) -> str:
+    return task.replace("_", " ").capitalize().replace("Uav", "UAV")
