@@ -28,6 +28,7 @@ from fpsset.runtime.escapes import show
     "--resamples", default=200, show_default=True, help="Resamples of the subjects, for the 95% intervals."
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the resampling.")
+@click.option("--verbose", is_flag=True, help="Print every figure, not only the main ones.")
 @json_option
 def identify(
     protocol: str,
@@ -38,6 +39,7 @@ def identify(
     workdir: pathlib.Path | None,
     resamples: int,
     seed: int,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Evaluate a model and the plain poolings on the searches of TinyFace or IJB-S.
@@ -56,7 +58,7 @@ def identify(
     from fpsset.evaluation.searches import evaluate_searches
     from fpsset.reports.forms import as_text
     from fpsset.reports.outcome import terminal_width
-    from fpsset.reports.searches import search_results, search_sections, write_search_report
+    from fpsset.reports.searches import About, search_results, search_sections, write_search_report
 
     for name, value in (("resamples", resamples), ("seed", seed)):
         if value < 0:
@@ -67,17 +69,16 @@ def identify(
     table = read_features(features)
     listed = (read_tinyface if protocol == "tinyface" else read_ijbs)(lists, table)
     found = evaluate_searches(aggregator, table, listed, resamples, seed)
-    title = f"{listed.name}; fpsset is {model}"
+    about = About(listed.name, model)
     facts = {"features": str(features), "lists": str(lists), "fingerprint of the model": aggregator.digest}
+    made = search_sections(found, about)
     if workdir:
-        made = write_search_report(workdir, found, title, facts)
-    else:
-        made = search_sections(found, title)
+        write_search_report(workdir, found, about, facts)
     page = str(workdir / "report/index.html") if workdir else None
     if as_json:
         click.echo(json.dumps({"report": page, "tasks": search_results(made)}))
         return
-    for section in made:
+    for section in made if verbose else search_sections(found, about, brief=True):
         show(as_text(section, terminal_width()), end="")
     if page:
         show(f"{page}: written")

@@ -24,7 +24,7 @@ class _Ranking(NamedTuple):
         best = jax.lax.top_k(mates, self.most)[0]
         others = jnp.where(same, -jnp.inf, scores)
         before = jax.lax.map(lambda score: (others >= score[:, None]).sum(1), best.T).T
-        return jnp.where(best > -jnp.inf, before + 1 + jnp.arange(self.most), 0).astype(jnp.int32)
+        return jnp.where(best > -jnp.inf, before + 1 + jnp.arange(self.most)[None], 0).astype(jnp.int32)
 
 
 def mate_ranks(descriptors: np.ndarray, search: Search) -> np.ndarray:

@@ -99,7 +99,8 @@ def evaluate_searches(
             found = search_galleries(descriptors.vectors, search)
             precision = None
             if listed.mean_precision:
-                precision = _mean(average_precision(mate_ranks(descriptors.vectors, search)), weights)
+                ranks = mate_ranks(descriptors.vectors, search)
+                precision = _mean(average_precision(ranks), weights[:, with_faces])
             figures[name][method] = SearchFigures(
                 identification_metrics(found, weights[:, with_faces], listed.ranks),
                 _retrieval(found, with_faces, mated, weights, listed.ranks) if listed.end_to_end else {},

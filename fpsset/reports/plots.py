@@ -109,6 +109,7 @@ def draw_open_set(path: pathlib.Path, curves: Points, title: str) -> None:
     def shape(axes) -> None:
         axes.set_xscale("log")
         axes.set_xlim(right=1)
+        axes.set_ylim(top=1.005)
         axes.set_xlabel("false positive identification rate")
         axes.set_ylabel("true positive identification rate, rank 1")
         _legend(axes, "lower right")

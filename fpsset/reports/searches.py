@@ -1,6 +1,7 @@
-"""Writes an evaluation of searches: results.json, tables in three forms, pictures, and a page with all this."""
+"""Writes an evaluation of searches: results.json, tables in three forms, pictures, and a page."""
 
 import pathlib
+from typing import NamedTuple
 
 from fpsset.evaluation.metric_names import (
     Figure,
@@ -21,6 +22,18 @@ from fpsset.runtime.files import write_json
 
 _RETRIEVAL = "retrieval@"
 _MEAN_PRECISION = "mean_ap"
+_BRIEF = ("retrieval@1", _MEAN_PRECISION, "rank@1", "rank@5", "rank@20", "tpir@fpir=1e-2")
+
+
+class About(NamedTuple):
+    """What was evaluated."""
+
+    protocol: str
+    model: str  # as the user named it
+
+    def title(self, task: str = "") -> str:
+        """A heading; `task` in words."""
+        return f"{', '.join(filter(None, (self.protocol, task)))}; fpsset is {self.model}"
 
 
 def search_figures(found: SearchFigures) -> dict[str, Figure]:
@@ -31,15 +44,25 @@ def search_figures(found: SearchFigures) -> dict[str, Figure]:
     return figures | _of_protocol(found)
 
 
-def search_sections(found: SearchEvaluation, title: str) -> list[Section]:
-    """The tables, a section per task; `title` says what was evaluated."""
+def search_sections(found: SearchEvaluation, about: About, brief: bool = False) -> list[Section]:
+    """The tables, a section per task.
+
+    Args:
+      found: the evaluation.
+      about: what was evaluated.
+      brief: one table a task, which fits a terminal.
+    """
     made = []
     for task, methods in found.figures.items():
         shown = {m: _of_protocol(f) | _determined(f, methods[OURS]) for m, f in methods.items()}
+        if brief:
+            shown = {
+                m: {name: f for name, f in named.items() if name in _BRIEF} for m, named in shown.items()
+            }
         made.append(
             Section(
                 task,
-                title,
+                about.title(),
                 tables(_words(task), shown),
                 _note(methods[OURS]),
                 {method: search_figures(figures) for method, figures in methods.items()},
@@ -49,32 +72,28 @@ def search_sections(found: SearchEvaluation, title: str) -> list[Section]:
 
 
 def write_search_report(
-    workdir: pathlib.Path, found: SearchEvaluation, title: str, facts: dict[str, str]
-) -> list[Section]:
+    workdir: pathlib.Path, found: SearchEvaluation, about: About, facts: dict[str, str]
+) -> None:
     """Writes results.json, {task: {method: {name: number}}}, and report/ as other evaluations do.
 
     Args:
       workdir: to write to; created if missing.
       found: the evaluation.
-      title: what was evaluated.
+      about: what was evaluated.
       facts: name -> value, for the page.
-
-    Returns:
-      The tables.
 
     Raises:
       InputError: the disk is full, or the folder cannot be written to.
     """
-    made = search_sections(found, title)
+    made = search_sections(found, about)
     names = [f"{kind}_{task}" for task in found.figures for kind in ("cmc", "dir")]
     with replacing_report(workdir / "report", others=(tuple(found.figures), tuple(names))) as report:
         write_tables(report, made)
-        pictures = [picture for task in found.figures for picture in _draw(report, found, task, title)]
-        summary = ["; ".join(f"{_words(section.name)}: {section.note}" for section in made)]
+        pictures = [picture for task in found.figures for picture in _draw(report, found, task, about)]
+        summary = [_summary(task, methods) for task, methods in found.figures.items()]
         headings = {task: _words(task) for task in found.figures}
-        write_page(report / "index.html", title, summary, made, pictures, facts, {}, headings)
+        write_page(report / "index.html", about.title(), summary, made, pictures, facts, {}, headings)
     write_json(workdir / "results.json", search_results(made))
-    return made
 
 
 def search_results(made: list[Section]) -> dict[str, dict[str, dict[str, Number]]]:
@@ -83,6 +102,14 @@ def search_results(made: list[Section]) -> dict[str, dict[str, dict[str, Number]
         section.name: {method: flatten(figures) for method, figures in section.figures.items()}
         for section in made
     }
+
+
+def _summary(task: str, methods: dict[str, SearchFigures]) -> str:
+    """One sentence: the share found first, by the model and by the best of the others."""
+    first = {method: figures.identification.ranks[1] for method, figures in methods.items()}
+    ours = first.pop(OURS)
+    best = max(first, key=lambda method: first[method].value or 0.0)
+    return f"{_words(task)}: rank 1 for {ours} of the mated probes; {best}, the best other: {first[best]}."
 
 
 def _of_protocol(found: SearchFigures) -> dict[str, Estimate]:
@@ -111,10 +138,10 @@ def _note(found: SearchFigures) -> str:
     return note
 
 
-def _draw(report: pathlib.Path, found: SearchEvaluation, task: str, title: str) -> list[Picture]:
+def _draw(report: pathlib.Path, found: SearchEvaluation, task: str, about: About) -> list[Picture]:
     """CMC, and DIR against FAR where some probes have no mate."""
     counts = found.figures[task][OURS].identification
-    above = f"{title}, {_words(task)}\n{counts.mated_probes} mated probes"
+    above = f"{about.title(_words(task).lower())}\n{counts.mated_probes} mated probes"
     pictures = []
     for kind, draw, caption in (
         ("cmc", draw_cmc, "CMC: share of mated probes found at each rank or better, galleries merged."),
@@ -127,4 +154,4 @@ def _draw(report: pathlib.Path, found: SearchEvaluation, task: str, title: str) 
 
 
 def _words(task: str) -> str:
-    return task.replace("_", " ").capitalize().replace("Uav", "UAV")
+    return task.replace("_", " ").capitalize()
