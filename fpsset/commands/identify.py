@@ -11,7 +11,7 @@ from fpsset.runtime.escapes import show
 
 
 @click.command()
-@click.argument("protocol", type=click.Choice(["tinyface", "ijbs"]))
+@click.argument("protocol", metavar="PROTOCOL", type=click.Choice(["tinyface", "ijbs"]))
 @click.argument("lists", type=PATH)
 @click.argument("features", type=PATH)
 @click.option(
