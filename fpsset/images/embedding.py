@@ -1,14 +1,18 @@
-"""Embeds aligned faces with the variables of an IResNet backbone."""
+"""Embeds aligned faces with the variables of a backbone."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 from jax.sharding import PartitionSpec as P
 
 from fpsset.errors import InputError
-from fpsset.models.iresnet import IMAGE_SIZE, IResNet, IResNetConfig, config_of, fold
+from fpsset.images.aligned_faces import ARCFACE_112
+from fpsset.models.backbones import BackboneConfig, backbone_config_of, folded, inference_network
+from fpsset.models.iresnet import IMAGE_SIZE
+from fpsset.models.vit import KEYPOINTS, ViTConfig
 from fpsset.parallel.mesh import AXIS
 
 
@@ -17,22 +21,26 @@ def embed(
     images: jax.Array,
     dtype: jnp.dtype = jnp.float32,
     mesh: Mesh | AbstractMesh | None = None,
+    keypoints: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Embeds aligned faces; compiled once for each architecture and batch size.
 
     Args:
-      variables: variables of an `IResNet`, as trained or folded by `fold`; they are folded if necessary.
+      variables: variables of an `IResNet`, as trained or folded by `fold`, which they are if necessary; or
+        of a `ViT`.
       images: [B, 112, 112, 3] in [-1, 1], in the colour order of the weights.
       dtype: dtype of the convolutions: float32, or bfloat16 for speed on hardware that supports it.
       mesh: devices that share the images by rows, without a message, see `fpsset.parallel.mesh`; their number
         divides B. None: wherever the arrays are.
+      keypoints: [B, 5, 2], for a ViT with KP-RPE: (x, y) of eyes, nose and corners of the mouth as shares of
+        the image's width and height. None: those of the template to which faces are aligned.
 
     Returns:
       (embeddings [B, D] float32 unit rows, norms [B] float32).
 
     Raises:
-      InputError: the variables are not a backbone's, the images have another shape, or do not split evenly
-        over the devices.
+      InputError: the variables are not a backbone's, images or keypoints have another shape, the images do
+        not split evenly over the devices, or the backbone takes no keypoints.
 
     Example:
       >>> import numpy as np, fpsset
@@ -42,25 +50,43 @@ def embed(
       ((1, 512), (1,))
     """
     try:
-        config = config_of(variables)
-    except (KeyError, TypeError, IndexError) as error:
+        config = backbone_config_of(variables)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise InputError("these are not variables of a backbone; pass variables['backbone']") from error
     shape = jnp.shape(images)
     if len(shape) != 4 or shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3):
         raise InputError(f"images must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}, 3], not {list(shape)}")
     if mesh is not None and shape[0] % mesh.size:
         raise InputError(f"{shape[0]} images do not split evenly over {mesh.size} devices; pass a multiple")
+    points = _keypoints(config, keypoints, shape[0])
     shared_by = mesh if mesh is not None and mesh.size > 1 else None
-    return _runner(config, "batch_stats" in variables, jnp.dtype(dtype), shared_by)(variables, images)
+    run = _runner(config, "batch_stats" in variables, jnp.dtype(dtype), shared_by)
+    return run(variables, images, *points)
+
+
+def _keypoints(config: BackboneConfig, keypoints: jax.Array | None, count: int) -> tuple[jax.Array, ...]:
+    """The arguments of a network beside its images."""
+    if not (isinstance(config, ViTConfig) and config.keypoints):
+        if keypoints is not None:
+            raise InputError(f"{config.name} takes no keypoints; leave them out")
+        return ()
+    if keypoints is None:
+        template = (ARCFACE_112 / IMAGE_SIZE).astype(np.float32)
+        return (jnp.broadcast_to(template[None], (count, *template.shape)),)
+    if jnp.shape(keypoints) != (count, KEYPOINTS, 2):
+        raise InputError(f"keypoints must be [{count}, {KEYPOINTS}, 2], not {list(jnp.shape(keypoints))}")
+    return (keypoints,)
 
 
 @functools.cache
-def _runner(config: IResNetConfig, trained: bool, dtype: jnp.dtype, mesh: Mesh | AbstractMesh | None):
-    net = IResNet(config, folded=True, dtype=dtype)
+def _runner(config: BackboneConfig, trained: bool, dtype: jnp.dtype, mesh: Mesh | AbstractMesh | None):
+    net = inference_network(config, dtype)
 
-    def run(variables: dict, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return net.apply(fold(variables) if trained else variables, images)
+    def run(variables: dict, *inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return net.apply(folded(variables) if trained else variables, *inputs)
 
     if mesh is not None:
-        run = jax.shard_map(run, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS))
+        arguments = 2 if isinstance(config, ViTConfig) and config.keypoints else 1
+        specs = (P(), *[P(AXIS)] * arguments)
+        run = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=P(AXIS))
     return jax.jit(run)

@@ -1,4 +1,4 @@
-"""Face recognisers: IResNet and ONNX backbones behind one call, from aligned RGB faces to embeddings."""
+"""Face recognisers: IResNet, ViT and ONNX backbones behind one call, from aligned RGB faces to embeddings."""
 
 import dataclasses
 import pathlib
@@ -14,7 +14,7 @@ from fpsset.data.rows import MAX_NORM
 from fpsset.errors import InputError
 from fpsset.images.embedding import embed
 from fpsset.images.onnx_network import load_onnx
-from fpsset.models.iresnet import fold
+from fpsset.models.backbones import folded
 from fpsset.parallel.mesh import AXIS, local_mesh
 from fpsset.runtime.progress import StepProgress
 from fpsset.weights.cards import BackboneCard, is_weights, read_weights
@@ -101,7 +101,7 @@ def backbone_recogniser(
 
 
 def load_backbone(config, name: str = "config") -> tuple[BackboneCard, dict]:
-    """Loads an IResNet backbone.
+    """Loads an IResNet or a ViT.
 
     Args:
       config: `weights`, a converted folder or a published checkpoint; `color_order`, `mean` and `std` may be
@@ -130,4 +130,4 @@ def load_backbone(config, name: str = "config") -> tuple[BackboneCard, dict]:
         stated, wanted = config.get(field), getattr(card, field)
         if stated not in (None, "", wanted):
             raise InputError(f"{name}.{field} is {stated!r}, but {path} needs {wanted!r}; leave it out")
-    return card, jax.device_put(fold(weights["backbone"]))
+    return card, jax.device_put(folded(weights["backbone"]))

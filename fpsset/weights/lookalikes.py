@@ -18,6 +18,7 @@ _LAYER = "aggregate_model.decoder_layer1."
 class _Backbone(NamedTuple):
     name: str
     marks: tuple[str, ...]  # what some key starts with after the prefix, each of them
+    prefixes: tuple[str, ...] = _PREFIXES  # of the backbone's keys
 
 
 # In order; the first whose marks are all found applies.
@@ -25,27 +26,27 @@ _BACKBONES = (
     _Backbone("a part-fViT", ("mobilenet.", "vit.pos_embed")),
     _Backbone("a Swin transformer with KP-RPE", ("keypoint_linear.", "features.1.0.attn.")),
     _Backbone("a Swin transformer", ("features.1.0.attn.",)),
-    _Backbone("a ViT with KP-RPE", ("keypoint_linear.", "patch_embed.proj.", "blocks.0.attn.qkv.")),
     _Backbone("a ViT with iRPE", ("blocks.0.attn.rpe_", "patch_embed.proj.")),
-    _Backbone("a ViT", ("patch_embed.proj.", "blocks.0.attn.qkv.")),
+    # Those of CVLface are read; these are beside an aggregator or a head, in nobody's published layout.
+    _Backbone("a ViT", ("patch_embed.proj.", "blocks.0.attn.qkv."), ("model.",)),
 )
 
 
 def refuse_other_backbones(state: Mapping[str, np.ndarray], path) -> None:
-    """Raises InputError that names the backbone if the keys are those of a known one that is no IResNet.
+    """Raises InputError that names the backbone if the keys are those of a known one that cannot be read.
 
     Args:
       state: key -> array; no array is read.
       path: of the file, for the message.
     """
     keys = list(state)
-    for prefix in _PREFIXES:
-        inner = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
-        for name, marks in _BACKBONES:
+    for name, marks, prefixes in _BACKBONES:
+        for prefix in prefixes:
+            inner = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
             if all(any(key.startswith(mark) for key in inner) for mark in marks):
                 raise InputError(
-                    f"{path}: its backbone is {name}, which is not supported; give an IResNet, or export "
-                    "this one to .onnx and extract with that"
+                    f"{path}: its backbone is {name}, which is not supported here; give an IResNet or a ViT "
+                    "of CVLface, or export this one to .onnx and extract with that"
                 )
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from fpsset.errors import InputError
 from fpsset.models.selector import MAX_CORESET_SIZE
+from fpsset.models.vit import ViTConfig
 from fpsset.runtime.digests import file_sha256, tree_digest
 from fpsset.weights.cards import (
     AggregatorCard,
@@ -23,6 +24,7 @@ from fpsset.weights.lookalikes import refuse_other_attention, refuse_other_backb
 from fpsset.weights.state_file import StateFile, Under, open_state
 from fpsset.weights.torch_aggregator import aggregator_params, head_variables
 from fpsset.weights.torch_backbone import adaface_config, backbone_variables, insightface_config
+from fpsset.weights.torch_vit import vit_config, vit_variables
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ _UNUSED = {
         "layers of aggregate_model.decoder_layer1 that are never called"
     ),
     r"head\.t": "head.t",
+    r"(model\.)?(net\.)?mask_token": "mask_token, of training",
 }
 
 
@@ -50,7 +53,7 @@ class _Family(NamedTuple):
     prefix: str  # of the backbone's keys
     color_order: str | None
     licence: str
-    layout: str = "adaface"  # of `IResNetConfig`
+    layout: str = "adaface"  # of `IResNetConfig`, or 'vit'
 
 
 _WEIGHTS = (
@@ -63,6 +66,11 @@ _FAMILIES = (
     _Family("CVLface", "net.input_layer.0.weight", "net.", "rgb", f"code: MIT; {_WEIGHTS}"),
     _Family("CVLface", "model.net.input_layer.0.weight", "model.net.", "rgb", f"code: MIT; {_WEIGHTS}"),
     _Family("CVLface", "net.layer1.0.conv1.weight", "net.", "rgb", f"code: MIT; {_WEIGHTS}", "insightface"),
+    _Family("CVLface", "net.patch_embed.proj.weight", "net.", "rgb", f"code: MIT; {_WEIGHTS}", "vit"),
+    _Family(
+        "CVLface", "model.net.patch_embed.proj.weight", "model.net.", "rgb", f"code: MIT; {_WEIGHTS}", "vit"
+    ),
+    _Family("CVLface", "patch_embed.proj.weight", "", None, f"code: MIT; {_WEIGHTS}", "vit"),
     _Family("InsightFace", "layer1.0.conv1.weight", "", "rgb", f"code: MIT; {_WEIGHTS}", "insightface"),
     _Family("IResNet", "input_layer.0.weight", "", None, "not known"),
 )
@@ -140,7 +148,7 @@ def _recognise(state: StateFile, path: pathlib.Path) -> _Family:
     first = ", ".join(list(state)[:3]) or "none"
     raise InputError(
         f"{path}: is not of a known family (keys: {first}, ...); "
-        "give a checkpoint of FaceCoresetNet, AdaFace, CVLface or InsightFace's IResNets"
+        "give a checkpoint of FaceCoresetNet, AdaFace, CVLface or InsightFace's IResNets, or a ViT of CVLface"
     )
 
 
@@ -160,10 +168,26 @@ def _read_backbone(
 ) -> tuple[dict, BackboneCard]:
     with _key_errors(path, family.prefix):
         inner = Under(state, family.prefix)
-        config = (insightface_config if family.layout == "insightface" else adaface_config)(inner)
-        variables = backbone_variables(inner, config)
+        if family.layout == "vit":
+            config = _known_vit(inner, path)
+            variables = vit_variables(inner, config)
+        else:
+            config = (insightface_config if family.layout == "insightface" else adaface_config)(inner)
+            variables = backbone_variables(inner, config)
     # (x / 255 - 0.5) / 0.5 in every family
     return variables, backbone_card(config.name, tree_digest(variables), order, mean=127.5, std=127.5)
+
+
+def _known_vit(inner: Under, path: pathlib.Path) -> ViTConfig:
+    try:
+        return vit_config(inner)
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: its ViT has none of CVLface's shapes ('{error.args[0]}'), so that its number of heads "
+            "is not known; give CVLface's ViT-S or ViT-B, or export this one to .onnx and extract with that"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ def later(state: dict, dim: int = 32) -> dict:
 @pytest.mark.parametrize("prefix", ["net.", "model.net.", "model.", "module.net.", ""])
 def test_other_backbones_are_refused_by_name(tmp_path, name, prefix):
     state = {prefix + key: np.zeros(4, np.float32) for key in BACKBONES[name]}
-    with pytest.raises(InputError, match=rf"a\.pt: its backbone is {name}, which is not supported"):
+    with pytest.raises(InputError, match=rf"a\.pt: its backbone is {name}, which is not supported here"):
         fpsset.load_official(write(tmp_path / "a.pt", state), color_order="rgb")
 
 

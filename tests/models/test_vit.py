@@ -1,0 +1,152 @@
+"""ViT backbones against a plain NumPy reading of the published layout, and their names, sizes and shapes."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+import fpsset
+from fpsset.commands.cli import main
+from fpsset.images.aligned_faces import ARCFACE_112
+from fpsset.images.recognisers import backbone_recogniser, load_backbone
+from fpsset.models.backbones import backbone_config_of
+from fpsset.models.vit import ARCHITECTURES, ViT, ViTConfig, bucket_of_offsets, vit_config_of
+from fpsset.weights.torch_vit import vit_config, vit_variables
+from tests import vit_reference
+from tests.torch_files import write
+
+TINY = ViTConfig(depth=2, num_heads=2, hidden=24, width=16, patch=16, dim=12)
+TINY_KPRPE = ViTConfig(depth=2, num_heads=4, hidden=24, width=16, patch=16, keypoints=True, dim=12)
+
+
+def faces(count: int = 2):
+    rng = np.random.default_rng(3)
+    images = rng.uniform(-1, 1, (count, 112, 112, 3)).astype(np.float32)
+    keypoints = rng.uniform(0.2, 0.8, (count, 5, 2)).astype(np.float32)
+    return images, keypoints
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_KPRPE], ids=["plain", "kprpe"])
+def test_against_numpy(config):
+    state = vit_reference.draw_state(config)
+    variables = vit_variables(state, config)
+    images, keypoints = faces()
+    keypoints = keypoints if config.keypoints else None
+    embeddings, norms = fpsset.embed(variables, images, keypoints=keypoints)
+    for number, image in enumerate(images.transpose(0, 3, 1, 2)):
+        points = None if keypoints is None else keypoints[number]
+        want = vit_reference.features_of(state, config.num_heads, image, points)
+        length = np.linalg.norm(want)
+        np.testing.assert_allclose(norms[number], length, rtol=1e-5)
+        np.testing.assert_allclose(embeddings[number], want / length, atol=2e-6)
+    shapes = jax.eval_shape(ViT(config).init, jax.random.key(0), images, keypoints)
+    assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, shapes)
+    assert vit_config_of(variables) == backbone_config_of(variables) == config
+    half, half_norms = fpsset.embed(variables, images, jnp.bfloat16, keypoints=keypoints)
+    assert half.dtype == half_norms.dtype == jnp.float32
+    assert 0.995 < (half * embeddings).sum(-1).min() < 0.9999999
+
+
+def test_keypoints_matter_and_their_default_is_the_alignment_template():
+    variables = vit_variables(vit_reference.draw_state(TINY_KPRPE), TINY_KPRPE)
+    images, keypoints = faces()
+    default = fpsset.embed(variables, images)
+    template = np.broadcast_to(ARCFACE_112 / 112, (2, 5, 2)).astype(np.float32)
+    np.testing.assert_array_equal(default[0], fpsset.embed(variables, images, keypoints=template)[0])
+    assert np.abs(default[0] - fpsset.embed(variables, images, keypoints=keypoints)[0]).max() > 1e-3
+    with pytest.raises(fpsset.InputError, match=r"keypoints must be \[2, 5, 2\], not \[1, 5, 2\]"):
+        fpsset.embed(variables, images, keypoints=keypoints[:1])
+    plain = vit_variables(vit_reference.draw_state(TINY), TINY)
+    with pytest.raises(fpsset.InputError, match="takes no keypoints"):
+        fpsset.embed(plain, images, keypoints=keypoints)
+    with pytest.raises(ValueError, match=r"\[2, 5, 2\]"):
+        ViT(TINY_KPRPE).apply(variables, images)
+    with pytest.raises(ValueError, match=r"\[B, 112, 112, 3\]"):
+        ViT(TINY).apply(plain, images[:, :56])
+
+
+def test_offsets_fall_into_buckets():
+    grid = 14
+    found = bucket_of_offsets(grid).reshape(grid, grid, grid, grid)
+    want = [
+        [vit_reference.bucket(row - other, column - 3) for column in range(grid)]
+        for row in range(grid)
+        for other in range(grid)
+    ]
+    np.testing.assert_array_equal(found[:, :, :, 3].transpose(0, 2, 1).reshape(grid**2, grid), want)
+    # Near offsets by themselves, and far ones by their logarithm: 1, 2, 3 and 4 patches off, and 13.
+    assert [vit_reference.bucket(0, step) - 24 for step in (0, 1, 2, 3, 4, -13)] == [0, 1, 2, 2, 3, -3]
+
+
+@pytest.mark.parametrize("name, millions", [("vit_small", 95.95), ("vit_base", 114.87)])
+def test_published_sizes(name, millions):
+    """Millions of weights, by the layout: tokens, blocks and the two dense layers at the end."""
+    config = ARCHITECTURES[name]
+    block = 4 * 512**2 + 512 + 2 * 512 * config.hidden + config.hidden + 512 + 4 * 512
+    want = 192 * 512 + 512 + 196 * 512 + config.depth * block + 1024 + (196 * 512 + 512) * 512 + 2 * 512
+    shapes = jax.eval_shape(ViT(config).init, jax.random.key(0), jnp.zeros((1, 112, 112, 3)))
+    count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    assert count == want and abs(count / 1e6 - millions) < 0.01
+    assert vit_config_of(shapes) == config and config.name == name
+
+
+def test_config_from_a_state_dict():
+    for name, config in ARCHITECTURES.items():
+        state = {
+            "patch_embed.proj.weight": np.empty((512, 3, 8, 8), np.float32),
+            "blocks.0.mlp.fc1.weight": np.empty((config.hidden, 512), np.float32),
+            f"blocks.{config.depth - 1}.norm1.bias": np.empty(512, np.float32),
+            "feature.2.weight": np.empty((512, 512), np.float32),
+        }
+        if config.keypoints:
+            rows = 49 * config.num_heads * config.depth
+            state["keypoint_linear.weight"] = np.empty((rows, 10), np.float32)
+        assert vit_config(state) == config, name
+    state["keypoint_linear.weight"] = np.empty((49 * 7, 10), np.float32)
+    with pytest.raises(ValueError, match=r"keypoint_linear\.weight"):
+        vit_config(state)
+    del state["keypoint_linear.weight"]
+    state["blocks.30.norm1.bias"] = np.empty(512, np.float32)
+    with pytest.raises(ValueError, match=r"blocks\.0\.mlp\.fc1\.weight"):
+        vit_config(state)
+
+
+@pytest.mark.parametrize("prefix", ["net.", "model.net.", "module.model._orig_mod.net."])
+def test_a_checkpoint_is_read(tmp_path, prefix):
+    state = vit_reference.draw_state(TINY_KPRPE) | {"mask_token": np.zeros((1, 1, 16), np.float32)}
+    path = write(tmp_path / "a.pt", {prefix + key: value for key, value in state.items()})
+    weights = fpsset.load_official(path)
+    card = weights.card
+    assert (card.family, card.backbone.color_order) == ("CVLface", "rgb")
+    assert card.backbone.architecture == "vit_kprpe[2] (4 heads, width 16, patch 16)"
+    assert "mask_token" in "; ".join(card.ignored) and card.backbone.mean == card.backbone.std == 127.5
+    chex.assert_trees_all_equal(weights["backbone"], vit_variables(state, TINY_KPRPE))
+    assert main(["convert", str(path), str(tmp_path / "converted")]) == 0
+    card, variables = load_backbone(ConfigDict({"weights": str(tmp_path / "converted"), "color_order": ""}))
+    recogniser = backbone_recogniser(card, variables, "float32")
+    images, _ = faces(3)
+    want = fpsset.embed(weights["backbone"], images)
+    got = recogniser(np.asarray(images) * 127.5 + 127.5)
+    np.testing.assert_allclose(got[0], want[0], atol=2e-5)
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-4)
+
+
+def test_checkpoints_that_are_refused(tmp_path):
+    state = vit_reference.draw_state(TINY)
+    spoilt = vit_reference.draw_state(TINY_KPRPE)
+    cases = {
+        "none of CVLface's shapes": {f"net.{key}": value for key, value in state.items()},
+        "keys do not determine the colour order": spoilt,
+        "its backbone is a ViT, which": {f"model.{key}": value for key, value in state.items()},
+        "lacks the key 'net.norm.bias'": {f"net.{k}": v for k, v in spoilt.items() if k != "norm.bias"},
+        "an unexpected key, 'net.cls_token'": {f"net.{k}": v for k, v in spoilt.items()}
+        | {"net.cls_token": np.zeros(3, np.float32)},
+        "'net.feature.2.weight' does not fit": {f"net.{k}": v for k, v in spoilt.items()}
+        | {"net.feature.2.weight": np.zeros((12, 3), np.float32)},
+    }
+    for words, held in cases.items():
+        with pytest.raises(fpsset.InputError, match=words) as error:
+            fpsset.load_official(write(tmp_path / "a.pt", held))
+        assert str(error.value).startswith(f"{tmp_path / 'a.pt'}: ") and "\n" not in str(error.value)
