@@ -19,7 +19,7 @@ The rooms of the package, each importing only from those below it:
     fpsset/weights/     readers of published checkpoints; cards; which checkpoint of a run is used
     fpsset/runtime/     exit codes, stops, locks, progress, safe files, multi-process training
     fpsset/parallel/    the device mesh, the sharded softmax, sets split over devices
-    fpsset/models/      linen modules: the default model, FaceCoresetNet, margin heads, poolings, IResNet
+    fpsset/models/      linen modules: the default model, FaceCoresetNet, margin heads, poolings, IResNet, ViT
     fpsset/ops/         pure functions of arrays: metric, sampling, norm encoding, attention
 """
 

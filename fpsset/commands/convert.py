@@ -21,8 +21,9 @@ from fpsset.runtime.escapes import show
 def convert(source: pathlib.Path, target: pathlib.Path, color_order: str | None, as_json: bool) -> None:
     """Convert a published checkpoint for use with fpsset.
 
-    IN is a .ckpt, .pth, .pt or .safetensors file of FaceCoresetNet, AdaFace, CVLface or InsightFace; no code
-    in it is run. OUT is a folder, which gets an Orbax checkpoint and card.json, its description.
+    IN is a .ckpt, .pth, .pt or .safetensors file of FaceCoresetNet, AdaFace, CVLface (IResNet or ViT) or
+    InsightFace (IResNet); no code in it is run. OUT is a folder, which gets an Orbax checkpoint and
+    card.json, its description.
     """
     from fpsset.weights.cards import save_weights
     from fpsset.weights.official import load_official

@@ -34,7 +34,7 @@ def extraction_config() -> ConfigDict:
     config.std = placeholder(float)
     config.preset = ""  # a family of recognisers, in fpsset/images/presets.py, instead of the three
     config.check_color_order = True  # by embedding a sample of the images in both orders
-    config.dtype = "float32"  # of an IResNet's convolutions, or 'bfloat16'
+    config.dtype = "float32"  # of a backbone's products, or 'bfloat16'
     config.batch_size = 64  # images of a step, which the devices of a process share
     config.batches_per_part = 64  # an interruption loses at most this many
     config.threads = 4  # decoding images

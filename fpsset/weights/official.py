@@ -79,8 +79,8 @@ _FAMILIES = (
 def load_official(path: str | os.PathLike, color_order: str | None = None) -> Weights:
     """Reads a published checkpoint without running code from it and without PyTorch.
 
-    The format is detected from parameter names: FaceCoresetNet and AdaFace (Lightning), CVLface (`net.*`),
-    InsightFace's arcface_torch backbones, and AdaFace's network alone.
+    The format is detected from parameter names: FaceCoresetNet and AdaFace (Lightning), CVLface's IResNets
+    and ViTs (`net.*`), InsightFace's IResNets of arcface_torch, and AdaFace's network alone.
 
     Args:
       path: `.ckpt`, `.pth` or `.pt` in the zip format of `torch.save`, or `.safetensors`.
@@ -91,7 +91,7 @@ def load_official(path: str | os.PathLike, color_order: str | None = None) -> We
       `.card` holds architecture, colour order, hyperparameters and what was ignored.
 
     Raises:
-      InputError: the file cannot be read, is of no known family or of one that only resembles it (a ViT, the
+      InputError: the file cannot be read, is of no known family or of one that only resembles it (a Swin, the
         author's later attention), has missing or unexpected keys, or holds an array of the wrong shape.
 
     Example:

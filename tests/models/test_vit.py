@@ -19,6 +19,18 @@ from tests.torch_files import write
 
 TINY = ViTConfig(depth=2, num_heads=2, hidden=24, width=16, patch=16, dim=12)
 TINY_KPRPE = ViTConfig(depth=2, num_heads=4, hidden=24, width=16, patch=16, keypoints=True, dim=12)
+# The features of the first of `faces()` by CVLface's own code in PyTorch, with the state dicts of
+# `vit_reference.draw_state`: its commit d3d09c9, whose keys are exactly those of the state dicts.
+GOLDEN = {
+    "plain": [
+        *(-0.944285, 0.48788, 0.233725, 1.27763, -1.293648, 0.328018),
+        *(-1.404554, 1.84215, 2.37527, -0.078365, -0.23948, -0.692295),
+    ],
+    "kprpe": [
+        *(-0.951667, 0.792845, 0.079015, 1.403666, -1.336798, 0.399659),
+        *(-1.275468, 1.952871, 2.451801, 0.040608, -0.424038, -0.721435),
+    ],
+}
 
 
 def faces(count: int = 2):
@@ -47,6 +59,15 @@ def test_against_numpy(config):
     half, half_norms = fpsset.embed(variables, images, jnp.bfloat16, keypoints=keypoints)
     assert half.dtype == half_norms.dtype == jnp.float32
     assert 0.995 < (half * embeddings).sum(-1).min() < 0.9999999
+
+
+@pytest.mark.parametrize("name, config", [("plain", TINY), ("kprpe", TINY_KPRPE)])
+def test_against_the_published_code(name, config):
+    variables = vit_variables(vit_reference.draw_state(config), config)
+    images, keypoints = faces()
+    points = keypoints if config.keypoints else None
+    embeddings, norms = fpsset.embed(variables, images, keypoints=points)
+    np.testing.assert_allclose(embeddings[0] * norms[0], GOLDEN[name], atol=1e-5)
 
 
 def test_keypoints_matter_and_their_default_is_the_alignment_template():

@@ -11,6 +11,7 @@ import fpsset
 from fpsset.models.iresnet import IResNet, IResNetConfig
 from fpsset.models.pooling import WhitenedMedia
 from fpsset.models.posterior import PosteriorPooling
+from fpsset.models.vit import ViT, ViTConfig
 from fpsset.ops.metric import cosines
 from fpsset.ops.precision import einsum, matmul, precision_of
 
@@ -66,6 +67,21 @@ def test_a_backbone_multiplies_in_its_dtype(platform, dtype):
     variables = jax.eval_shape(net.init, jax.random.key(0), images)
     # The last layer, one product a face, stays float32.
     check(program(net.apply, variables, images, platform=platform), dtype == jnp.bfloat16, exact_too=True)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_transformer_multiplies_in_its_dtype(platform, dtype):
+    net = ViT(ViTConfig(1, 2, 32, width=16, patch=16, keypoints=True), dtype=dtype)
+    images = jax.ShapeDtypeStruct((1, 112, 112, 3), jnp.float32)
+    keypoints = jax.ShapeDtypeStruct((1, 5, 2), jnp.float32)
+    variables = jax.eval_shape(net.init, jax.random.key(0), images, keypoints)
+    # The last two layers, and where the keypoints lie, stay float32.
+    text = program(net.apply, variables, images, keypoints, platform=platform)
+    check(text, dtype == jnp.bfloat16, exact_too=True)
+    assert len(products(text)) == 10
+    exact = [line for line in products(text) if "bf16" not in line]
+    assert len(exact) == (3 if dtype == jnp.bfloat16 else 10)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
