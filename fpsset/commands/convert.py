@@ -39,6 +39,8 @@ def convert(source: pathlib.Path, target: pathlib.Path, color_order: str | None,
     show(f"{target}: {', '.join(sorted(weights))} from {card.family}")
     if card.backbone:
         show(f"backbone: {card.backbone.architecture}, {card.backbone.color_order} images")
+        if "keypoints" in weights["backbone"]["params"]:
+            show("keypoints: those of the template that faces are aligned to; fpsset.embed takes others")
     if card.aggregator:
         show(f"aggregator: {card.aggregator.coreset_size} picks, {card.aggregator.dim} wide")
     show(f"licence: {card.licence}")

@@ -135,7 +135,7 @@ def test_config_from_a_state_dict():
 
 
 @pytest.mark.parametrize("prefix", ["net.", "model.net.", "module.model._orig_mod.net."])
-def test_a_checkpoint_is_read(tmp_path, prefix):
+def test_a_checkpoint_is_read(tmp_path, capsys, prefix):
     state = vit_reference.draw_state(TINY_KPRPE) | {"mask_token": np.zeros((1, 1, 16), np.float32)}
     path = write(tmp_path / "a.pt", {prefix + key: value for key, value in state.items()})
     weights = fpsset.load_official(path)
@@ -145,6 +145,7 @@ def test_a_checkpoint_is_read(tmp_path, prefix):
     assert "mask_token" in "; ".join(card.ignored) and card.backbone.mean == card.backbone.std == 127.5
     chex.assert_trees_all_equal(weights["backbone"], vit_variables(state, TINY_KPRPE))
     assert main(["convert", str(path), str(tmp_path / "converted")]) == 0
+    assert "keypoints: those of the template" in capsys.readouterr().out
     card, variables = load_backbone(ConfigDict({"weights": str(tmp_path / "converted"), "color_order": ""}))
     recogniser = backbone_recogniser(card, variables, "float32")
     images, _ = faces(3)
