@@ -18,6 +18,7 @@ _TINYFACE = {"people": 2569, "gallery": 4443, "probes": 3728, "distractors": 153
 _IJBS = {"people": 202, "videos": 398, "appearances": 3852}
 _BOOKING = 7  # images of a person
 _FRAMES = 20  # faces of a person in a video, on average; the real ones are some hundred times as many
+_PEOPLE_AT_ONCE = 2048  # bounds memory: faces are drawn in float64
 _UNSEEN = 0.05  # share of the appearances in which no face is found
 
 
@@ -133,16 +134,22 @@ def _ijbs(folder: pathlib.Path, rng: np.random.Generator, scale: float) -> tuple
 
 
 def _write_features(path: pathlib.Path, media: _Media, rng: np.random.Generator, dim: int) -> None:
-    lengths = np.array([len(paths) for paths in media.paths])
-    subject = np.array(media.subject)
-    faces = draw_faces(rng, subject, lengths, int(subject.max()) + 1, dim)
+    order = np.argsort(media.subject, kind="stable")
+    subject = np.array(media.subject)[order]
+    paths = [media.paths[one] for one in order.tolist()]
+    lengths = np.array(list(map(len, paths)))
+    drawn = []
+    for first in range(0, int(subject[-1]) + 1, _PEOPLE_AT_ONCE):
+        part = slice(*np.searchsorted(subject, (first, first + _PEOPLE_AT_ONCE)))
+        people = min(_PEOPLE_AT_ONCE, int(subject[-1]) + 1 - first)
+        drawn.append(draw_faces(rng, subject[part] - first, lengths[part], people, dim))
     number = np.repeat(np.arange(len(lengths)), lengths)
     table = FeatureTable(
-        embeddings=faces.embeddings,
-        norms=faces.norms,
+        embeddings=np.concatenate([faces.embeddings for faces in drawn]),
+        norms=np.concatenate([faces.norms for faces in drawn]),
         subject=subject[number].astype(np.int64),
         media=number.astype(np.int64),
-        paths=np.array([one for paths in media.paths for one in paths]),
+        paths=np.array([one for held in paths for one in held]),
         name=str(path),
     )
     write_features(path, table)
