@@ -51,14 +51,20 @@ def identify(
       fpsset simulate-search simulated/TinyFace --like tinyface --scale 0.02
       fpsset identify tinyface simulated/TinyFace simulated/TinyFace/features.npz
     """
+    import jax
+
+    import fpsset
     from fpsset.commands.inputs import load_model
     from fpsset.data.files import read_features
     from fpsset.data.ijbs import read_ijbs
     from fpsset.data.tinyface import read_tinyface
+    from fpsset.evaluation.calibration import warning_of
+    from fpsset.evaluation.protocols import faces_fingerprint
     from fpsset.evaluation.searches import evaluate_searches
     from fpsset.reports.forms import as_text
     from fpsset.reports.outcome import terminal_width
     from fpsset.reports.searches import About, search_results, search_sections, write_search_report
+    from fpsset.runtime.progress import StepProgress
 
     for name, value in (("resamples", resamples), ("seed", seed)):
         if value < 0:
@@ -68,9 +74,18 @@ def identify(
     aggregator = load_model(model, fit)
     table = read_features(features)
     listed = (read_tinyface if protocol == "tinyface" else read_ijbs)(lists, table)
+    if warning := warning_of(aggregator, table):
+        StepProgress.say(f"warning: {warning}; evaluate people that the model has not seen")
     found = evaluate_searches(aggregator, table, listed, resamples, seed)
     about = About(listed.name, model)
-    facts = {"features": str(features), "lists": str(lists), "fingerprint of the model": aggregator.digest}
+    facts = {
+        "fpsset": fpsset.__version__,
+        "jax": jax.__version__,
+        "features": str(features),
+        "lists": str(lists),
+        "fingerprint of the model": aggregator.digest,
+        "fingerprint of the faces": faces_fingerprint(listed.sets),
+    }
     made = search_sections(found, about)
     if workdir:
         write_search_report(workdir, found, about, facts)

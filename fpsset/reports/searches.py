@@ -63,7 +63,7 @@ def search_sections(found: SearchEvaluation, about: About, brief: bool = False) 
             Section(
                 task,
                 about.title(),
-                tables(_words(task), shown),
+                tables(_heading(task), shown),
                 _note(methods[OURS]),
                 {method: search_figures(figures) for method, figures in methods.items()},
             )
@@ -91,7 +91,7 @@ def write_search_report(
         write_tables(report, made)
         pictures = [picture for task in found.figures for picture in _draw(report, found, task, about)]
         summary = [_summary(task, methods) for task, methods in found.figures.items()]
-        headings = {task: _words(task) for task in found.figures}
+        headings = {task: _heading(task) for task in found.figures}
         write_page(report / "index.html", about.title(), summary, made, pictures, facts, {}, headings)
     write_json(workdir / "results.json", search_results(made))
 
@@ -109,7 +109,7 @@ def _summary(task: str, methods: dict[str, SearchFigures]) -> str:
     first = {method: figures.identification.ranks[1] for method, figures in methods.items()}
     ours = first.pop(OURS)
     best = max(first, key=lambda method: first[method].value or 0.0)
-    return f"{_words(task)}: rank 1 for {ours} of the mated probes; {best}, the best other: {first[best]}."
+    return f"{_heading(task)}: rank 1 for {ours} of the mated probes; {best}, the best other: {first[best]}."
 
 
 def _of_protocol(found: SearchFigures) -> dict[str, Estimate]:
@@ -141,7 +141,7 @@ def _note(found: SearchFigures) -> str:
 def _draw(report: pathlib.Path, found: SearchEvaluation, task: str, about: About) -> list[Picture]:
     """CMC, and DIR against FAR where some probes have no mate."""
     counts = found.figures[task][OURS].identification
-    above = f"{about.title(_words(task).lower())}\n{counts.mated_probes} mated probes"
+    above = f"{about.title(_words(task))}\n{counts.mated_probes} mated probes"
     pictures = []
     for kind, draw, caption in (
         ("cmc", draw_cmc, "CMC: share of mated probes found at each rank or better, galleries merged."),
@@ -154,4 +154,9 @@ def _draw(report: pathlib.Path, found: SearchEvaluation, task: str, about: About
 
 
 def _words(task: str) -> str:
-    return task.replace("_", " ").capitalize()
+    return task.replace("_", " ").replace("uav", "UAV")
+
+
+def _heading(task: str) -> str:
+    words = _words(task)
+    return words[0].upper() + words[1:]
