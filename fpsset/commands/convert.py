@@ -25,6 +25,7 @@ def convert(source: pathlib.Path, target: pathlib.Path, color_order: str | None,
     InsightFace (IResNet); no code in it is run. OUT is a folder, which gets an Orbax checkpoint and
     card.json, its description.
     """
+    from fpsset.models.backbones import takes_keypoints
     from fpsset.weights.cards import save_weights
     from fpsset.weights.official import load_official
 
@@ -39,8 +40,8 @@ def convert(source: pathlib.Path, target: pathlib.Path, color_order: str | None,
     show(f"{target}: {', '.join(sorted(weights))} from {card.family}")
     if card.backbone:
         show(f"backbone: {card.backbone.architecture}, {card.backbone.color_order} images")
-        if "keypoints" in weights["backbone"]["params"]:
-            show("keypoints: those of the template that faces are aligned to; fpsset.embed takes others")
+        if takes_keypoints(weights["backbone"]):
+            show("keypoints: the landmarks by which faces are aligned; of aligned crops, the template's")
     if card.aggregator:
         show(f"aggregator: {card.aggregator.coreset_size} picks, {card.aggregator.dim} wide")
     show(f"licence: {card.licence}")

@@ -15,6 +15,7 @@ from fpsset.models.iresnet import IMAGE_SIZE
 ARCFACE_112 = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
+TEMPLATE = (ARCFACE_112 / IMAGE_SIZE).astype(np.float32)  # as shares of the face's width and height
 _FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # Pillow's other decoders are less tested, and one runs a program
 
 MOST_PIXELS = 89_478_485  # 256 MB of RGB; where Pillow begins to warn
@@ -158,6 +159,39 @@ def align(image, landmarks: np.ndarray):
       UnreadableImage: the landmarks are not finite, or coincide.
     """
     from PIL import Image
+
+    forward = _alignment(landmarks)
+    (a, b, c), (d, e, f), _ = forward.inverse.params
+    # PIL's origin is the corner of the first pixel, that of the landmarks its centre.
+    matrix = (a, b, c + 0.5 - 0.5 * (a + b), d, e, f + 0.5 - 0.5 * (d + e))
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    return image.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+
+
+def places_after_alignment(landmarks: np.ndarray) -> np.ndarray:
+    """Where landmarks lie in the aligned face, as shares of its width and height.
+
+    Args:
+      landmarks: as of `align`.
+
+    Returns:
+      [5, 2] float32 (x, y); `TEMPLATE` if no face can be aligned by them.
+    """
+    try:
+        return (_alignment(landmarks)(landmarks) / IMAGE_SIZE).astype(np.float32)
+    except UnreadableImage:
+        return TEMPLATE
+
+
+def mirrored(keypoints: np.ndarray) -> np.ndarray:
+    """Where keypoints [A, 5, 2] from `places_after_alignment` lie in the mirror images of the faces."""
+    last = np.float32((IMAGE_SIZE - 1) / IMAGE_SIZE)  # the place of the last column
+    swapped = keypoints[:, [1, 0, 2, 4, 3]]  # in the mirror, the left eye is where the right one was
+    return np.stack([last - swapped[..., 0], swapped[..., 1]], -1)
+
+
+def _alignment(landmarks: np.ndarray):
+    """The similarity that best maps five landmarks onto `ARCFACE_112`."""
     from skimage.transform import SimilarityTransform
 
     if not np.isfinite(landmarks).all() or np.ptp(landmarks, axis=0).max() < 1:
@@ -165,8 +199,4 @@ def align(image, landmarks: np.ndarray):
     forward = SimilarityTransform.from_estimate(landmarks, ARCFACE_112)
     if not forward:
         raise UnreadableImage("degenerate landmarks")
-    (a, b, c), (d, e, f), _ = forward.inverse.params
-    # PIL's origin is the corner of the first pixel, that of the landmarks its centre.
-    matrix = (a, b, c + 0.5 - 0.5 * (a + b), d, e, f + 0.5 - 0.5 * (d + e))
-    size = (IMAGE_SIZE, IMAGE_SIZE)
-    return image.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    return forward

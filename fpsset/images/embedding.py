@@ -4,12 +4,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 from jax.sharding import PartitionSpec as P
 
 from fpsset.errors import InputError
-from fpsset.images.aligned_faces import ARCFACE_112
+from fpsset.images.aligned_faces import TEMPLATE
 from fpsset.models.backbones import BackboneConfig, backbone_config_of, folded, inference_network
 from fpsset.models.iresnet import IMAGE_SIZE
 from fpsset.models.vit import KEYPOINTS, ViTConfig
@@ -71,8 +70,7 @@ def _keypoints(config: BackboneConfig, keypoints: jax.Array | None, count: int) 
             raise InputError(f"{config.name} takes no keypoints; leave them out")
         return ()
     if keypoints is None:
-        template = (ARCFACE_112 / IMAGE_SIZE).astype(np.float32)
-        return (jnp.broadcast_to(template[None], (count, *template.shape)),)
+        return (jnp.broadcast_to(TEMPLATE[None], (count, *TEMPLATE.shape)),)
     if jnp.shape(keypoints) != (count, KEYPOINTS, 2):
         raise InputError(f"keypoints must be [{count}, {KEYPOINTS}, 2], not {list(jnp.shape(keypoints))}")
     return (keypoints,)

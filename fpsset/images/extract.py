@@ -17,7 +17,7 @@ from fpsset.data.feature_table import FeatureTable
 from fpsset.data.files import require_writable
 from fpsset.data.npz import write_npz
 from fpsset.errors import InputError
-from fpsset.images.aligned_faces import UnreadableImage, require_libraries
+from fpsset.images.aligned_faces import UnreadableImage, mirrored, require_libraries
 from fpsset.images.augmentation import augment, style_of
 from fpsset.images.color_order import check_color_order
 from fpsset.images.extract_photos import extract_photos
@@ -142,7 +142,9 @@ def _embed_part(
     faces, pending = np.zeros((config.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8), []
 
     def flush() -> None:
-        found = [recogniser(view) for view in _views(faces, pending, config)]
+        points = recogniser.keypoints(None if images.landmarks is None else images.landmarks[pending])
+        views = _views(faces, pending, points, config)
+        found = [recogniser(view, keypoints=where) for view, where in views]
         embeddings, norms = (np.stack(values, 1)[: len(pending)] for values in zip(*found, strict=True))
         good = embedded(embeddings, norms).all(axis=1)  # in every view
         bad.extend((row, NOT_EMBEDDED) for row, kept in zip(pending, good, strict=True) if not kept)
@@ -173,19 +175,24 @@ def _embed_part(
     }
 
 
-def _views(faces: np.ndarray, rows: list[int], config) -> Iterator[np.ndarray]:
-    """Yields the faces, then their mirror images with `config.flip`; or augmented frames of clips of them."""
+def _views(
+    faces: np.ndarray, rows: list[int], keypoints: np.ndarray | None, config
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yields the faces, then their mirror images with `config.flip`; or augmented frames of clips of them.
+
+    With them come the keypoints of the faces where they are known; those of augmented frames are not.
+    """
     if not config.augmented:
-        yield faces
+        yield faces, keypoints
         if config.flip:
-            yield faces[:, :, ::-1]
+            yield faces[:, :, ::-1], None if keypoints is None else mirrored(keypoints)
         return
     row = np.resize(np.array(rows, np.int32), len(faces))  # the caller drops what fills up the last batch
     key, count = jax.random.key(config.seed), config.augmented * config.clip_frames
     style = style_of(config)
     for view in range(count):
         clip = row * config.augmented + view // config.clip_frames
-        yield 255 * np.asarray(_augment(key, faces, clip, row * count + view, style))
+        yield 255 * np.asarray(_augment(key, faces, clip, row * count + view, style)), None
 
 
 _augment = jax.jit(augment, static_argnums=4)

@@ -233,9 +233,10 @@ class _Batches:
         if not self._waiting:
             return
         count = len(self._waiting)
-        vectors, norms = (values[:count] for values in self._recogniser(self._faces))
-        good = embedded(vectors, norms)
         rows = {name: np.array([row[name] for row in self._waiting]) for name in self._waiting[0]}
+        found = self._recogniser(self._faces, keypoints=self._recogniser.keypoints(rows["landmarks"]))
+        vectors, norms = (values[:count] for values in found)
+        good = embedded(vectors, norms)
         self._failed += rows["item"][~good].tolist()
         rows = {name: values[good] for name, values in rows.items()}
         types = {"item": np.int64, "time": np.float64}

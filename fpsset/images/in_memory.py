@@ -43,7 +43,9 @@ def embed_images(images: ImageList, config) -> tuple[FeatureTable, list[np.ndarr
     for start in range(0, len(faces), size):
         batch = faces[start : start + size]
         filled = np.stack(batch + [batch[-1]] * (size - len(batch)))
-        batch_embeddings, batch_norms = recogniser(filled)
+        points = None if images.landmarks is None else images.landmarks[rows[start : start + size]]
+        points = recogniser.keypoints(points)
+        batch_embeddings, batch_norms = recogniser(filled, keypoints=points)
         embeddings.append(batch_embeddings[: len(batch)])
         norms.append(batch_norms[: len(batch)])
     vectors, lengths = np.concatenate(embeddings), np.concatenate(norms)

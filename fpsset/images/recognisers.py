@@ -12,9 +12,10 @@ from jax.sharding import PartitionSpec as P
 
 from fpsset.data.rows import MAX_NORM
 from fpsset.errors import InputError
+from fpsset.images.aligned_faces import TEMPLATE, places_after_alignment
 from fpsset.images.embedding import embed
 from fpsset.images.onnx_network import load_onnx
-from fpsset.models.backbones import folded
+from fpsset.models.backbones import folded, takes_keypoints
 from fpsset.parallel.mesh import AXIS, local_mesh
 from fpsset.runtime.progress import StepProgress
 from fpsset.weights.cards import BackboneCard, is_weights, read_weights
@@ -30,23 +31,46 @@ class Recogniser:
     Attributes:
       card: colour order and normalisation that the backbone expects.
       run: maps [B, 112, 112, 3] float32, in the card's colour order and normalisation, to ([B, D] unit rows,
-        [B] norms).
+        [B] norms); with `takes_keypoints`, it takes them as well, or None, see `embed`.
+      takes_keypoints: whether embeddings depend on where the landmarks lie.
     """
 
     card: BackboneCard
-    run: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    run: Callable[..., tuple[np.ndarray, np.ndarray]]
+    takes_keypoints: bool = False
 
-    def __call__(self, faces: np.ndarray, swap: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, faces: np.ndarray, swap: bool = False, keypoints: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Embeds faces.
 
         Args:
           faces: [B, 112, 112, 3], RGB, in [0, 255].
           swap: swaps red and blue, against the card.
+          keypoints: from `keypoints`, of the first faces; None if they are not known or not used.
 
         Returns:
           ([B, D] float32 unit rows, [B] float32 norms).
         """
-        return self.run(self.card.normalize(faces[..., ::-1] if swap else faces))
+        images = self.card.normalize(faces[..., ::-1] if swap else faces)
+        if keypoints is None:
+            return self.run(images)
+        every = np.resize(TEMPLATE, (len(faces), *TEMPLATE.shape))
+        every[: len(keypoints)] = keypoints
+        return self.run(images, every)
+
+    def keypoints(self, landmarks: np.ndarray | None) -> np.ndarray | None:
+        """Where landmarks lie in aligned faces, if the backbone uses it.
+
+        Args:
+          landmarks: [A, 5, 2] pixels of the images that faces were aligned by; None if not known.
+
+        Returns:
+          [A, 5, 2] float32 shares of the face's width and height; None if not used or not known.
+        """
+        if not self.takes_keypoints or landmarks is None:
+            return None
+        return np.stack([places_after_alignment(one) for one in landmarks])
 
 
 def embedded(embeddings: np.ndarray, norms: np.ndarray) -> np.ndarray:
@@ -91,13 +115,17 @@ def backbone_recogniser(
     mesh = local_mesh(devices)
     everywhere = jax.device_put(variables, NamedSharding(mesh, P()))
 
-    def run(images: np.ndarray):
-        filled = -(-len(images) // mesh.size) * mesh.size
-        rows = np.resize(images, (filled, *images.shape[1:])) if filled > len(images) else images
-        found = embed(everywhere, jax.device_put(rows, NamedSharding(mesh, P(AXIS))), jnp.dtype(dtype), mesh)
+    def spread(rows: np.ndarray) -> jax.Array:
+        filled = -(-len(rows) // mesh.size) * mesh.size
+        rows = np.resize(rows, (filled, *rows.shape[1:])) if filled > len(rows) else rows
+        return jax.device_put(rows, NamedSharding(mesh, P(AXIS)))
+
+    def run(images: np.ndarray, keypoints: np.ndarray | None = None):
+        points = None if keypoints is None else spread(keypoints)
+        found = embed(everywhere, spread(images), jnp.dtype(dtype), mesh, points)
         return tuple(np.asarray(values)[: len(images)] for values in found)
 
-    return Recogniser(card, run)
+    return Recogniser(card, run, takes_keypoints(variables))
 
 
 def load_backbone(config, name: str = "config") -> tuple[BackboneCard, dict]:

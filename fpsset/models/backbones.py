@@ -24,3 +24,8 @@ def inference_network(config: BackboneConfig, dtype: jnp.dtype) -> nn.Module:
 def folded(variables: dict) -> dict:
     """The variables for inference: batch norms of an `IResNet` in the trained form are folded in."""
     return fold(variables) if "batch_stats" in variables else variables
+
+
+def takes_keypoints(variables: dict) -> bool:
+    """Whether the embeddings of a backbone depend on where the face's landmarks lie."""
+    return "keypoints" in variables["params"]

@@ -6,18 +6,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 import fpsset
 from fpsset.commands.cli import main
-from fpsset.images.aligned_faces import ARCFACE_112
+from fpsset.config import extraction_config
+from fpsset.images.aligned_faces import ARCFACE_112, TEMPLATE, mirrored, places_after_alignment, read_face
+from fpsset.images.extract import extract
 from fpsset.images.recognisers import backbone_recogniser, load_backbone
 from fpsset.models.backbones import backbone_config_of
 from fpsset.models.vit import ARCHITECTURES, ViT, ViTConfig, bucket_of_offsets, vit_config_of
+from fpsset.weights.cards import Weights, WeightsCard, backbone_card, save_weights
 from fpsset.weights.torch_vit import vit_config, vit_variables
 from tests import vit_reference
 from tests.torch_files import write
 
 TINY = ViTConfig(depth=2, num_heads=2, hidden=24, width=16, patch=16, dim=12)
+CARD = backbone_card("vit", "0123abcd", "rgb", 127.5, 127.5)
 TINY_KPRPE = ViTConfig(depth=2, num_heads=4, hidden=24, width=16, patch=16, keypoints=True, dim=12)
 # The features of the first of `faces()` by CVLface's own code in PyTorch, with the state dicts of
 # `vit_reference.draw_state`: its commit d3d09c9, whose keys are exactly those of the state dicts.
@@ -145,7 +150,7 @@ def test_a_checkpoint_is_read(tmp_path, capsys, prefix):
     assert "mask_token" in "; ".join(card.ignored) and card.backbone.mean == card.backbone.std == 127.5
     chex.assert_trees_all_equal(weights["backbone"], vit_variables(state, TINY_KPRPE))
     assert main(["convert", str(path), str(tmp_path / "converted")]) == 0
-    assert "keypoints: those of the template" in capsys.readouterr().out
+    assert "keypoints: the landmarks by which" in capsys.readouterr().out
     card, variables = load_backbone(ConfigDict({"weights": str(tmp_path / "converted"), "color_order": ""}))
     recogniser = backbone_recogniser(card, variables, "float32")
     images, _ = faces(3)
@@ -172,3 +177,64 @@ def test_checkpoints_that_are_refused(tmp_path):
         with pytest.raises(fpsset.InputError, match=words) as error:
             fpsset.load_official(write(tmp_path / "a.pt", held))
         assert str(error.value).startswith(f"{tmp_path / 'a.pt'}: ") and "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Three photos of 200 pixels, with landmarks that no similarity maps onto the template exactly."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(5)
+    (folder / "crops/anna").mkdir(parents=True)
+    lines, landmarks = [], []
+    for number in range(3):
+        pixels = rng.integers(0, 255, (20, 20, 3), np.uint8)
+        image = Image.fromarray(pixels).resize((200, 200), Image.Resampling.BICUBIC)
+        image.save(folder / f"crops/anna/{number}.png")
+        points = 1.4 * ARCFACE_112 + 15 + rng.normal(0, 4, (5, 2))
+        landmarks.append(points)
+        lines.append(" ".join([f"anna/{number}.png", *map(str, points.ravel())]))
+    (folder / "landmarks.txt").write_text("\n".join(lines))
+    return folder, np.array(landmarks)
+
+
+@pytest.mark.parametrize("config", [TINY_KPRPE, TINY], ids=["kprpe", "plain"])
+def test_extraction_gives_each_face_its_landmarks(tmp_path, photos, config):
+    folder, landmarks = photos
+    variables = vit_variables(vit_reference.draw_state(config), config)
+    about = WeightsCard("CVLface", "drawn", "0" * 64, "none", {}, (), CARD, None)
+    save_weights(tmp_path / "weights", Weights({"backbone": variables}, about))
+    asked = extraction_config()
+    asked.images, asked.landmarks = str(folder / "crops"), str(folder / "landmarks.txt")
+    asked.weights, asked.out = str(tmp_path / "weights"), str(tmp_path / "features.npz")
+    asked.flip, asked.check_color_order, asked.batch_size = True, False, 2
+    table = extract(asked)
+    crops = np.stack(
+        [read_face(folder / f"crops/anna/{number}.png", landmarks[number]) for number in range(3)]
+    )
+    places = np.stack([places_after_alignment(points) for points in landmarks])
+    assert np.abs(places - TEMPLATE).max() > 0.01  # they matter, as checked above
+    for view, where, got in (
+        (crops, places, table.embeddings),
+        (crops[:, :, ::-1], mirrored(places), table.flipped),
+    ):
+        points = where if config.keypoints else None
+        want, _ = fpsset.embed(variables, CARD.normalize(view), keypoints=points)
+        got = got / np.linalg.norm(got, axis=1, keepdims=True)
+        np.testing.assert_allclose(got, want, atol=1e-3)  # of float16
+
+
+def test_places_after_alignment():
+    """A template that was turned, scaled and moved lies where the template does."""
+    turn = np.array([[np.cos(0.3), np.sin(0.3)], [-np.sin(0.3), np.cos(0.3)]])
+    landmarks = 3 * ARCFACE_112 @ turn + [40, -7]
+    np.testing.assert_allclose(places_after_alignment(landmarks), TEMPLATE, atol=1e-6)
+    np.testing.assert_array_equal(places_after_alignment(np.zeros((5, 2))), TEMPLATE)
+    off = TEMPLATE[None] + np.float32([[[0.1, 0]] + [[0, 0]] * 4])
+    again = mirrored(mirrored(off))
+    np.testing.assert_allclose(again, off, atol=1e-6)
+    assert mirrored(off)[0, 1, 0] == pytest.approx(111 / 112 - off[0, 0, 0], abs=1e-6)
+    image = np.zeros((112, 112, 3), np.uint8)
+    image[30, 20] = 255  # a point of the picture, and where it is in the mirror
+    assert image[:, ::-1][30, 91].max() == 255
+    there = mirrored(np.full((1, 5, 2), [20 / 112, 30 / 112], np.float32))
+    np.testing.assert_allclose(112 * there[0, 0], [91, 30], rtol=1e-5)
