@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -39,7 +40,7 @@ class _Listener:
         self.ways: list[Callable[[], None]] = []  # the last one acts
         self.raised: BaseException | None = None
         self._first: float | None = None
-        self._in_hook = self._over = False
+        self._over = False
         self._before: dict[int, object] = {}
         self._drop = sys.unraisablehook
         self._lines = [f"fpsset: {STOPPED}\n"]
@@ -70,16 +71,15 @@ class _Listener:
     def _on_signal(self, number, frame) -> None:
         if number != signal.SIGALRM and self._first is None:
             self._first = time.monotonic()
-        if not self._in_hook:  # what is raised there is lost, and the timer is set
+        # What is raised in the hook is lost with a traceback; the timer that it sets asks again.
+        if not _runs(_Listener._on_unraisable, frame):
             self.ways[-1]()
 
     def _on_unraisable(self, unraisable) -> None:
         if self._over or not issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._drop(unraisable)
             return
-        self._in_hook = True
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS, _AGAIN_SECONDS)
-        self._in_hook = False
 
     def interrupt(self) -> None:
         """Raises KeyboardInterrupt, again and again until it is on its way out.
@@ -124,6 +124,15 @@ class _Listener:
         """Has the system ignore stops: at its very end Python restores the default handlers."""
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
+
+
+def _runs(function: Callable, frame: types.FrameType | None) -> bool:
+    """Whether a frame is one of a function, or of what it has called."""
+    while frame is not None:
+        if frame.f_code is function.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 _listener: _Listener | None = None

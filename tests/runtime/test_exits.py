@@ -57,6 +57,36 @@ def test_a_stop_that_python_drops_is_asked_for_again(number, handler, sigint, ca
     assert sys.unraisablehook is hook
 
 
+def test_a_stop_that_comes_as_the_last_one_is_dropped_prints_nothing(sigint, capfd):
+    """The timer's signal arrives at the first line of the hook, as on a busy machine."""
+    sigint(signal.default_int_handler)
+    met = []
+
+    def collecting(phase, info):
+        if not met:
+            met.append(phase)
+            signal.raise_signal(signal.SIGINT)
+
+    def tracing(frame, event, argument):
+        if frame.f_code.co_name == "_on_unraisable":
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGALRM)
+
+    def command():
+        gc.callbacks.append(collecting)
+        sys.settrace(tracing)
+        gc.collect()
+        time.sleep(60)
+
+    before = sys.gettrace()
+    try:
+        assert exit_code(command) == 130
+    finally:
+        sys.settrace(before)
+        gc.callbacks.remove(collecting)
+    assert capfd.readouterr().err == STOPPED
+
+
 def test_a_hook_that_is_set_inside_stays():
     """Like the hook that silences late I/O errors, which is still needed after the command."""
     before, seen, passed_on = sys.unraisablehook, [], []
