@@ -5,7 +5,7 @@ import pathlib
 
 import click
 
-from fpsset.commands.options import PATH, PathOf, fit_option, json_option
+from fpsset.commands.options import PATH, PATH_TEXT, PathOf, fit_option, json_option
 from fpsset.errors import InputError
 from fpsset.runtime.escapes import show
 
@@ -15,7 +15,7 @@ from fpsset.runtime.escapes import show
 @click.argument("lists", type=PATH)
 @click.argument("features", type=PATH)
 @click.option(
-    "--model", type=str, default="plain", show_default=True, help="Model to evaluate, by path or name."
+    "--model", type=PATH_TEXT, default="plain", show_default=True, help="Model to evaluate, by path or name."
 )
 @fit_option
 @click.option(
