@@ -17,6 +17,7 @@ def test_bounds_are_clopper_and_pearsons(count, trials):
     )
 
 
-def test_counts_that_are_none():
-    with pytest.raises(ValueError, match="3 of 2"):
-        exact_interval(3, 2)
+@pytest.mark.parametrize("count, trials", [(3, 2), (-1, 2), (0, 0)])
+def test_counts_that_are_none(count, trials):
+    with pytest.raises(ValueError, match=f"{count} of {trials}"):
+        exact_interval(count, trials)

@@ -153,9 +153,12 @@ def test_match_curve(searched):
     found = search_galleries(*searched)
     ranks, reached = match_curve(found)
     metrics = identification_metrics(found)
+    assert ranks.tolist() == list(range(1, 21))
     for rank in (1, 5, 10):
         assert reached[ranks == rank] == pytest.approx(metrics.ranks[rank].value)
     assert match_curve(found, 60)[1][-1] == 1.0
+    nobody = found._replace(mate=np.full_like(found.mate, -np.inf))
+    assert match_curve(nobody)[1].tolist() == [0.0] * 20
 
 
 def test_open_set_curve_by_hand():

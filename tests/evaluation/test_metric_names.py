@@ -33,6 +33,18 @@ def test_an_estimate_and_its_differences():
     assert estimate(None, np.ones(3)) == estimate(np.nan) == NONE and estimate(1.0).interval is None
 
 
+def test_an_estimate_as_text():
+    assert str(Estimate(0.954, Interval(0.9023, 0.98861))) == "0.9540 (0.9023 to 0.9886)"
+    assert (str(Estimate(0.5)), str(NONE)) == ("0.5000", "-")
+
+
+def test_sixteen_impostors_decide_far_1e_6_of_ijb_c():
+    for convention, accepted in (("conservative", 15), ("nearest", 16)):
+        points = {1e-6: VerificationPoint(NONE, NONE, accepted / 15_638_932)}
+        found = Verification(2, 2, 1, 15_638_932, convention, NONE, NONE, points)
+        assert (found.accepted_impostors(1e-6), found.deciding_impostors(1e-6)) == (accepted, 16)
+
+
 def test_results_json():
     points = {1e-1: VerificationPoint(DRAWN, DRAWN, 0.1), 1e-6: VerificationPoint(NONE, NONE, None)}
     strata = {"a": Stratum(DRAWN, 3)}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fpsset.errors import InputError
+from fpsset.evaluation import pooling_protocols
 from fpsset.evaluation.pooling_protocols import PROTOCOLS, SWITCHES, pool_by, switches_of
 from fpsset.face_set import group_rows
 from fpsset.inference.descriptors import describe
@@ -46,6 +47,21 @@ def test_every_combination(faces, count):
         for template, rows in enumerate((np.arange(6), np.array([6]))):
             wanted = by_hand(features, flipped, score, rows, sets.media, on)
             np.testing.assert_allclose(vectors[template], wanted, atol=1e-5, err_msg=name)
+
+
+def test_faces_are_mirrored_in_any_block(faces, monkeypatch):
+    features, flipped, _, sets = faces
+    _, whole = pool_by("flip+norm", sets, None, flipped, "test")
+    monkeypatch.setattr(pooling_protocols, "_ROWS_AT_ONCE", 3)
+    _, parts = pool_by("flip+norm", sets, None, flipped, "test")
+    np.testing.assert_array_equal(parts.embeddings, whole.embeddings)
+    np.testing.assert_allclose(parts.norms, np.linalg.norm(features + flipped, axis=1), rtol=1e-5)
+
+
+def test_a_face_and_its_opposite_cancel(faces):
+    sets = faces[3]._replace(embeddings=np.eye(7, DIM, dtype=np.float32), norms=np.ones(7, np.float32))
+    _, found = pool_by("flip", sets, None, -sets.embeddings, "test")
+    assert not found.embeddings.any()
 
 
 def test_names():

@@ -226,6 +226,47 @@ def test_too_few_subjects_get_no_interval():
     assert tar_intervals(*_simulate(np.random.default_rng(0), people=9), 20) == {}
 
 
+def test_error_rates_of_a_draw_may_meet_at_its_first_impostor():
+    """Two genuine pairs of subject 0 score below the highest of twelve impostors, and above the others."""
+    subjects = np.repeat(np.arange(10), 4)
+    everyone = all_pairs(subjects)
+    kept = np.sort(np.append(np.flatnonzero(everyone.same), np.flatnonzero(~everyone.same)[::60]))
+    pairs = Pairs(*(column[kept] for column in everyone))
+    scores = np.where(pairs.same, 0.9, np.linspace(0.1, 0.2, len(kept)))
+    scores[np.flatnonzero(~pairs.same)[5]] = 0.8
+    scores[np.flatnonzero(pairs.same)[:2]] = 0.7
+    thresholds = np.append(-np.inf, scores[~pairs.same])
+    wrong = [np.where(pairs.same, scores <= threshold, scores > threshold) for threshold in thresholds]
+    draws = SubjectDraws(subjects, 40)
+    found = VerificationDraws(pairs, draws)(scores, (0.1,)).eer
+    for weight, eer in zip(draws.weights, found, strict=True):
+        times = weight[subjects[pairs.first]] * np.where(pairs.same, 1, weight[subjects[pairs.second]])
+        far, frr = (np.average(wrong, 1, times * kind) for kind in (~pairs.same, pairs.same))
+        nearest = np.argmin(np.abs(far - frr))
+        assert eer == pytest.approx((far + frr)[nearest] / 2)
+    assert len(np.unique(found)) > 3
+
+
+def test_an_unknown_subject_gets_no_interval():
+    subjects = np.append(np.repeat(np.arange(20), 2), UNKNOWN_SUBJECT)
+    assert len(SubjectDraws(subjects[:-1], 7)) == 7 and len(SubjectDraws(subjects, 7)) == 0
+
+
+def test_draws_by_parts_of_the_table_and_by_a_sample(monkeypatch):
+    scores, pairs, subjects = _simulate(np.random.default_rng(3), people=24)
+    whole = draw(scores, pairs, subjects, 20, (0.1, 0.01))
+    monkeypatch.setattr(verification_draws, "_TABLE", 24 * 7)
+    parts = draw(scores, pairs, subjects, 20, (0.1, 0.01))
+    for one, other in zip(
+        (*whole.tar.values(), whole.eer, whole.auc), (*parts.tar.values(), parts.eer, parts.auc), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    monkeypatch.setattr(verification_draws, "_SAMPLE", 2000)
+    sampled = draw(scores, pairs, subjects, 20, (0.1, 0.01))
+    np.testing.assert_array_equal(sampled.eer, whole.eer)
+    assert 0 < np.abs(sampled.auc - whole.auc).max() < 0.02
+
+
 def test_intervals_without_randomness_are_points():
     """Perfect separation stays perfect in every resample."""
     subjects = np.repeat(np.arange(10), 2)

@@ -243,6 +243,16 @@ def test_a_face_of_quality_log_2_counts_as_two(block_size):
     np.testing.assert_allclose(weights, odds / odds.sum(-1, keepdims=True), atol=1e-6)
 
 
+def test_a_face_that_counts_as_several_has_the_weight_of_its_copies():
+    params, (queries, keys, values) = make_params(7), make_inputs(7, 3, 6)
+    times = np.float32([1, 3, 0, 2, 1, 0])
+    copies = np.repeat(np.arange(6), times.astype(int))
+    weights = weights_of(queries, (keys, values), times, plain, params)
+    each = weights_of(queries, (keys[copies], values[copies]), np.ones(7, bool), plain, params)
+    np.testing.assert_allclose(weights, each @ (copies[:, None] == np.arange(6)).astype("f"), atol=1e-6)
+    assert not weights_of(queries, (keys, values), np.zeros(6, "f"), plain, params).any()
+
+
 @pytest.mark.parametrize("block_size", [None, 7])
 def test_sets_that_share_slots_are_told_apart(block_size):
     """A pack of three sets has the values and gradients of the sets alone.

@@ -33,7 +33,7 @@ def reference(embeddings, norms, size, gamma=GAMMA):
 @given(seeds, sizes, coreset_sizes)
 def test_picks_what_the_loop_picks(seed, size, k):
     embeddings, norms = make_set(seed, size)
-    picks = hard_sampling(embeddings, norms, np.ones(size, bool), size=k, gamma=GAMMA)
+    picks = hard_sampling(embeddings, norms, np.ones(size, bool), size=k)  # gamma is GAMMA if not given
     assert picks.dtype == jnp.int32
     assert picks.tolist() == reference(embeddings, norms, k)[0]
 
@@ -184,6 +184,25 @@ def test_straight_through_borrows_the_gradient_of_the_relaxation():
     np.testing.assert_allclose(hard, soft, atol=1e-6)
 
 
+def test_the_relaxation_is_a_softmax_of_scaled_scores_and_noise():
+    """As loops; the center of the next distances is the mean of the faces in a row, by norm.
+
+    A face of norm 0 has a direction all the same, so it enters with length 1.
+    """
+    embeddings, norms = make_set(4, 9)
+    norms, noise = norms / 10, _noise(4, 3, 9)
+    norms[2] = 0
+    options = {"gamma": GAMMA, "temperature": 2.0, "score_scale": 0.5, "straight_through": False}
+    rows = soft_sampling(embeddings, norms, np.ones(9, bool), noise, size=3, **options)
+    score, distance = norms, np.full(9, np.inf)
+    for row, drawn in zip(np.asarray(rows), noise, strict=True):
+        odds = np.exp((0.5 * score + drawn) / 2)
+        np.testing.assert_allclose(row, odds / odds.sum(), rtol=1e-4)
+        center = row * np.where(norms > 0, norms, 1) @ embeddings
+        cosine = embeddings @ center / np.linalg.norm(center)
+        score = distance = np.minimum(distance, norms**GAMMA * (1 - cosine) / 2)
+
+
 def test_without_noise_and_with_large_scores_soft_equals_hard():
     embeddings, norms = make_set(5, 30)
     mask = np.ones(30, bool)
@@ -210,6 +229,11 @@ def test_rejects_what_makes_no_sense(call):
     if call == "soft":
         with pytest.raises(ValueError, match="noise must be"):
             run(mask, 2)
+
+
+def test_takes_lists():
+    picks = fpsset.farthest_point_sampling([[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0], [True, True], size=2)
+    assert picks.tolist() == [1, 0]
 
 
 def test_runs_under_jit_with_bfloat16():
