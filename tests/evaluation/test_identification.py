@@ -236,14 +236,16 @@ def test_intervals_cover_the_truth():
     assert all(0.92 <= count / 500 <= 0.98 for count in covered.values()), covered
 
 
-def test_a_template_without_faces():
-    with pytest.raises(InputError, match="gallery G1: template 8 has no faces"):
-        search_protocol({"G1": np.array([[8, 1]])}, np.array([[7, 1]]), np.array([7, 9]))
+@pytest.mark.parametrize("template", [6, 8, 10])
+def test_a_template_without_faces(template):
+    with pytest.raises(InputError, match=f"gallery G1: template {template} has no faces"):
+        search_protocol({"G1": np.array([[template, 1]])}, np.array([[7, 1]]), np.array([7, 9]))
 
 
-def test_nearest_convention_by_hand():
+@pytest.mark.parametrize("shift", [0, -0.5, -1])  # cosines may be negative
+def test_nearest_convention_by_hand(shift):
     """Six impostors and four genuine; the ROC turns at some scores only."""
-    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.2, 0.1])
+    scores = shift + np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.2, 0.1])
     same = np.array([1, 1, 0, 1, 0, 0, 0, 1, 0, 0], bool)
     # Vertices (FAR, TAR): (0, 0) (0, 1/2) (1/6, 1/2) (1/6, 3/4) (4/6, 3/4) (4/6, 1) (1, 1); those between
     # collinear neighbours are dropped, so 2/6 and 3/6 are not there.

@@ -1,6 +1,7 @@
 """Attention against the textbook form: absorbed projections, blocks, masks, dropout and packs."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from fpsset.ops.attention import (
     Block,
     Dropout,
     absorb,
+    attention_sums,
     attention_weights,
     set_attention,
 )
@@ -148,6 +150,15 @@ def test_vmap_equals_batch_equals_loop(seed):
     queries, valid = stacks[0], mask[:, :3]
     loop = np.stack([attend_to_each_other(*one, params) for one in zip(queries, valid, strict=True)])
     np.testing.assert_allclose(attend_to_each_other(queries, valid, params), loop, atol=1e-5)
+
+
+@pytest.mark.parametrize("sets, on_cpu, elsewhere", [(1, 32, 2), (8, 256, 16), (1000, 2048, 2048)])
+def test_the_rows_of_a_block_are_those_of_all_sets(sets, on_cpu, elsewhere):
+    """2,048 rows on a CPU, 32,768 elsewhere; 32 of each set at least."""
+    queries, faces = (jax.ShapeDtypeStruct((sets, n, DIM), jnp.float32) for n in (2, 65_536))
+    mask = jax.ShapeDtypeStruct((sets, 65_536), bool)
+    program = jax.make_jaxpr(lambda q, x, mask: attention_sums(q, (x, x), mask, plain))(queries, faces, mask)
+    assert {int(blocks) for blocks in re.findall(r"length=(\d+)", str(program))} == {on_cpu, elsewhere}
 
 
 def test_padding_gets_no_gradient_and_blocks_change_none():
