@@ -255,3 +255,9 @@ def test_nearest_convention_by_hand(shift):
     for point in points:
         assert np.mean(scores[~same] > point.threshold) == pytest.approx(point.achieved_far)
         assert np.mean(scores[same] > point.threshold) == pytest.approx(point.tar)
+
+
+def test_where_an_impostor_scores_highest_the_nearest_point_accepts_nothing():
+    scores, same = np.array([0.9, 0.8, 0.7, 0.6]), np.array([0, 1, 1, 0], bool)
+    (point,) = nearest_operating_points(scores, same, (0.01,))
+    assert (point.tar, point.achieved_far) == (0, 0) and point.threshold >= 0.9
