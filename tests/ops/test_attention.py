@@ -21,7 +21,7 @@ from fpsset.ops.attention import (
     attention_weights,
     set_attention,
 )
-from fpsset.ops.direct_attention import direct_attention, self_attention
+from fpsset.ops.direct_attention import attention_for_platform, direct_attention, self_attention
 from tests.sets import seeds, sizes
 
 HEADS, DEPTH = 4, 8
@@ -318,6 +318,23 @@ def test_the_direct_form_is_the_same(batch, slots, drops):
 
     one, other = results(set_attention), results(direct_attention)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), one, other)
+
+
+@pytest.mark.parametrize(
+    "queries, slots, form",
+    [(3, 11, direct_attention), (3, 12, set_attention), (5, 16, direct_attention), (5, 17, set_attention)],
+)
+def test_a_tpu_gets_the_direct_form_for_sets_of_fewer_slots_than_rows_and_of_16_at_most(queries, slots, form):
+    shapes = [jax.ShapeDtypeStruct((2, n, DIM), jnp.float32) for n in (queries, slots)]
+    mask = jax.ShapeDtypeStruct((2, slots), bool)
+
+    def products(form):
+        attend_to = jax.jit(lambda q, x, mask: form(q, (x, x), mask, plain, make_params(0)))
+        program = jax.export.export(attend_to, platforms=["tpu"])(*shapes, mask)
+        return program.mlir_module().count("stablehlo.dot_general")
+
+    assert products(attention_for_platform) == products(form)
+    assert products(direct_attention) != products(set_attention)
 
 
 def test_in_the_direct_form_a_face_that_is_no_number_spoils_its_own_set_alone():
