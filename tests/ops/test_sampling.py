@@ -121,6 +121,12 @@ def test_soft_masked_equals_removed(seed, size, k, kind):
     assert set(np.unique(removed)) <= {0.0, 1.0}
 
 
+def test_soft_batch_equals_a_loop():
+    sets = [(*make_set(seed, 7), np.arange(7) < 5 + seed, _noise(seed, 3, 7)) for seed in range(3)]
+    rows = soft_sampling(*map(np.stack, zip(*sets, strict=True)), size=3)
+    np.testing.assert_array_equal(rows, [soft_sampling(*one, size=3) for one in sets])
+
+
 @functools.partial(jax.jit, static_argnames=("size", "options"))
 @functools.partial(jax.value_and_grad, argnums=(0, 1, 2, 3))
 def projected(embeddings, norms, noise, gamma, mask, target, size, options=()):
