@@ -245,7 +245,7 @@ def test_the_official_checkpoint_on_the_official_layout(tmp_path, shared):
         low, value, high = (plain[f"tar{end}@far={far}"] for end in ("_low", "", "_high"))
         assert low <= value <= high
     assert plain["resamples"] == 200 and plain["resampling_seed"] == 3 and "(200 draws, seed 3)" in out
-    pictures = "cmc det discard_input_norm discard_output_norm roc size video".split()
+    pictures = "cmc det dir discard_input_norm discard_output_norm roc size video".split()
     forms = [f"{name}.{form}" for name in results for form in ("csv", "tex", "txt")]
     expected = {"index.html", "draws.npz", *forms, *(f"{name}.png" for name in pictures)}
     assert {p.name for p in (workdir / "report").iterdir()} == expected
