@@ -45,6 +45,7 @@ from fpsset.data.pipeline import TrainingBatch
 from fpsset.data.simulated_ijb import long_tailed_sizes
 from fpsset.inference.batching import batches, bucket_growth
 from fpsset.models.iresnet import ARCHITECTURES, IResNet
+from fpsset.models.set_model import apply_on_one_device
 from fpsset.parallel.mesh import AXIS, batch_shapes, padded_classes, state_shapes
 from fpsset.training.optimizer import make_optimizer
 from fpsset.training.step import geometric, init_state, make_train_step
@@ -214,17 +215,22 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def sets_program(chip: str, sets: int, size: int, dtype) -> tuple[Program, float, float]:
-    """(Descriptors of a batch, its multiply-adds, bytes of its input)."""
+def sets_program(
+    chip: str, sets: int, size: int, dtype, heads: int = 8, kernel: bool = False
+) -> tuple[Program, float, float]:
+    """(Descriptors of a batch, its multiply-adds, bytes of its input).
+
+    By XLA alone unless `kernel`, because compilers state no cycles for a kernel: see `kernel_cycles.py`.
+    """
     shape = jax.ShapeDtypeStruct
-    net = fpsset.FaceCoresetNet(dtype=dtype)
+    net = fpsset.FaceCoresetNet(num_heads=heads, dtype=dtype)
     faces = fpsset.FaceSet(
         shape((sets, size, DIM), jnp.float32), shape((sets, size), jnp.float32), shape((sets, size), bool)
     )
     variables = jax.eval_shape(net.init, jax.random.key(0), faces)
 
     def run(variables, faces):
-        out = net.apply(variables, faces)
+        out = apply_on_one_device(net, variables, faces) if kernel else net.apply(variables, faces)
         return out.descriptor, out.norm, out.coreset_indices
 
     work = sets * 8 * 3 * DIM**2 + sets * size * 2 * 24 * DIM

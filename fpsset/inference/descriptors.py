@@ -13,6 +13,7 @@ from flax import linen as nn
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, RaggedSets
 from fpsset.inference.batching import Batch, batches, bucket_growth
+from fpsset.models.set_model import apply_on_one_device
 from fpsset.parallel import sharded_sets
 from fpsset.runtime.progress import tracked
 
@@ -137,10 +138,16 @@ class _CompileOnce:
 @functools.lru_cache(maxsize=16)
 def _runner(models: tuple[tuple[str, nn.Module], ...], mesh: jax.sharding.Mesh | None = None):
     """One jitted function for all models. Modules compare by value, so equal models share it."""
-    options = {} if mesh is None else {"axis_name": sharded_sets.AXIS, "method": "over_devices"}
+
+    def apply(model: nn.Module, variables: dict, face_set: FaceSet):
+        if mesh is not None:
+            return model.apply(variables, face_set, axis_name=sharded_sets.AXIS, method="over_devices")
+        if jax.default_backend() == "tpu":  # only asked there, for kernels take a second to trace
+            return apply_on_one_device(model, variables, face_set)
+        return model.apply(variables, face_set)
 
     def run(variables: dict[str, dict], face_set: FaceSet):
-        out = {name: model.apply(variables[name], face_set, **options) for name, model in models}
+        out = {name: apply(model, variables[name], face_set) for name, model in models}
         # Drop what is not used on the host.
         return {name: o.replace(coreset_mask=None, core_features=None) for name, o in out.items()}
 

@@ -18,6 +18,7 @@ from fpsset.ops.attention import (
     attention_weights,
 )
 from fpsset.ops.direct_attention import attention_for_platform, self_attention
+from fpsset.ops.fused_pass import PassParams
 from fpsset.ops.masking import normalize, safe_length, zero_padding
 from fpsset.ops.media import media_shares
 from fpsset.ops.norm_encoding import normalized_norm_encoding
@@ -119,7 +120,7 @@ class CoresetDecoder(nn.Module):
         """The descriptor of each set, from its coreset and all its faces."""
         query = self._query(coreset, train)
         faces = face_set.embeddings, face_set.norms
-        params, weight = self.set_attention(query.shape[-1]), self._weigh(face_set)
+        params, weight = self.set_attention(query.shape[-1]), self.weigh(face_set)
         # Parameters are made here, not within a branch that only one platform takes.
         self._block(face_set.embeddings[..., :1, :], face_set.norms[..., :1])
         dropout = self._dropout(train)
@@ -140,7 +141,7 @@ class CoresetDecoder(nn.Module):
     def look(self, queries: jax.Array, face_set: FaceSet, train: bool = False) -> AttentionSums:
         """The attention sums over some faces of each set; sums over several parts can be merged."""
         faces = face_set.embeddings, face_set.norms
-        return attention_sums(queries, faces, self._weigh(face_set), self._block, self._dropout(train))
+        return attention_sums(queries, faces, self.weigh(face_set), self._block, self._dropout(train))
 
     def conclude(self, coreset: Coreset, sums: AttentionSums, train: bool = False) -> SetDescriptor:
         """The descriptor from the sums over all faces."""
@@ -155,10 +156,18 @@ class CoresetDecoder(nn.Module):
         mean = jnp.sum(shares[..., None] * zero_padding(core + refined, valid), axis=-2)
         return SetDescriptor(*normalize(mean), indices, valid, core)
 
+    def pass_params(self, gamma: jax.Array, dim: int) -> PassParams:
+        """The parameters for `ops.fused_pass`, given the metric's gamma."""
+        own = self.variables["params"]
+        pairs = [(own[name]["scale"], own[name]["bias"]) for name in ("query_norm", "output_norm")]
+        encoding = own["norm_encoding_scale"], own["norm_encoding_bias"]
+        within, beyond = self.self_attention(dim), self.set_attention(dim)
+        return PassParams(gamma, encoding, within, pairs[0], beyond, pairs[1])
+
     def attention(self, coreset: Coreset, face_set: FaceSet) -> jax.Array:
         """How much each pick attends to each face: [*B, H, K, N] float32 rows that sum to 1."""
         faces = face_set.embeddings, face_set.norms
-        weights = attention_weights(self.queries(coreset), faces, self._weigh(face_set), self._block)
+        weights = attention_weights(self.queries(coreset), faces, self.weigh(face_set), self._block)
         split = (*weights.shape[:-2], self.num_heads, -1, weights.shape[-1])
         return weights.reshape(split)
 
@@ -167,7 +176,7 @@ class CoresetDecoder(nn.Module):
         keys = features + self.encode(norms, embeddings.shape[-1])
         return Block(keys, features, self.quality_of(features, norms) if self.quality else None)
 
-    def _weigh(self, face_set: FaceSet) -> jax.Array:
+    def weigh(self, face_set: FaceSet) -> jax.Array:
         """How many faces each slot counts as: [*B, N] bool (the mask) or float32."""
         mask, weight = face_set.mask, face_set.mask
         if face_set.multiplicity is not None:

@@ -9,6 +9,8 @@ from fpsset.models.decoder import CoresetDecoder
 from fpsset.models.selector import Coreset, CoresetSelector
 from fpsset.models.set_model import SetModel
 from fpsset.ops.attention import AttentionSums
+from fpsset.ops.fused_pass import fits, fused_pass
+from fpsset.ops.masking import normalize
 from fpsset.ops.metric import DEFAULT_GAMMA
 
 
@@ -100,6 +102,26 @@ class FaceCoresetNet(SetModel):
     def select(self, face_set: FaceSet, axis_name: str | None = None) -> Coreset:
         """See `SetModel`."""
         return self.selector(self._checked(face_set), axis_name)
+
+    def has_kernel(self, face_set: FaceSet) -> bool:
+        """Whether `in_one_kernel` takes these sets: small ones, of a model as published."""
+        published = type(self).make_selector is FaceCoresetNet.make_selector and not self.quality
+        published &= face_set.multiplicity is None
+        return published and fits(face_set.embeddings, self.coreset_size, self.num_heads)
+
+    def in_one_kernel(self, face_set: FaceSet, interpret: bool = False) -> SetDescriptor:
+        """The call at inference in one kernel, for TPUs; see `has_kernel`.
+
+        Args:
+          face_set: sets [B, N].
+          interpret: run the kernel on any platform, slowly.
+        """
+        face_set = self._checked(face_set)
+        params = self.decoder.pass_params(self.selector.gamma, face_set.embeddings.shape[-1])
+        faces = face_set.embeddings, face_set.norms, face_set.mask
+        weight = self.decoder.weigh(face_set)
+        indices, features, mean = fused_pass(*faces, weight, params, self.coreset_size, interpret)
+        return SetDescriptor(*normalize(mean), indices, indices >= 0, features)
 
     def queries(self, coreset: Coreset) -> jax.Array:
         """See `SetModel`; R = H K."""

@@ -83,8 +83,13 @@ def normalized_norm_encoding(
     Raises:
       ValueError: D is odd.
     """
+    shape = (1,) * norms.ndim + scale.shape
     waves = encode_norms(norms, scale.shape[-1])
+    return normalize_waves(waves, scale.reshape(shape), bias.reshape(shape), epsilon)
+
+
+def normalize_waves(waves: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float = 1e-5) -> jax.Array:
+    """The LayerNorm of `normalized_norm_encoding`: [*B, D] waves, scale and bias of a rank with them."""
     mean = jnp.mean(waves, axis=-1, keepdims=True)
     inverse = jax.lax.rsqrt(0.5 - jnp.square(mean) + epsilon)
-    shape = (1,) * norms.ndim + scale.shape
-    return (waves - mean) * (inverse * scale.reshape(shape)) + bias.reshape(shape)
+    return (waves - mean) * (inverse * scale) + bias

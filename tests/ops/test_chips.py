@@ -25,12 +25,22 @@ for dtype in ("float32", "bfloat16"):
     found[dtype] = accelerators.sets_program(sys.argv[1], 16, 8, jnp.dtype(dtype))[0].text
 json.dump(found, sys.stdout)
 """
+_COMPILE_KERNEL = """
+import json, sys
+sys.path.insert(0, "benchmarks")
+import accelerators, jax.numpy as jnp
+accelerators.DIM = 128
+found = {}
+for dtype in ("float32", "bfloat16"):
+    found[dtype] = accelerators.sets_program("v5e", 20, 8, jnp.dtype(dtype), 2, kernel=True)[0].text
+json.dump(found, sys.stdout)
+"""
 
 
-def compiled(chip: str, **environment: str) -> dict[str, str]:
+def compiled(chip: str, program: str = _COMPILE, **environment: str) -> dict[str, str]:
     """The compiled text of a small FaceCoresetNet by dtype."""
     process = subprocess.run(
-        [sys.executable, "-c", _COMPILE, chip],
+        [sys.executable, "-c", program, chip],
         cwd=ROOT,
         # Not every compiler knows the flags for CPUs that tests set.
         env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", **environment},
@@ -53,6 +63,13 @@ def check(texts: dict[str, str]) -> None:
     rounded = products(texts["bfloat16"])
     assert rounded and not any("operand_precision" in line for line in rounded)
     assert "bf16[" in texts["bfloat16"]
+
+
+def test_a_tpu_takes_the_kernel_for_small_sets():
+    texts = compiled("v5e", _COMPILE_KERNEL)
+    assert all("tpu_custom_call" in text for text in texts.values())
+    assert not any(products(text) for text in texts.values())  # all are within the kernel
+    assert "bf16[" not in texts["float32"] and "bf16[" in texts["bfloat16"]
 
 
 def test_a_tpu_multiplies_as_asked():

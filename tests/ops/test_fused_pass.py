@@ -1,0 +1,107 @@
+"""The pass over small sets in one kernel, interpreted on the CPU, against the model's call."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fpsset
+from fpsset.models.posterior import PosteriorPooling
+from fpsset.models.set_model import apply_on_one_device
+from tests.sets import TIED, make_set, with_padding
+
+NOT_FINITE = ("embedding", "norm", "infinite norm")
+
+
+def _batch(slots: int, dim: int) -> tuple[fpsset.FaceSet, np.ndarray]:
+    """Sets of every kind with NaN in padded slots, and which of them are finite."""
+    sizes = (1, 2, slots - 1, slots)
+    kinds = ("random", "some_zero_norms", *TIED)
+    made = [make_set(i, size, kind, dim) for i, kind in enumerate(kinds) for size in sizes]
+    embeddings, norms = make_set(90, slots - 2, dim=dim)
+    made.append((embeddings[:0], norms[:0]))
+    for bad in NOT_FINITE:
+        faces, lengths = embeddings.copy(), norms.copy()
+        if bad == "embedding":
+            faces[1, 3] = np.nan
+        else:
+            lengths[2] = np.nan if bad == "norm" else np.inf
+        made.append((faces, lengths))
+    padded = [with_padding(*one, seed, slots)[:3] for seed, one in enumerate(made)]
+    finite = np.arange(len(made)) < len(made) - len(NOT_FINITE)
+    return fpsset.FaceSet(*map(np.stack, zip(*padded, strict=True))), finite
+
+
+@functools.cache
+def _variables(net: fpsset.FaceCoresetNet, dim: int) -> dict:
+    """Variables in which no bias is 0 and no scale 1."""
+    sets = fpsset.FaceSet(*make_set(0, 2, dim=dim), np.ones(2, bool))
+    leaves, tree = jax.tree.flatten(jax.eval_shape(net.init, jax.random.key(0), sets))
+    rng = np.random.default_rng(0)
+
+    def draw(leaf):
+        centre, width = (0.4, 0.3) if leaf.ndim < 3 else (0, 1 / np.sqrt(dim))
+        return rng.normal(centre, width, leaf.shape).astype(np.float32)
+
+    return jax.tree.unflatten(tree, map(draw, leaves))
+
+
+def _both(net: fpsset.FaceCoresetNet, sets: fpsset.FaceSet):
+    variables = _variables(net, sets.embeddings.shape[-1])
+    kernel = functools.partial(net.apply, method="in_one_kernel", interpret=True)
+    return jax.jit(net.apply)(variables, sets), jax.jit(kernel)(variables, sets)
+
+
+@pytest.mark.parametrize(("slots", "heads", "size"), [(8, 2, 3), (32, 1, 2)])
+def test_the_kernel_computes_the_call(slots, heads, size):
+    """Picks to the slot, with ties and padding, and no set spoils another of its group."""
+    sets, finite = _batch(slots, 128)
+    wanted, found = _both(fpsset.FaceCoresetNet(size, heads), sets)
+    np.testing.assert_array_equal(found.coreset_indices[finite], wanted.coreset_indices[finite])
+    np.testing.assert_array_equal(found.coreset_mask[finite], wanted.coreset_mask[finite])
+    np.testing.assert_array_equal(found.core_features[finite], wanted.core_features[finite])
+    np.testing.assert_allclose(found.descriptor[finite], wanted.descriptor[finite], atol=2e-5)
+    np.testing.assert_allclose(found.norm[finite], wanted.norm[finite], rtol=2e-5)
+    assert np.isnan(found.descriptor[~finite]).all()
+
+
+def test_the_kernel_rounds_as_asked():
+    embeddings, norms = (
+        np.stack(made) for made in zip(*(make_set(i, 8, dim=128) for i in (0, 1)), strict=True)
+    )
+    sets = fpsset.FaceSet(embeddings, norms, np.ones((2, 8), bool))
+    exact = jax.jit(fpsset.FaceCoresetNet(2, 2).apply)(_variables(fpsset.FaceCoresetNet(2, 2), 128), sets)
+    wanted, found = _both(fpsset.FaceCoresetNet(2, 2, dtype=jnp.bfloat16), sets)
+    apart = np.abs(found.descriptor - exact.descriptor).max()
+    assert 1e-5 < apart < 1e-2
+    np.testing.assert_array_equal(found.coreset_indices, wanted.coreset_indices)
+
+
+def test_only_models_and_sets_that_fit_are_given_to_the_kernel():
+    struct = jax.ShapeDtypeStruct
+
+    def sets(*shape, dim=128, dtype=jnp.float32):
+        return fpsset.FaceSet(struct((*shape, dim), dtype), struct(shape, jnp.float32), struct(shape, bool))
+
+    net = fpsset.FaceCoresetNet(num_heads=2)
+    assert net.has_kernel(sets(5, 8))
+    assert not net.clone(num_heads=40).has_kernel(sets(5, 8))
+    assert not any(
+        map(
+            net.has_kernel,
+            (sets(8), sets(2, 1, 8), sets(5, 256), sets(5, 12), sets(5, 8, dim=96), sets(5, 8, dim=1024)),
+        )
+    )
+    assert not net.has_kernel(sets(5, 8, dtype=jnp.bfloat16))
+    assert not net.has_kernel(sets(5, 8).replace(multiplicity=struct((5, 8), jnp.float32)))
+    assert not net.clone(quality=True).has_kernel(sets(5, 8))
+    assert not PosteriorPooling().has_kernel(sets(5, 8))
+
+
+def test_elsewhere_the_call_is_unchanged():
+    net, (sets, _) = fpsset.FaceCoresetNet(2, 2), _batch(8, 128)
+    variables = _variables(net, 128)
+    found = jax.jit(functools.partial(apply_on_one_device, net))(variables, jax.tree.map(jnp.asarray, sets))
+    np.testing.assert_array_equal(found.descriptor, jax.jit(net.apply)(variables, sets).descriptor)
