@@ -1,6 +1,7 @@
 """Computes descriptors of ragged sets with several models at once, in few compilations."""
 
 import functools
+import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, RaggedSets
 from fpsset.inference.batching import Batch, batches, bucket_growth
 from fpsset.models.set_model import apply_on_one_device
+from fpsset.ops.fused_pass import KINDS
 from fpsset.parallel import sharded_sets
 from fpsset.runtime.progress import tracked
 
@@ -135,6 +137,10 @@ class _CompileOnce:
         return outputs
 
 
+def _has_kernels() -> bool:
+    return jax.devices()[0].device_kind in KINDS and os.environ.get("FPSSET_KERNELS") != "0"
+
+
 @functools.lru_cache(maxsize=16)
 def _runner(models: tuple[tuple[str, nn.Module], ...], mesh: jax.sharding.Mesh | None = None):
     """One jitted function for all models. Modules compare by value, so equal models share it."""
@@ -142,7 +148,7 @@ def _runner(models: tuple[tuple[str, nn.Module], ...], mesh: jax.sharding.Mesh |
     def apply(model: nn.Module, variables: dict, face_set: FaceSet):
         if mesh is not None:
             return model.apply(variables, face_set, axis_name=sharded_sets.AXIS, method="over_devices")
-        if jax.default_backend() == "tpu":  # only asked there, for kernels take a second to trace
+        if _has_kernels():  # else not asked for, as they take a second to trace
             return apply_on_one_device(model, variables, face_set)
         return model.apply(variables, face_set)
 

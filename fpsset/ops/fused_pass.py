@@ -23,6 +23,7 @@ from fpsset.ops.norm_encoding import normalize_waves, sine_of_turns, waves_of_ch
 from fpsset.ops.precision import einsum
 
 _LANES = 128
+KINDS = ("TPU v5 lite", "TPU v5e")  # devices whose compiler has taken the kernel
 # Sets and slots that one step holds at most: what it holds must fit in VMEM beside the projections.
 _SETS, _FACES = 64, 2048
 # The slots of a set, and the width of embeddings at most, of which a v5e's compiler takes the whole kernel.
