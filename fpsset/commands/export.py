@@ -5,13 +5,13 @@ import pathlib
 
 import click
 
-from fpsset.commands.options import PATH, PathOf, json_option
+from fpsset.commands.options import PATH_TEXT, PathOf, json_option
 from fpsset.errors import InputError
 from fpsset.runtime.escapes import show
 
 
 @click.command()
-@click.argument("weights", type=PATH)
+@click.argument("weights", type=PATH_TEXT)
 @click.argument("target", metavar="OUT", type=PathOf(path_type=pathlib.Path, dir_okay=False))
 @click.option(
     "--platforms",
@@ -21,26 +21,30 @@ from fpsset.runtime.escapes import show
 )
 @click.option("--media", is_flag=True, help="Take the medium of each face, too.")
 @json_option
-def export(weights: pathlib.Path, target: pathlib.Path, platforms: str, media: bool, as_json: bool) -> None:
+def export(weights: str, target: pathlib.Path, platforms: str, media: bool, as_json: bool) -> None:
     """Write an aggregator as one file, for any number and size of sets.
 
-    WEIGHTS is a workdir, converted weights or a published checkpoint. OUT is ONNX if it ends in .onnx and
-    StableHLO else, which needs only JAX to run: jax.export.deserialize(bytes).call(embeddings, norms, mask).
-    With --media there is a fourth argument, integers [B, N] in [0, N), equal for the faces of a medium: int64
-    for ONNX, int32 for StableHLO.
+    WEIGHTS is a workdir, saved or converted weights, a published checkpoint, or plain. OUT is ONNX if it ends
+    in .onnx and StableHLO else, which needs only JAX to run:
+    jax.export.deserialize(bytes).call(embeddings, norms, mask). With --media there is a fourth argument,
+    integers [B, N] in [0, N), equal for the faces of a medium: int64 for ONNX, int32 for StableHLO.
     """
+    from fpsset.commands.inputs import FITTED, load_model
     from fpsset.inference.export import export_aggregator
-    from fpsset.inference.loading import load
 
-    if target.resolve() == weights.resolve():
+    if target.resolve() == pathlib.Path(weights).resolve():
         raise InputError(f"{target}: is also WEIGHTS; give another OUT")
-    model = load(weights)
+    if weights in FITTED:
+        raise InputError(f"{weights}: is fitted to faces first; fpsset fit FEATURES DIR, then export DIR")
+    model = load_model(weights)
     if target.suffix == ".onnx":
         from fpsset.inference.onnx_export import export_onnx
 
         export_onnx(target, model, media)
         form = {"format": "onnx"}
     else:
+        if not model.dim:
+            raise InputError(f"{weights}: takes embeddings of any width, StableHLO of one; give an OUT.onnx")
         export_aggregator(
             *(target, model.module.apply, model.variables, model.dim, model.norm_scale, platforms.split(",")),
             media=media,

@@ -82,3 +82,12 @@ def test_the_command(models, tmp_path):
     assert main(["export", str(tmp_path / "model"), str(tmp_path / "a.onnx"), "--media"]) == 0
     session = runtime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
     assert [one.name for one in session.get_inputs()] == ["embeddings", "norms", "mask", "media"]
+
+
+def test_the_command_takes_plain_models_by_name(tmp_path, capsys):
+    assert main(["export", "plain", str(tmp_path / "a.onnx")]) == 0
+    assert main(["export", "plain", str(tmp_path / "a.stablehlo")]) == 2
+    assert "takes embeddings of any width" in capsys.readouterr().err
+    assert main(["export", "posterior", str(tmp_path / "b.onnx")]) == 2
+    assert "fpsset fit FEATURES DIR, then export DIR" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
