@@ -50,6 +50,30 @@ _BACKBONE = (
 )
 
 
+def simulation_options(*protocols: str) -> Callable:
+    """Adds OUT, --like, one of `protocols` and by default the first, --scale, --dim and --seed."""
+    added = (
+        click.argument("target", metavar="OUT", type=PATH),
+        click.option(
+            "--like",
+            type=click.Choice(protocols),
+            default=protocols[0],
+            show_default=True,
+            help="Protocol.",
+        ),
+        click.option("--scale", default=1.0, show_default=True, help="Factor of all counts."),
+        click.option("--dim", default=512, show_default=True, help="Width of the embeddings."),
+        click.option("--seed", default=0, show_default=True, help="Random seed."),
+    )
+
+    def add(command: Callable) -> Callable:
+        for one in reversed(added):
+            command = one(command)
+        return command
+
+    return add
+
+
 def model_argument(command: Callable) -> Callable:
     """Adds MODEL, and --fit for models that are fitted on the spot; see `inputs.load_model`."""
     return click.argument("model", type=PATH_TEXT, metavar="MODEL")(fit_option(command))

@@ -5,7 +5,7 @@ import pathlib
 
 import click
 
-from fpsset.commands.options import PATH, json_option
+from fpsset.commands.options import PATH, json_option, simulation_options
 from fpsset.errors import InputError
 from fpsset.runtime.escapes import show
 
@@ -13,13 +13,7 @@ _TRAINING_PEOPLE = 2000
 
 
 @click.command("simulate-ijb")
-@click.argument("target", metavar="OUT", type=PATH)
-@click.option(
-    "--like", type=click.Choice(["ijbb", "ijbc"]), default="ijbc", show_default=True, help="Protocol."
-)
-@click.option("--scale", default=1.0, show_default=True, help="Factor of all counts.")
-@click.option("--dim", default=512, show_default=True, help="Width of the embeddings.")
-@click.option("--seed", default=0, show_default=True, help="Random seed.")
+@simulation_options("ijbc", "ijbb")
 @click.option(
     "--train",
     type=PATH,

@@ -5,18 +5,12 @@ import pathlib
 
 import click
 
-from fpsset.commands.options import PATH, json_option
+from fpsset.commands.options import json_option, simulation_options
 from fpsset.runtime.escapes import show
 
 
 @click.command("simulate-search")
-@click.argument("target", metavar="OUT", type=PATH)
-@click.option(
-    "--like", type=click.Choice(["tinyface", "ijbs"]), default="tinyface", show_default=True, help="Protocol."
-)
-@click.option("--scale", default=1.0, show_default=True, help="Factor of all counts.")
-@click.option("--dim", default=512, show_default=True, help="Width of the embeddings.")
-@click.option("--seed", default=0, show_default=True, help="Random seed.")
+@simulation_options("tinyface", "ijbs")
 @json_option
 def simulate_search(
     target: pathlib.Path, like: str, scale: float, dim: int, seed: int, as_json: bool

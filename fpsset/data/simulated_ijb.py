@@ -2,6 +2,7 @@
 
 import pathlib
 import pickle
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -54,14 +55,7 @@ def simulate_ijb(
     Raises:
       InputError: `out` exists, or an argument is out of range.
     """
-    if out.exists():
-        raise InputError(f"{out}: exists already; give a new folder")
-    if like not in OFFICIAL:
-        raise InputError(f"like is {like!r}; it must be one of {', '.join(OFFICIAL)}")
-    if not (0 < scale <= 4 and dim >= 2 and seed >= 0):
-        raise InputError(
-            f"scale {scale}, dim {dim}, seed {seed}: they must be in (0, 4], at least 2 and at least 0"
-        )
+    require_new_simulation(out, like, OFFICIAL, scale, seed, dim)
     galleries, official = OFFICIAL[like]
     counts = _scaled(official, scale)
     rng = np.random.default_rng([seed, counts.faces, dim])
@@ -89,6 +83,20 @@ def simulate_ijb(
         with (temporary / f"{like.upper()}-features.pickle").open("wb") as file:
             pickle.dump(content, file, protocol=5)
     return counts
+
+
+def require_new_simulation(
+    out: pathlib.Path, like: str, known: Collection[str], scale: float, seed: int, dim: int
+) -> None:
+    """Checks the arguments of a simulation of one of the `known` protocols; raises InputError."""
+    if out.exists():
+        raise InputError(f"{out}: exists already; give a new folder")
+    if like not in known:
+        raise InputError(f"like is {like!r}; it must be one of {', '.join(known)}")
+    if not (0 < scale <= 4 and dim >= 2 and seed >= 0):
+        raise InputError(
+            f"scale {scale}, dim {dim}, seed {seed}: they must be in (0, 4], at least 2 and at least 0"
+        )
 
 
 def _scaled(official: Counts, scale: float) -> Counts:

@@ -8,9 +8,8 @@ import numpy as np
 from fpsset.data import ijbs, tinyface
 from fpsset.data.feature_table import FeatureTable
 from fpsset.data.files import write_features
-from fpsset.data.simulated_ijb import long_tailed_sizes
+from fpsset.data.simulated_ijb import long_tailed_sizes, require_new_simulation
 from fpsset.data.synthetic import draw_faces
-from fpsset.errors import InputError
 from fpsset.runtime.files import replacing_folder
 
 PROTOCOLS = ("tinyface", "ijbs")
@@ -49,14 +48,7 @@ def simulate_search(
     Raises:
       InputError: `out` exists, or an argument is out of range.
     """
-    if out.exists():
-        raise InputError(f"{out}: exists already; give a new folder")
-    if like not in PROTOCOLS:
-        raise InputError(f"like is {like!r}; it must be one of {', '.join(PROTOCOLS)}")
-    if not (0 < scale <= 4 and dim >= 2 and seed >= 0):
-        raise InputError(
-            f"scale {scale}, dim {dim}, seed {seed}: they must be in (0, 4], at least 2 and at least 0"
-        )
+    require_new_simulation(out, like, PROTOCOLS, scale, seed, dim)
     rng = np.random.default_rng([seed, PROTOCOLS.index(like), dim])
     with replacing_folder(out) as beside:
         media, counts = (_tinyface if like == "tinyface" else _ijbs)(beside, rng, scale)

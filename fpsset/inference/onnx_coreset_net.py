@@ -6,9 +6,8 @@ import numpy as np
 
 from fpsset.inference.onnx_faces import Faces, Parameters, Picks, log_norms, softmax_parts
 from fpsset.inference.onnx_graph import Graph
-from fpsset.models.decoder import EPSILON
 from fpsset.models.face_coreset_net import FaceCoresetNet
-from fpsset.ops.norm_encoding import waves_of_channels
+from fpsset.ops.norm_encoding import EPSILON, waves_of_channels
 
 
 def coreset_net(module: FaceCoresetNet, parameters: Parameters, faces: Faces, picks: Picks) -> str:

@@ -21,10 +21,8 @@ from fpsset.ops.direct_attention import attention_for_platform, self_attention
 from fpsset.ops.fused_pass import PassParams
 from fpsset.ops.masking import normalize, safe_length, zero_padding
 from fpsset.ops.media import media_shares
-from fpsset.ops.norm_encoding import normalized_norm_encoding
+from fpsset.ops.norm_encoding import EPSILON, normalized_norm_encoding
 from fpsset.ops.quality import face_quality, quality_shares
-
-EPSILON = 1e-5
 
 
 class NormEncoding(nn.Module):
@@ -35,7 +33,7 @@ class NormEncoding(nn.Module):
         """[*B] -> [*B, dim] float32."""
         scale = self.param("norm_encoding_scale", init.ones, (dim,))
         bias = self.param("norm_encoding_bias", init.zeros, (dim,))
-        return normalized_norm_encoding(norms, scale, bias, EPSILON)
+        return normalized_norm_encoding(norms, scale, bias)
 
 
 class FaceQuality(nn.Module):

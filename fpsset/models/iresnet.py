@@ -213,8 +213,7 @@ class IResNet(nn.Module):
         Raises:
           ValueError: images have another shape, or `train` is set in the folded form.
         """
-        if images.ndim != 4 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3):
-            raise ValueError(f"images must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]; they are {images.shape}")
+        require_aligned(images)
         if train and self.folded:
             raise ValueError("the folded form has no batch statistics to train with; use folded=False")
         x = ConvNorm(self.config.width, 3, 1, self.folded, name="stem")(images.astype(self.dtype), train)
@@ -230,6 +229,12 @@ class IResNet(nn.Module):
             affine = self.config.layout == "insightface"
             x = batch_norm(train, name="features", use_scale=affine, use_bias=affine)(x)
         return normalize(x)
+
+
+def require_aligned(images: jnp.ndarray) -> None:
+    """Raises ValueError unless images are [B, 112, 112, 3]."""
+    if images.ndim != 4 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3):
+        raise ValueError(f"images must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]; they are {images.shape}")
 
 
 def batch_norm(train: bool, **fields) -> nn.BatchNorm:

@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from fpsset.models.iresnet import IMAGE_SIZE
+from fpsset.models.iresnet import IMAGE_SIZE, require_aligned
 from fpsset.ops.masking import normalize
 from fpsset.ops.precision import einsum
 
@@ -164,8 +164,7 @@ class ViT(nn.Module):
         Raises:
           ValueError: images or keypoints have another shape, or the latter are missing.
         """
-        if images.ndim != 4 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3):
-            raise ValueError(f"images must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]; they are {images.shape}")
+        require_aligned(images)
         config, count = self.config, len(images)
         away = None
         if config.keypoints:

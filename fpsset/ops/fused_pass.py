@@ -19,7 +19,7 @@ from jax.experimental.pallas import tpu as pltpu
 from fpsset.ops.attention import MASKED_LOGIT, AttentionParams, flat, sizes_known
 from fpsset.ops.fused_picks import pick_in_block
 from fpsset.ops.metric import norm_weight
-from fpsset.ops.norm_encoding import normalize_waves, sine_of_turns, waves_of_channels
+from fpsset.ops.norm_encoding import EPSILON, normalize_waves, sine_of_turns, waves_of_channels
 from fpsset.ops.precision import einsum
 
 _LANES = 128
@@ -29,7 +29,6 @@ _SETS, _FACES = 64, 2048
 # The slots of a set, and the width of embeddings at most, of which a v5e's compiler takes the whole kernel.
 _SLOTS, _WIDTH = (8,), 512
 _VMEM = 64 * 2**20
-_EPSILON = 1e-5
 
 
 class PassParams(NamedTuple):
@@ -274,4 +273,4 @@ def _length(rows: jax.Array) -> jax.Array:
 def _layer_norm(rows: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     mean = jnp.mean(rows, axis=1, keepdims=True)
     variance = jnp.maximum(jnp.mean(jnp.square(rows), axis=1, keepdims=True) - jnp.square(mean), 0.0)
-    return (rows - mean) * (jax.lax.rsqrt(variance + _EPSILON) * scale) + bias
+    return (rows - mean) * (jax.lax.rsqrt(variance + EPSILON) * scale) + bias

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+EPSILON = 1e-5  # added to the variance in every LayerNorm of the model
 # Coefficients of cos(2 pi t) as a polynomial in t^2 for |t| <= 1/4, least squares at Chebyshev nodes, with an
 # error below 1e-9.
 _COSINE = (1.0, -19.73920861, 64.93935539, -85.45400806, 60.15277254, -25.04308805)
@@ -65,7 +66,7 @@ def waves_of_channels(dim: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def normalized_norm_encoding(
-    norms: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float = 1e-5
+    norms: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float = EPSILON
 ) -> jax.Array:
     """E(n): the sinusoidal encoding followed by a LayerNorm.
 
@@ -88,7 +89,9 @@ def normalized_norm_encoding(
     return normalize_waves(waves, scale.reshape(shape), bias.reshape(shape), epsilon)
 
 
-def normalize_waves(waves: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float = 1e-5) -> jax.Array:
+def normalize_waves(
+    waves: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float = EPSILON
+) -> jax.Array:
     """The LayerNorm of `normalized_norm_encoding`: [*B, D] waves, scale and bias of a rank with them."""
     mean = jnp.mean(waves, axis=-1, keepdims=True)
     inverse = jax.lax.rsqrt(0.5 - jnp.square(mean) + epsilon)

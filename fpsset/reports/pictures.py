@@ -38,18 +38,19 @@ _CURVES = {
 
 
 def draw_curves(
-    folder: pathlib.Path, curves: dict[str, Points], places: dict[str, tuple[str, str]]
+    folder: pathlib.Path, curves: dict[str, Points], places: dict[str, tuple[str, str]], suffix: str = ""
 ) -> list[Picture]:
-    """Draws ROC and DET, and CMC and DIR against FAR if there are any.
+    """Draws ROC and DET, CMC, and DIR against FAR, those that there are.
 
     Args:
       folder: of the PNG files.
-      curves: 'roc', maybe 'cmc', 'dir' -> method -> points.
-      places: 'roc', maybe 'cmc', 'dir' -> (section of the page, title above the plot).
+      curves: 'roc', 'cmc', 'dir' -> method -> points.
+      places: the same -> (section of the page, title above the plot).
+      suffix: of the files' names.
     """
     pictures = []
     for name, (curve, draw, caption) in _CURVES.items():
-        path = folder / f"{name}.png"
+        path = folder / f"{name}{suffix}.png"
         if curve in curves:
             section, title = places[curve]
             pictures.append(make_picture(path, section, caption, draw, curves[curve], title))

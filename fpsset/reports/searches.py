@@ -15,8 +15,7 @@ from fpsset.evaluation.searches import OURS, SearchEvaluation, SearchFigures
 from fpsset.reports.folders import replacing_report
 from fpsset.reports.forms import write_tables
 from fpsset.reports.pages import write_page
-from fpsset.reports.pictures import Picture, make_picture
-from fpsset.reports.plots import draw_cmc, draw_open_set
+from fpsset.reports.pictures import Picture, draw_curves
 from fpsset.reports.tables import INTERVALS, Section, tables
 from fpsset.runtime.files import write_json
 
@@ -142,15 +141,8 @@ def _draw(report: pathlib.Path, found: SearchEvaluation, task: str, about: About
     """CMC, and DIR against FAR where some probes have no mate."""
     counts = found.figures[task][OURS].identification
     above = f"{about.title(_words(task))}\n{counts.mated_probes} mated probes"
-    pictures = []
-    for kind, draw, caption in (
-        ("cmc", draw_cmc, "CMC: share of mated probes found at each rank or better, galleries merged."),
-        ("dir", draw_open_set, "DIR against FAR: TPIR at rank 1 against FPIR, the mean over galleries."),
-    ):
-        if curves := found.curves[task][kind]:
-            path = report / f"{kind}_{task}.png"
-            pictures.append(make_picture(path, task, caption, draw, curves, above))
-    return pictures
+    curves = {kind: points for kind, points in found.curves[task].items() if points}
+    return draw_curves(report, curves, dict.fromkeys(curves, (task, above)), f"_{task}")
 
 
 def _words(task: str) -> str:

@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from fpsset.ops import direct_attention as forms
 from fpsset.ops.attention import (
-    AttentionParams,
     Block,
     Dropout,
     absorb,
@@ -21,19 +19,9 @@ from fpsset.ops.attention import (
     attention_weights,
     set_attention,
 )
-from fpsset.ops.direct_attention import attention_for_platform, direct_attention, self_attention
+from fpsset.ops.direct_attention import self_attention
+from tests.ops.attention import DIM, HEADS, make_params, plain, weighed
 from tests.sets import seeds, sizes
-
-HEADS, DEPTH = 4, 8
-DIM = HEADS * DEPTH
-
-
-def plain(keys, values):
-    return Block(keys, values)
-
-
-def weighed(keys, values, quality):
-    return Block(keys, values, quality)
 
 
 @functools.partial(jax.jit, static_argnames="block_size")
@@ -49,21 +37,6 @@ def weights_of(queries, memory, mask, keys_values, params):
 
 
 attend_to_each_other = jax.jit(self_attention)
-
-
-def make_params(seed, heads=HEADS, depth=DEPTH):
-    dim = heads * depth
-    rng = np.random.default_rng(seed)
-    shapes = AttentionParams(
-        query=(dim, heads, depth),
-        query_bias=(heads, depth),
-        key=(dim, heads, depth),
-        value=(dim, heads, depth),
-        value_bias=(heads, depth),
-        out=(heads, depth, dim),
-        out_bias=(dim,),
-    )
-    return AttentionParams(*[np.float32(rng.standard_normal(s) / np.sqrt(dim)) for s in shapes])
 
 
 def textbook(queries, keys, values, params):
@@ -294,66 +267,3 @@ def test_sets_that_share_slots_are_told_apart(block_size):
     np.testing.assert_allclose(got[:2], expected, atol=1e-5)
     np.testing.assert_allclose(slope[:2], other[:2], atol=1e-5)
     assert np.isnan(got[2]).all()
-
-
-@pytest.mark.parametrize("drops", [False, True])
-@pytest.mark.parametrize("batch, slots", [(1, 5), (6, 7), (32, 8)])
-def test_the_direct_form_is_the_same(batch, slots, drops):
-    rng = np.random.default_rng(batch)
-    params = make_params(3)
-    queries = jnp.asarray(rng.standard_normal((batch, 3, DIM)), jnp.float32)
-    keys, values = (rng.standard_normal((batch, slots, DIM)).astype("f") for _ in range(2))
-    quality = jnp.asarray(rng.standard_normal((batch, slots)), jnp.float32)
-    weight = rng.integers(0, 3, (batch, slots)).astype("f")
-    weight[0] = 0  # a set without faces
-    keys[weight == 0] = values[weight == 0] = np.nan
-    dropout = Dropout(jax.random.key(1), 0.3) if drops else None
-
-    def results(form):
-        def outputs(queries, params):
-            return form(queries, (keys, values, quality), weight, weighed, params, dropout)
-
-        gradient = jax.grad(lambda *x: jnp.sum(jnp.sin(outputs(*x))), argnums=(0, 1))
-        return jax.jit(lambda *x: (outputs(*x), gradient(*x)))(queries, params)
-
-    one, other = results(set_attention), results(direct_attention)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), one, other)
-
-
-@pytest.mark.parametrize(
-    "queries, slots, form",
-    [(3, 11, direct_attention), (3, 12, set_attention), (5, 16, direct_attention), (5, 17, set_attention)],
-)
-def test_a_tpu_gets_the_direct_form_for_sets_of_fewer_slots_than_rows_and_of_16_at_most(queries, slots, form):
-    shapes = [jax.ShapeDtypeStruct((2, n, DIM), jnp.float32) for n in (queries, slots)]
-    mask = jax.ShapeDtypeStruct((2, slots), bool)
-
-    def products(form):
-        attend_to = jax.jit(lambda q, x, mask: form(q, (x, x), mask, plain, make_params(0)))
-        program = jax.export.export(attend_to, platforms=["tpu"])(*shapes, mask)
-        return program.mlir_module().count("stablehlo.dot_general")
-
-    assert products(attention_for_platform) == products(form)
-    assert products(direct_attention) != products(set_attention)
-
-
-def test_in_the_direct_form_a_face_that_is_no_number_spoils_its_own_set_alone():
-    rng = np.random.default_rng(0)
-    params = make_params(3)
-    queries, faces = (rng.standard_normal((4, n, DIM)).astype("f") for n in (3, 8))
-    faces[1, 2, 5] = np.nan
-    out = direct_attention(queries, (faces, faces), np.ones((4, 8), bool), plain, params)
-    expected = set_attention(queries, (faces, faces), np.ones((4, 8), bool), plain, params)
-    assert np.isnan(out[1]).all()
-    others = np.array([0, 2, 3])
-    np.testing.assert_allclose(out[others], expected[others], atol=1e-5)
-
-
-def test_heads_in_one_axis_are_heads_in_an_axis_of_their_own():
-    rng = np.random.default_rng(0)
-    query, key = (jnp.asarray(rng.standard_normal((2, 3, DIM)), jnp.float32) for _ in range(2))
-    options = HEADS, jnp.float32
-    logits = forms._logits_of_heads(query, key, *options)
-    np.testing.assert_allclose(logits, forms._logits_of_channels(query, key, *options), atol=1e-5)
-    mixed = forms._mix_heads(logits, key, *options)
-    np.testing.assert_allclose(mixed, forms._mix_channels(logits, key, *options), atol=1e-4)
