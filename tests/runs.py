@@ -15,8 +15,8 @@ from tests.compiling import FLAGS
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-def start(config: str, *arguments) -> subprocess.Popen:
-    """Starts a run of a file in configs/."""
+def start(config: str, *arguments, **environment: str) -> subprocess.Popen:
+    """Starts a run of a file in configs/, with variables of its environment by their names."""
     command = [sys.executable, "-W", "error::UserWarning", "-m", "fpsset.main"]
     return subprocess.Popen(
         [*command, f"--config={ROOT}/configs/{config}", *map(str, arguments)],
@@ -24,7 +24,7 @@ def start(config: str, *arguments) -> subprocess.Popen:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS, **environment},
     )
 
 

@@ -83,11 +83,12 @@ def test_a_run_writes_results_and_reports_progress(straight):
 def test_programs_are_cached_and_steps_traced(straight, folder):
     """A second identical run finds its compiled programs; both leave a trace of two steps."""
     kept = folder / "programs"
+    every = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # not only those that compile slowly, which varies
     options = [*SMALL, "--config.steps=4", f"--config.compilation_cache={kept}", "--config.profile=2:3"]
     options.append("--config.tensorboard=True")
-    finish(start("quickstart.py", "--workdir", folder / "first", *options))
+    finish(start("quickstart.py", "--workdir", folder / "first", *options, **every))
     programs = {path.name for path in kept.iterdir() if not path.name.endswith("-atime")}
-    finish(start("quickstart.py", "--workdir", folder / "second", *options))
+    finish(start("quickstart.py", "--workdir", folder / "second", *options, **every))
     assert programs == {path.name for path in kept.iterdir() if not path.name.endswith("-atime")} != set()
     assert list((folder / "first/profile").rglob("*.xplane.pb"))
     assert list((folder / "first/profile").rglob("perfetto_trace.json.gz"))
