@@ -1,37 +1,34 @@
-"""Runs many short command lines as processes, forked from one that has imported the package.
+"""Command lines as processes of their own, forked from a server that has imported the package.
 
-Importing takes each process longer than refusing bad input does.
+For importing takes a process as long as a short command line runs.
 """
 
-import json
+import itertools
+import multiprocessing
 import os
 import pathlib
+import runpy
+import signal
 import subprocess
 import sys
+import tempfile
+import warnings
 from typing import NamedTuple
 
 from tests.compiling import FLAGS
-from tests.runs import ROOT
 
-_FORKS = """
-import json, os, pathlib, sys
-import fpsset.reports.report, fpsset.inference.loading, fpsset.training.loop, fpsset.images.extract
-from fpsset.main import main
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(
+    [
+        *("fpsset.commands.group", "fpsset.commands.runs", "fpsset.commands.config_flags"),
+        *("fpsset.images.extract", "fpsset.inference.loading", "fpsset.reports.report"),
+        *("fpsset.training.fitting", "fpsset.training.loop"),
+    ]
+)
 
-for name, arguments in json.load(sys.stdin).items():
-    child = os.fork()
-    if child:
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        pathlib.Path(sys.argv[1], name + ".code").write_text(str(code))
-        continue
-    for number, end in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f"{sys.argv[1]}/{name}.{end}", os.O_CREAT | os.O_WRONLY), number)
-    sys.argv = ["fpsset.main", *arguments]  # which flags of a config there are is read from it
-    code = main(sys.argv)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-"""
+
+_SAID = tempfile.TemporaryDirectory(prefix="fpsset-said-")  # what processes print
+_NUMBERS = itertools.count()
 
 
 class Ended(NamedTuple):
@@ -42,31 +39,60 @@ class Ended(NamedTuple):
     code: int
 
 
-def run_forked(folder: pathlib.Path, lines: dict[str, list]) -> dict[str, Ended]:
-    """Runs `python -m fpsset.main`, one after the other.
+class Forked:
+    """`python -m MODULE ARGUMENTS`, with what tests use of `subprocess.Popen`.
 
     Args:
-      folder: an empty or new one, for what they print.
-      lines: name, which files may have -> arguments of the command line.
-
-    Returns:
-      By name, how each ended.
+      module: that is run as `__main__`.
+      arguments: of the command line.
+      environment: variables beside those of this process; JAX has read its own already.
     """
-    folder.mkdir(exist_ok=True)
-    subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", _FORKS, folder],
-        input=json.dumps({name: list(map(str, arguments)) for name, arguments in lines.items()}),
-        cwd=ROOT,
-        text=True,
-        check=True,
-        capture_output=True,
-        timeout=300,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
-    )
-    read = {
-        name: [(folder / f"{name}.{end}").read_text() for end in ("out", "err", "code")] for name in lines
+
+    def __init__(self, module: str, *arguments, **environment: str):
+        self._said = [pathlib.Path(_SAID.name, f"{next(_NUMBERS)}.{end}") for end in ("out", "err")]
+        words, environment = [module, *map(str, arguments)], {**os.environ, **environment}
+        work = words, os.getcwd(), environment, self._said
+        self._process = _SERVER.Process(target=_run, args=work)
+        self._process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self._process.pid, number)
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            self._process.kill()
+            raise subprocess.TimeoutExpired(str(self._process), timeout)
+        return tuple(path.read_text() if path.exists() else "" for path in self._said)
+
+    def ended(self) -> Ended:
+        """Waits for it to end."""
+        return Ended(*self.communicate(), self.returncode)
+
+
+def _run(words: list[str], cwd: str, environment: dict[str, str], said: list[pathlib.Path]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    for number, path in enumerate(said, start=1):
+        os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), number)
+    warnings.simplefilter("error", UserWarning)
+    sys.argv = words
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+
+
+def run_forked(lines: dict[str, list]) -> dict[str, Ended]:
+    """Runs `python -m fpsset.main`, one after the other, given arguments by name; returns how each ended."""
+    return {
+        name: Forked("fpsset.main", *arguments, XLA_FLAGS=FLAGS).ended() for name, arguments in lines.items()
     }
-    return {name: Ended(out, err, int(code)) for name, (out, err, code) in read.items()}
 
 
 def assert_refused(ended: Ended, problem: str) -> list[str]:

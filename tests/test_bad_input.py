@@ -115,7 +115,7 @@ def failures(tmp_path_factory):
         ]
         for name, (words, _) in BAD.items()
     }
-    return tmp, run_forked(tmp / "said", lines)
+    return tmp, run_forked(lines)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -1,8 +1,11 @@
 """fpsset.main as a program: results, resuming after kills, and bad input."""
 
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import jax
@@ -10,27 +13,17 @@ import numpy as np
 import pytest
 
 import fpsset
+from fpsset.data.files import write_features
 from fpsset.data.synthetic import make_synthetic
 from fpsset.training.telemetry import tag_of
+from tests.compiling import FLAGS
 from tests.forked import assert_refused, run_forked
-from tests.runs import ROOT, finish, saved_state, start, steps_logged
+from tests.runs import ROOT, few_people, finish, saved_state, start, steps_logged
 from tests.served import serve
 from tests.training.test_telemetry import scalars
 
 STEPS = 150
-SMALL = [
-    "--config.data.people=60",
-    "--config.data.eval_people=40",
-    "--config.data.dim=32",
-    "--config.model.name=face_coreset_net",
-    "--config.model.num_heads=4",
-    "--config.batch_size=8",
-    f"--config.steps={STEPS}",
-    "--config.eval_every=25",
-    "--config.log_every=5",
-    "--config.data.holdout=0.3",
-    "--config.evaluation.resamples=20",
-]
+KEPT_FROM = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 
 
 def wait_for_step(process, workdir, step) -> None:
@@ -46,10 +39,17 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def straight(folder):
+def small(folder):
+    """Options of a small run."""
+    options = [f"--config.steps={STEPS}", "--config.eval_every=25", "--config.evaluation.resamples=20"]
+    return [*few_people(folder), *options]
+
+
+@pytest.fixture(scope="module")
+def straight(folder, small):
     """(workdir, stdout, stderr) of an uninterrupted run."""
     workdir = folder / "straight"
-    return workdir, *serve("quickstart.py", "--verbose", "--workdir", workdir, *SMALL)
+    return workdir, *serve("features.py", "--verbose", "--workdir", workdir, *small)
 
 
 def test_a_run_writes_results_and_reports_progress(straight):
@@ -80,16 +80,26 @@ def test_a_run_writes_results_and_reports_progress(straight):
     assert {"step", "loss", "accuracy", "grad_norm", "gamma", "norm", "templates_per_second"} == set(first)
 
 
-def test_programs_are_cached_and_steps_traced(straight, folder):
-    """A second identical run finds its compiled programs; both leave a trace of two steps."""
+def test_programs_are_cached_and_steps_traced(folder, small):
+    """A second identical run finds its compiled programs; the first leaves a trace of two steps."""
     kept = folder / "programs"
-    every = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # not only those that compile slowly, which varies
-    options = [*SMALL, "--config.steps=4", f"--config.compilation_cache={kept}", "--config.profile=2:3"]
-    options.append("--config.tensorboard=True")
-    finish(start("quickstart.py", "--workdir", folder / "first", *options, **every))
-    programs = {path.name for path in kept.iterdir() if not path.name.endswith("-atime")}
-    finish(start("quickstart.py", "--workdir", folder / "second", *options, **every))
-    assert programs == {path.name for path in kept.iterdir() if not path.name.endswith("-atime")} != set()
+    options = [*small, "--config.steps=4", "--config.evaluation.resamples=0"]
+    # The package keeps all programs of a run that names a folder; tests only those that compile slowly.
+    rest = {name: value for name, value in os.environ.items() if name != KEPT_FROM}
+
+    def run(workdir: str, *more: str) -> set[str]:
+        line = ["--config=configs/features.py", f"--workdir={folder}/{workdir}", *options, *more]
+        subprocess.run(
+            [sys.executable, "-m", "fpsset.main", *line, f"--config.compilation_cache={kept}"],
+            check=True,
+            capture_output=True,
+            cwd=ROOT,
+            env={**rest, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
+        )
+        return {path.name for path in kept.iterdir() if not path.name.endswith("-atime")}
+
+    programs = run("first", "--config.profile=2:3", "--config.tensorboard=True")
+    assert run("second") == programs != set()
     assert list((folder / "first/profile").rglob("*.xplane.pb"))
     assert list((folder / "first/profile").rglob("perfetto_trace.json.gz"))
     shown, logged = scalars(folder / "first/tensorboard"), (folder / "first/metrics.jsonl").read_text()
@@ -114,10 +124,10 @@ def test_it_loads(straight):
 
 
 @pytest.fixture(scope="module")
-def disturbed(folder):
+def disturbed(folder, small):
     """(workdir, step of the stop, stderr of the rest) of a run that is killed, then stopped, then ends."""
     workdir = folder / "disturbed"
-    line = ("quickstart.py", "--workdir", workdir, *SMALL)
+    line = ("features.py", "--workdir", workdir, *small)
     process = start(*line)
     wait_for_step(process, workdir, 55)  # the checkpoint of step 25 is whole, since that of 50 was begun
     process.send_signal(signal.SIGKILL)
@@ -145,18 +155,18 @@ def test_sigterm_saves_and_the_same_command_continues(disturbed):
     assert 90 <= stopped < STEPS and f"from step {stopped}" in err
 
 
-def test_the_same_command_again_and_eval_only_evaluate(straight):
+def test_the_same_command_again_and_eval_only_evaluate(small, straight):
     workdir, out, _ = straight
     before, elsewhere = (workdir / "metrics.jsonl").read_text(), workdir.parent / "elsewhere"
     lines = [
-        ("quickstart.py", "--verbose", "--workdir", workdir, *SMALL),
+        ("features.py", "--verbose", "--workdir", workdir, *small),
         (
-            "quickstart.py:eval",
+            "features.py:eval",
             "--verbose",
             "--workdir",
             elsewhere,
             f"--config.weights={workdir}",
-            *SMALL,
+            *small,
             "--config.model.num_heads=8",  # the checkpoint knows
         ),
     ]
@@ -168,14 +178,14 @@ def test_the_same_command_again_and_eval_only_evaluate(straight):
     assert not (elsewhere / "checkpoints").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(folder):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(folder, small):
     workdir = folder / "diverged"
     rate = "--config.optimizer.learning_rate=1e30"
-    _, err = serve("quickstart.py", "--workdir", workdir, *SMALL, rate, code=1)
+    _, err = serve("features.py", "--workdir", workdir, *small, rate, code=1)
     assert len([line for line in err.splitlines() if line.startswith("fpsset: step ")]) == 1
     assert "Traceback" not in err and not (workdir / "results.json").exists()
     # Nothing was saved, so the fix may be tried in the same workdir.
-    serve("quickstart.py", "--workdir", workdir, *SMALL, "--config.steps=10")
+    serve("features.py", "--workdir", workdir, *small, "--config.steps=10")
     assert (workdir / "results.json").exists()
 
 
@@ -186,7 +196,7 @@ BAD_WORKDIR = {
         "another config's checkpoints (model.coreset_size 3",
     ),
     "eval_width": (
-        [":eval", "--config.data.dim=64"],
+        [":eval", "--config.data.eval={folder}/wide.npz"],
         "embeddings are 64 wide but those of the model are 32",
     ),
     "eval_nothing": ([":eval", "--workdir={folder}/empty"], "empty: no such folder"),
@@ -195,19 +205,20 @@ BAD_WORKDIR = {
 
 
 @pytest.fixture(scope="module")
-def refusals(folder, straight):
+def refusals(folder, small, straight):
+    write_features(folder / "wide.npz", make_synthetic(4, 0, dim=64)[0])
     lines = {}
     for name, (words, _) in BAD_WORKDIR.items():
         mode = words[0] if words[0].startswith(":") else ""
         words = [word.format(folder=folder) for word in words[bool(mode) :]]
-        config = f"--config={ROOT}/configs/quickstart.py{mode}"
-        lines[name] = [config, f"--workdir={straight[0]}", *SMALL, *words]
-    return run_forked(folder / "said", lines)
+        config = f"--config={ROOT}/configs/features.py{mode}"
+        lines[name] = [config, f"--workdir={straight[0]}", *small, *words]
+    return run_forked(lines)
 
 
-def test_fewer_steps_than_were_trained_are_refused(straight):
+def test_fewer_steps_than_were_trained_are_refused(small, straight):
     workdir, *_ = straight
-    out, err = finish(start("quickstart.py", "--workdir", workdir, *SMALL, "--config.steps=100"), 2)
+    out, err = finish(start("features.py", "--workdir", workdir, *small, "--config.steps=100"), 2)
     assert out == "" and f"holds a run of {STEPS} steps, but config.steps is 100" in err
     assert max(steps_logged(workdir)) == STEPS
 

@@ -1,25 +1,16 @@
 """Runs command lines, as processes or in this one."""
 
-import os
-import subprocess
-import sys
-
 from fpsset.commands import cli
+from tests.forked import Ended, Forked
 
 
-def process(*arguments, code: int = 0, lines: int = 1, **environment) -> subprocess.CompletedProcess:
+def process(*arguments, code: int = 0, lines: int = 1, **environment: str) -> Ended:
     """Runs `fpsset` in a process; checks its exit code, and that an error has one line, or `lines`."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-m", "fpsset.commands.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
-    )
-    assert done.returncode == code, done.stderr
+    ended = Forked("fpsset.commands.cli", *arguments, **environment).ended()
+    assert ended.code == code, ended.err
     if code == 2:
-        assert_lines(done.stdout, done.stderr, lines)
-    return done
+        assert_lines(ended.out, ended.err, lines)
+    return ended
 
 
 def refused(capsys, *arguments) -> str:

@@ -90,11 +90,11 @@ def test_refusals(capsys, line, says):
 def test_train_and_eval_as_processes():
     """The way of a new user, outside a clone: 25 lines at most, then the same figures as JSON."""
     done = process("train", "quickstart", *SMALL)
-    assert done.stderr.startswith("results go to runs/quickstart\n")
-    assert len(done.stdout.splitlines()) <= 25
-    assert all(len(line) <= 80 for line in done.stdout.splitlines()) and "\x1b" not in done.stdout
-    again = json.loads(process("eval", "quickstart", "--json", *SMALL).stdout)
-    assert again["verdict"].split() == " ".join(done.stdout.partition("\n\n")[0].split()).split()
+    assert done.err.startswith("results go to runs/quickstart\n")
+    assert len(done.out.splitlines()) <= 25
+    assert all(len(line) <= 80 for line in done.out.splitlines()) and "\x1b" not in done.out
+    again = json.loads(process("eval", "quickstart", "--json", *SMALL).out)
+    assert again["verdict"].split() == " ".join(done.out.partition("\n\n")[0].split()).split()
     results = json.loads(pathlib.Path(again["results"]).read_text())
     assert all(again[name] == results[name] for name in results) and pathlib.Path(again["report"]).is_file()
 
@@ -111,5 +111,5 @@ def test_a_plain_pooling_is_evaluated_by_name(capsys, pooling):
 
 
 def test_a_checklist_is_more_than_a_line():
-    said = process("train", "ijbc", code=2, lines=7).stderr
+    said = process("train", "ijbc", code=2, lines=7).err
     assert said.count("  missing  ") == 4 and said.splitlines()[-1].startswith("  fpsset simulate-ijb ")

@@ -2,6 +2,8 @@
 
 import configparser
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -26,14 +28,16 @@ def test_help(name, capsys):
 
 
 def test_the_version():
-    assert process("--version").stdout == f"fpsset {package.__version__}\n"
+    line = [sys.executable, "-m", "fpsset.commands.cli", "--version"]
+    said = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+    assert said == f"fpsset {package.__version__}\n"
     settings = configparser.ConfigParser()
     settings.read(pathlib.Path(package.__file__).parents[1] / "setup.cfg")
     assert settings["metadata"]["version"] == package.__version__
 
 
 def test_bad_input_of_a_process(tmp_path):
-    said = process("convert", tmp_path / "no.ckpt", tmp_path / "out", code=2).stderr
+    said = process("convert", tmp_path / "no.ckpt", tmp_path / "out", code=2).err
     assert "no.ckpt" in said
     assert list(tmp_path.iterdir()) == []
 
@@ -41,7 +45,7 @@ def test_bad_input_of_a_process(tmp_path):
 def test_processes(tmp_path):
     """Commands that no other test runs as a process."""
     save(tmp_path / "a.ckpt", {"state_dict": aggregator_state(32), "hyper_parameters": {"coreset_size": 3}})
-    assert "aggregator: 3 picks, 32 wide" in process("convert", tmp_path / "a.ckpt", tmp_path / "w").stdout
-    assert "MB for cpu" in process("export", tmp_path / "w", tmp_path / "a.hlo", "--platforms", "cpu").stdout
-    out = process("simulate-ijb", tmp_path / "IJBC", "--scale", 0.001, "--dim", 16).stdout
+    assert "aggregator: 3 picks, 32 wide" in process("convert", tmp_path / "a.ckpt", tmp_path / "w").out
+    assert "MB for cpu" in process("export", tmp_path / "w", tmp_path / "a.hlo", "--platforms", "cpu").out
+    out = process("simulate-ijb", tmp_path / "IJBC", "--scale", 0.001, "--dim", 16).out
     assert "templates" in out and (tmp_path / "IJBC/meta").is_dir()

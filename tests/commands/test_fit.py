@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
     write_features(folder / "f.npz", table)
     for person in (0, 1):
         write_features(folder / f"{person}.npz", table.take(table.subject == person))
-    said = process("fit", folder / "train.npz", folder / "posterior").stdout
+    said = process("fit", folder / "train.npz", folder / "posterior").out
     assert said == f"{folder}/posterior: posterior, fitted to train.npz; 3 picks, embeddings 16 wide\n"
     assert main(["fit", f"{folder}/train.npz", f"{folder}/whitened", "--model", "whitened"]) == 0
     return folder

@@ -135,5 +135,5 @@ def test_a_process(given, tmp_path):
     said = process(
         "people", tmp_path / "a.fps", "enrol", given / "one.npz", "--model", "plain", "--name", "Ann"
     )
-    assert "1 people, 1 of them new" in said.stdout
-    assert "Ann: " in process("people", tmp_path / "a.fps", "list").stdout
+    assert "1 people, 1 of them new" in said.out
+    assert "Ann: " in process("people", tmp_path / "a.fps", "list").out

@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
 
 def test_aggregate(folder, tmp_path):
     out = tmp_path / "d.npz"
-    said = json.loads(process("aggregate", folder / "a.ckpt", folder / "f.npz", out, "--json").stdout)
+    said = json.loads(process("aggregate", folder / "a.ckpt", folder / "f.npz", out, "--json").out)
     model = fpsset.load(folder / "a.ckpt")
     table = fpsset_features(folder)
     gallery = model.load_gallery(out)
@@ -50,7 +50,7 @@ def test_aggregate(folder, tmp_path):
     _, expected, norms, _ = model.aggregate(table.embeddings, table.norms, table.subject)
     np.testing.assert_allclose(gallery.descriptors, expected, atol=1e-6)
     np.testing.assert_allclose(gallery.norms, norms, rtol=1e-5)
-    assert "4 descriptors" in process("aggregate", "plain", folder / "f.npz", out).stdout
+    assert "4 descriptors" in process("aggregate", "plain", folder / "f.npz", out).out
     with pytest.raises(fpsset.InputError, match="made by the model"):
         model.load_gallery(out)
 
@@ -67,13 +67,11 @@ def test_features_in_text_and_json(folder):
     rows = np.flatnonzero(table.subject == 2)
     model = fpsset.load(folder / "a.ckpt")
     why = model.explain(table.embeddings[rows], table.norms[rows], media=table.media[rows])
-    said = json.loads(process("select", folder / "a.ckpt", folder / "f.npz", "--set", 2, "--json").stdout)
+    said = json.loads(process("select", folder / "a.ckpt", folder / "f.npz", "--set", 2, "--json").out)
     assert said["picks"] == why.picks.tolist()
     assert said["picked"] == [f"row {row}" for row in rows[why.picks]]
     np.testing.assert_allclose(said["change"], why.change, atol=1e-6)
-    text = process(
-        "select", folder / "a.ckpt", folder / "f.npz", "--set", 2, "--faces", FORCE_COLOR="1"
-    ).stdout
+    text = process("select", folder / "a.ckpt", folder / "f.npz", "--set", 2, "--faces", FORCE_COLOR="1").out
     assert "\x1b" not in text and max(map(len, text.splitlines())) <= 80
     places = [text.index(name) for name in said["picked"]]
     assert places == sorted(places)
@@ -100,8 +98,8 @@ def test_images_to_a_sheet(folder, tmp_path):
         *("select", "plain", folder / "people", "--set", "anna", "--weights", folder / "r.onnx", *ONNX),
         *("--sheet", sheet),
     )
-    assert "left out: anna/broken.png: not a whole image" in done.stderr
-    assert "4 faces, 3 media, 3 picks" in done.stdout
+    assert "left out: anna/broken.png: not a whole image" in done.err
+    assert "4 faces, 3 media, 3 picks" in done.out
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in sheet.parent.iterdir())
     page = sheet.read_text()
     sources = Tags(page).sources()
@@ -112,7 +110,7 @@ def test_images_to_a_sheet(folder, tmp_path):
     one = json.loads(
         process(
             "select", "plain", folder / "people/anna", "--weights", folder / "r.onnx", *ONNX, "--json"
-        ).stdout
+        ).out
     )
     assert one["title"] == "anna" and one["media"][2] == one["media"][3] and len(set(one["media"])) == 3
     assert one["picked"][0].endswith(".png")
@@ -179,7 +177,7 @@ def test_real_clips_are_not_repeated_without_a_word(shared):
         process(
             *("select", "plain", shared / "faces/person_00", "--weights", weights, "--json"),
             *("--color-order", "bgr", "--mean", 127, "--std", 128),
-        ).stdout
+        ).out
     )
     media = [said["media"][pick] for pick in said["picks"]]
     repeated = len(set(media)) < len(media) and len(set(said["media"])) > len(set(media))

@@ -28,9 +28,7 @@ def calibrated(tmp_path_factory):
     write_features(root / "faces.npz", table)
     for seed in (0, 1):
         save_model(root / f"model{seed}", seed)
-    out = process(
-        "calibrate", root / "model0", root / "faces.npz", "--far", "0.01", "--resamples", "50"
-    ).stdout
+    out = process("calibrate", root / "model0", root / "faces.npz", "--far", "0.01", "--resamples", "50").out
     model = load(root / "model0")
     protocol = make_protocol(table)
     _, vectors, _, _ = model.aggregate(
@@ -63,7 +61,7 @@ def test_two_sets_are_compared_at_the_threshold(calibrated, capsys):
     root, _, vectors, _ = calibrated
     kept = json.loads((root / "model0/thresholds.json").read_text())["thresholds"]["0.01"]
     answer = json.loads(
-        process("verify", root / "a.npz", root / "b.npz", "--model", root / "model0", "--json").stdout
+        process("verify", root / "a.npz", root / "b.npz", "--model", root / "model0", "--json").out
     )
     assert answer["score"] == pytest.approx(float(vectors[0] @ vectors[1]), abs=2e-3)  # float16 files
     assert answer["accepted"] == (answer["score"] > kept["threshold"])

@@ -265,7 +265,7 @@ def test_bad_input_exits_with_one_line(tmp_path, weights):
         str(number): [config, *(f"--config.{key}={value}" for key, value in {**given, **changes}.items())]
         for number, (changes, _) in enumerate(cases)
     }
-    for number, ended in run_forked(tmp_path / "said", lines).items():
+    for number, ended in run_forked(lines).items():
         lines = [line for line in ended.err.splitlines() if line.startswith("fpsset:")]
         changes, problem = cases[int(number)]
         assert ended.code == 2 and len(lines) == 1 and problem in lines[0], (changes, ended.err)

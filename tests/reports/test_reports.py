@@ -227,7 +227,7 @@ def test_a_report_that_fails_keeps_the_earlier_one_and_the_new_results(house, tm
 
 def test_runs_are_compared_on_the_same_draws(house, tmp_path):
     root, results = house
-    out = process("report", root / "first", root / "second", "--out", tmp_path / "out").stdout
+    out = process("report", root / "first", root / "second", "--out", tmp_path / "out").out
     first, second = (results[name] for name in ("first", "second"))
     eer = [run.verification["fpsset"].eer for run in (second, first)]
     low, high = np.percentile(eer[0].draws - eer[1].draws, [2.5, 97.5])

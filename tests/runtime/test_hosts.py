@@ -17,18 +17,10 @@ from fpsset.errors import InputError
 from fpsset.parallel.mesh import data_mesh
 from fpsset.runtime import hosts
 from tests.compiling import FLAGS
-from tests.runs import ROOT, saved_state, steps_logged
+from tests.runs import ROOT, few_people, saved_state, steps_logged
 
 STEPS = 40
 PATIENCE = ("timeout", "call_terminate_timeout")  # a busy machine may stall a process for long
-SMALL = [
-    f"--config={ROOT}/configs/quickstart.py",
-    *("--config.data.people=60", "--config.data.eval_people=20", "--config.data.dim=32"),
-    *("--config.model.name=face_coreset_net", "--config.model.num_heads=4"),
-    *("--config.batch_size=8", f"--config.steps={STEPS}"),
-    *("--config.eval_every=10", "--config.log_every=5", "--config.data.holdout=0.3"),
-    "--config.evaluation.resamples=0",
-]
 
 
 @pytest.fixture
@@ -54,7 +46,9 @@ def error_of(workdir: pathlib.Path) -> str:
 
 def launch_two(workdir: pathlib.Path) -> subprocess.Popen:
     """Two processes of two devices each; their programs are kept beside the workdir."""
-    command = [ROOT / "launch/local_processes.sh", "2", sys.executable, "-m", "fpsset.main", *SMALL]
+    command = [ROOT / "launch/local_processes.sh", "2", sys.executable, "-m", "fpsset.main"]
+    command += [f"--config={ROOT}/configs/features.py", *few_people(workdir.parent)]
+    command += [f"--config.steps={STEPS}", "--config.eval_every=10", "--config.evaluation.resamples=0"]
     command += [f"--workdir={workdir}", f"--config.compilation_cache={workdir.parent}/programs"]
     patient = " ".join(f"--xla_cpu_collective_{name}_seconds=600" for name in PATIENCE)
     environment = {

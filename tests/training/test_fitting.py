@@ -107,13 +107,11 @@ OTHERS = {
 @pytest.fixture(scope="module")
 def refusals(folder, run):
     config = f"--config={ROOT}/configs/features.py"
-    return files(run[0]), run_forked(
-        folder / "said",
-        {
-            name: [config, *arguments(folder, "run", option.format(folder=folder))]
-            for name, (option, _) in OTHERS.items()
-        },
-    )
+    lines = {
+        name: [config, *arguments(folder, "run", option.format(folder=folder))]
+        for name, (option, _) in OTHERS.items()
+    }
+    return files(run[0]), run_forked(lines)
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -128,7 +128,7 @@ def test_bad_input(folder):
     lines = {
         str(number): [config, *from_images(folder, "bad"), f"--{case}"] for number, case in enumerate(cases)
     }
-    for ended, problem in zip(run_forked(folder / "said", lines).values(), cases.values(), strict=True):
+    for ended, problem in zip(run_forked(lines).values(), cases.values(), strict=True):
         assert ended.code == 2 and problem in ended.err and "Traceback" not in ended.err, ended.err
         assert sum(line.startswith("fpsset:") for line in ended.err.splitlines()) == 1
     assert not (folder / "bad").exists()
