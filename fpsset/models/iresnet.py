@@ -182,6 +182,9 @@ class ResidualBlock(nn.Module):
         return y + x[:, ::stride, ::stride]
 
 
+_Block = nn.jit(ResidualBlock, static_argnums=2)  # so that JAX traces equal blocks only once
+
+
 class IResNet(nn.Module):
     """A backbone that embeds aligned face images.
 
@@ -219,7 +222,7 @@ class IResNet(nn.Module):
         x = ConvNorm(self.config.width, 3, 1, self.folded, name="stem")(images.astype(self.dtype), train)
         x = PReLU(name="stem_prelu")(x)
         for i, block in enumerate(self.config.blocks()):
-            x = ResidualBlock(block, self.config, self.folded, name=f"block_{i:02}")(x, train)
+            x = _Block(block, self.config, self.folded, name=f"block_{i:02}")(x, train)
         x = x.astype(jnp.float32)
         if not self.folded:
             x = batch_norm(train, name="norm")(x)
