@@ -10,8 +10,8 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from fpsset.models.iresnet import IResNet, IResNetConfig
-from fpsset.weights.torch_backbone import _LEAVES, _adaface_modules, _insightface_modules
+from fpsset.models.iresnet import IResNetConfig
+from fpsset.weights.torch_backbone import _LEAVES, _adaface_modules, _insightface_modules, _shapes
 
 TINY = IResNetConfig((1, 1, 1, 1), width=8)  # a published layout with less to compute
 _STORAGES = {
@@ -110,7 +110,6 @@ def write(path, content):
 
 def random_variables(config: IResNetConfig, seed: int = 0) -> dict:
     """Variables of a backbone with statistics and slopes other than the defaults."""
-    shapes = jax.eval_shape(IResNet(config).init, jax.random.key(0), np.zeros((1, 112, 112, 3), np.float32))
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
@@ -119,7 +118,7 @@ def random_variables(config: IResNetConfig, seed: int = 0) -> dict:
             return z / np.float32(np.sqrt(np.prod(leaf.shape[:-1])))
         return {"var": 0.5 + np.abs(z), "scale": 1 + 0.2 * z, "slope": 0.25 + 0.1 * z}.get(name, 0.1 * z)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(draw, _shapes(config))
 
 
 def state_dict(variables: dict, config: IResNetConfig, prefix: str = "") -> dict[str, np.ndarray]:

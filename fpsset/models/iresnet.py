@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -280,27 +281,36 @@ def fold(variables: dict) -> dict:
     folded = {"stem": _fold_conv(params["stem"], stats["stem"]), "stem_prelu": params["stem_prelu"]}
     for name, block in params.items():
         if name.startswith("block_"):
-            before = _scale_shift(block["norm"], stats[name]["norm"])
-            folded[name] = {
-                part: _fold_conv(leaf, stats[name][part], before if part == "conv1" else None)
-                if part in stats[name]
-                else leaf
-                for part, leaf in block.items()
-                if part != "norm"
-            }
-    # The final batch norm, dense layer and batch norm become one dense layer.
-    scale, shift = _scale_shift(params["norm"], stats["norm"])
-    out_scale, out_shift = _scale_shift(params.get("features", {}), stats["features"])
-    dense = params["dense"]
-    kernel = dense["kernel"].reshape(_GRID**2, len(scale), -1)
-    bias = dense["bias"] + einsum("pcd,c->d", kernel, shift)
-    folded["dense"] = {
-        "kernel": einsum("pcd,c,d->pcd", kernel, scale, out_scale).reshape(dense["kernel"].shape),
-        "bias": bias * out_scale + out_shift,
-    }
+            folded[name] = _fold_block(block, stats[name])
+    norm = params["norm"], stats["norm"]
+    folded["dense"] = _fold_dense(params["dense"], norm, (params.get("features", {}), stats["features"]))
     return {"params": folded}
 
 
+@jax.jit  # here and below: compiled once for all blocks of a shape
+def _fold_block(block: dict, stats: dict) -> dict:
+    before = _scale_shift(block["norm"], stats["norm"])
+    return {
+        part: _fold_conv(leaf, stats[part], before if part == "conv1" else None) if part in stats else leaf
+        for part, leaf in block.items()
+        if part != "norm"
+    }
+
+
+@jax.jit
+def _fold_dense(dense: dict, norm: tuple[dict, dict], features: tuple[dict, dict]) -> dict:
+    """The final batch norm, dense layer and batch norm as one dense layer."""
+    scale, shift = _scale_shift(*norm)
+    out_scale, out_shift = _scale_shift(*features)
+    kernel = dense["kernel"].reshape(_GRID**2, len(scale), -1)
+    bias = dense["bias"] + einsum("pcd,c->d", kernel, shift)
+    return {
+        "kernel": einsum("pcd,c,d->pcd", kernel, scale, out_scale).reshape(dense["kernel"].shape),
+        "bias": bias * out_scale + out_shift,
+    }
+
+
+@jax.jit
 def _fold_conv(conv: dict, stats: dict, before: tuple | None = None) -> dict:
     scale, shift = _scale_shift(conv["norm"], stats["norm"])
     kernel = conv["kernel"]

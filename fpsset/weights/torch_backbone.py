@@ -4,6 +4,7 @@ PyTorch stores convolution kernels as [out, in, height, width] and flattens acti
 Flax kernels are [height, width, in, out] and activations are flattened channels-last.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 
@@ -165,6 +166,7 @@ def _count(state: State, pattern: str) -> int:
     return max((int(match[1]) for key in state if (match := re.match(pattern, key))), default=-1) + 1
 
 
+@functools.cache
 def _shapes(config: IResNetConfig) -> dict:
     images = jnp.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3))
     return jax.eval_shape(IResNet(config).init, jax.random.key(0), images)
