@@ -1,7 +1,6 @@
 """Augmentation: how often each variation is drawn, and what a frame depends on."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,6 +10,7 @@ from tests.images.images import picture
 
 DRAWS = 4000
 augmented = jax.jit(augment)
+vary = jax.jit(augmentation.vary_frame)
 FACES = np.stack([np.asarray(picture(i)) for i in range(6)])
 CLIPS = np.array([0, 0, 1, 2, 2, 2], np.int32)
 FRAMES = np.arange(6, dtype=np.int32)
@@ -79,13 +79,12 @@ def test_operations_signs_and_mirrors_of_frames_are_uniform(frames):
 
 def test_neutral_parameters_leave_the_image_unchanged():
     face = FACES[0].astype(np.float32) / 255
-    nearest, light = jnp.int32(0), (jnp.array([2, 0, 1]), jnp.ones(3))
-    still = ClipVariation(jnp.array([0, 0, 112, 112]), jnp.int32(112), nearest, nearest, *light)
+    nearest, light = np.int32(0), (np.array([2, 0, 1]), np.ones(3, np.float32))
+    still = ClipVariation(np.array([0, 0, 112, 112]), np.int32(112), nearest, nearest, *light)
     np.testing.assert_allclose(jax.jit(augmentation.vary_clip)(face, still), face, atol=1e-6)
-    plain = FrameVariation(jnp.array([0, 0]), jnp.ones(2), jnp.bool_(False))
-    vary = jax.jit(augmentation.vary_frame)
+    plain = FrameVariation(np.array([0, 0]), np.ones(2, np.float32), np.bool_(False))
     np.testing.assert_array_equal(vary(face, plain), face)
-    mirror = plain._replace(mirrored=jnp.bool_(True))
+    mirror = plain._replace(mirrored=np.bool_(True))
     np.testing.assert_array_equal(vary(face, mirror), face[:, ::-1])
     twice = vary(vary(face, mirror), mirror)
     np.testing.assert_array_equal(twice, face)
@@ -93,13 +92,12 @@ def test_neutral_parameters_leave_the_image_unchanged():
 
 def test_each_operation_changes_the_image_and_opposite_motions_cancel():
     face = 0.1 + FACES[0].astype(np.float32) / 400  # auto_contrast would not change the full range
-    vary = jax.jit(augmentation.vary_frame)
     for i, name in enumerate(OPERATIONS):
-        only = FrameVariation(jnp.array([i, 0]), jnp.ones(2), jnp.bool_(False))
+        only = FrameVariation(np.array([i, 0]), np.ones(2, np.float32), np.bool_(False))
         changed = np.abs(np.asarray(vary(face, only)) - face).max() > 0.001
         assert changed == (name != "identity"), name
         if name in ("shear_x", "shear_y", "translate_x", "translate_y", "rotate"):
-            there_and_back = FrameVariation(jnp.array([i, i]), jnp.array([1.0, -1]), jnp.bool_(False))
+            there_and_back = FrameVariation(np.array([i, i]), np.float32([1, -1]), np.bool_(False))
             inside = np.s_[1:-1, 1:-1]
             np.testing.assert_allclose(vary(face, there_and_back)[inside], face[inside], atol=1e-4)
 

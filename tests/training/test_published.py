@@ -5,8 +5,8 @@ What it draws is in tests/data/test_published_draws.py and tests/images/test_pub
 
 import types
 
+import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -100,22 +100,25 @@ def test_statistics_are_those_of_the_templates_of_a_gpu():
     given[1][20:] *= 2
     grouped = make_head(OFFICIAL, 5, 5).clone(t_alpha=0.5)
     alone = make_head(base_config(), 5, 5).clone(t_alpha=0.5, margin=grouped.margin)
-    variables = grouped.init(jax.random.key(0), *given)
-    logits, updated = grouped.apply(variables, *given, train=True, mutable=["batch_stats"])
-    parts = []
-    for gpu in (slice(20), slice(20, 40)):
-        part, after = alone.apply(
-            variables, *(array[gpu] for array in given), train=True, mutable=["batch_stats"]
-        )
-        parts.append(part)
-        if gpu.start is None:
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), updated, after)
-    np.testing.assert_allclose(logits, np.concatenate(parts), rtol=1e-5, atol=1e-5)
-    whole, _ = alone.apply(variables, *given, train=True, mutable=["batch_stats"])
+
+    @jax.jit
+    def trained(variables):
+        def apply(head, rows: slice):
+            arrays = (array[rows] for array in given)
+            return head.apply(variables, *arrays, train=True, mutable=["batch_stats"])
+
+        gpus = [apply(alone, slice(20)), apply(alone, slice(20, 40))]
+        return apply(grouped, slice(40)), gpus, apply(alone, slice(40))
+
+    variables = jax.jit(grouped.init)(jax.random.key(0), *given)
+    (logits, updated), gpus, (whole, _) = jax.device_get(trained(variables))
+    np.testing.assert_allclose(logits, np.concatenate([part for part, _ in gpus]), rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(updated, gpus[0][1], rtol=1e-6)
     assert np.abs(whole - logits).max() > 1e-3
+    few = [array[:30] for array in given]
     with pytest.raises(ValueError, match="30 sets do not divide into groups of 20"):
-        grouped.apply(variables, *(a[:30] for a in given), train=True, mutable=["batch_stats"])
-    grouped.apply(variables, *(a[:30] for a in given))  # not in training
+        grouped.apply(variables, *few, train=True, mutable=["batch_stats"])
+    jax.eval_shape(grouped.apply, variables, *few)  # not in training
 
 
 def test_t_alpha_is_the_rate_of_the_statistics():
@@ -123,8 +126,13 @@ def test_t_alpha_is_the_rate_of_the_statistics():
     assert make_head(config, 5, 5).t_alpha == 0.01 == make_head(OFFICIAL, 5, 5).t_alpha
     config.head.t_alpha = 0.25
     head, given = make_head(config, 5, 5), norms_and_labels()
-    _, updated = head.apply(head.init(jax.random.key(0), *given), *given, train=True, mutable=["batch_stats"])
-    found = updated["batch_stats"]
+
+    @jax.jit
+    def trained():
+        variables = head.init(jax.random.key(0), *given)
+        return head.apply(variables, *given, train=True, mutable=["batch_stats"])
+
+    found = trained()[1]["batch_stats"]
     np.testing.assert_allclose(found["mean"], 0.75 * 20 + 0.25 * given[1].mean(), rtol=1e-6)
     np.testing.assert_allclose(found["std"], 0.75 * 100 + 0.25 * given[1].std(ddof=1), rtol=1e-6)
 
@@ -133,9 +141,11 @@ def test_gamma_can_be_fixed():
     config = published_config()
     config.optimizer.gamma_learning_rate, config.model.gamma = 0.0, 0.35
     check_config(config)
-    params = {"aggregator": {"gamma": jnp.float32(0.35), "w": jnp.ones(3)}, "head": {"kernel": jnp.ones(2)}}
+    params = {"aggregator": {"gamma": np.float32(0.35), "w": np.ones(3, np.float32)}}
+    params["head"] = {"kernel": np.ones(2, np.float32)}
+    gradients = jax.tree.map(np.ones_like, params)
     optimizer = make_optimizer(config.optimizer)
-    updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
+    updates, _ = jax.jit(lambda: optimizer.update(gradients, optimizer.init(params), params))()
     assert float(updates["aggregator"]["gamma"]) == 0 and (np.asarray(updates["aggregator"]["w"]) < 0).all()
 
 
@@ -146,13 +156,13 @@ def test_noise_at_inference_is_a_choice():
     sets = fpsset.FaceSet(faces, np.array([[20.0, 20, 20]], np.float32), np.ones((1, 3), bool))
     sets = sets.replace(norms=sets.norms + np.array([[1, 0, 0]], np.float32))
     net = fpsset.FaceCoresetNet(coreset_size=2, num_heads=1)
-    variables = net.init(jax.random.key(0), sets)
-    noises = jax.random.gumbel(jax.random.key(1), (50, 1, 2, 3))
+    variables = jax.jit(net.init)(jax.random.key(0), sets)
+    noises = np.random.default_rng(1).gumbel(size=(50, 1, 2, 3)).astype(np.float32)
     apply = jax.jit(lambda noise: net.apply(variables, sets, noise=noise, score_scale=1e4))
     out = [apply(noise) for noise in noises]
     picks = np.array([np.asarray(one.coreset_indices[0]) for one in out])
     assert (picks[:, 0] == 0).all() and set(picks[:, 1]) == {1, 2}
-    plain = net.apply(variables, sets)
+    plain = jax.jit(net.apply)(variables, sets)
     assert plain.coreset_indices[0].tolist() == [0, 1]
     same = [one for one, pick in zip(out, picks, strict=True) if pick[1] == 1]
     np.testing.assert_allclose(same[0].descriptor, plain.descriptor, atol=1e-5)  # no dropout
