@@ -40,8 +40,8 @@ def fitted(table):
 
 @pytest.fixture(scope="module")
 def others():
-    """Faces of other people, to compare models by."""
-    return make_synthetic(12, 1, DIM)[0]
+    """Faces of other people, to compare models by: 1 to 8 of each, which share a program."""
+    return make_synthetic(12, 1, DIM, stills=(1, 5), clips=(0, 1), frames=(2, 3))[0]
 
 
 def descriptors(model, faces, known=True):
@@ -188,9 +188,8 @@ AWKWARD = {
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("case", AWKWARD)
 @pytest.mark.parametrize("name", MODELS)
-def test_awkward_faces_give_a_sane_model(table, name, case):
-    faces = AWKWARD[case](table)
-    model = fpsset.fit(faces, name)
+def test_awkward_faces_give_a_sane_model(table, others, name, case):
+    model, faces = fpsset.fit(AWKWARD[case](table), name), AWKWARD[case](others)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.variables))
     for known in (True, False):
         found = descriptors(model, faces, known)

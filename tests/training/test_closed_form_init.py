@@ -1,6 +1,7 @@
 """The closed-form initialisation is the pooling that it is documented to be."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -42,13 +43,12 @@ def fresh():
 
 
 def test_the_model_it_makes_is_the_pooling_it_says(table, fresh):
-    params, start = closed_form_params(fresh, table, ClosedForm()), ClosedForm()
+    params, start = jax.device_get(closed_form_params(fresh, table, ClosedForm())), ClosedForm()
     embeddings, norms = make_set(3, 9, dim=DIM)
     out = jax.jit(NET.apply)({"params": params}, fpsset.pad_sets([embeddings], [norms]))
     picks = np.asarray(out.coreset_indices[0])
-    np.testing.assert_array_equal(
-        picks, fpsset.farthest_point_sampling(embeddings, norms, np.ones(9, bool), size=3, gamma=0.35)
-    )
+    sampled = jax.jit(functools.partial(fpsset.farthest_point_sampling, size=3, gamma=0.35))
+    np.testing.assert_array_equal(picks, sampled(embeddings, norms, np.ones(9, bool)))
     faces = norms[:, None] * embeddings
     quality = faces @ params["quality_direction"] + params["quality_power"] * np.log(norms)
     centered = lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)  # noqa: E731
@@ -70,7 +70,7 @@ def test_quality_tells_more_than_the_norm(table):
     """Poor synthetic faces share a direction of error, which their norms do not show."""
     direction, power, _ = quality_of(neighbourhood(table), ClosedForm().ridge)
     others, truth = make_synthetic(60, 1, DIM)
-    found = face_quality(others.embeddings * others.norms[:, None], others.norms, direction, power)
+    found = jax.jit(face_quality)(others.embeddings * others.norms[:, None], others.norms, direction, power)
     by_norm, by_quality = (np.corrcoef(x, truth)[0, 1] for x in (np.log(others.norms), found))
     assert by_quality > by_norm + 0.05
 
