@@ -3,11 +3,12 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import fpsset
 from fpsset.config import base_config
 from fpsset.errors import InputError
-from fpsset.images.augmentation import augment
+from fpsset.images.augmentation import Style, augment
 from fpsset.images.image_pipeline import ImageBatch
 from fpsset.models.iresnet import fold
 from fpsset.parallel.mesh import data_mesh, put_batch
@@ -37,49 +38,64 @@ def batch():
     return ImageBatch(images, clip, medium, mask, np.array([1, 0], np.int32))
 
 
+def sets_of(variables, batch, step: int, norm_scale: float = 1.0, at_once: int = 3, mesh=MESH):
+    """Embeds a batch as training does, by the programs of `faces_of_images`."""
+    return clips_to_sets(
+        jax.device_put(variables, NamedSharding(mesh, PartitionSpec())),
+        put_batch(batch, mesh),
+        step,
+        root=ROOT,
+        norm_scale=norm_scale,
+        card=CARD,
+        dtype=np.dtype(np.float32),
+        at_once=at_once,
+        mesh=mesh,
+        style=Style(),
+    )
+
+
 def test_every_frame_is_its_augmented_image_embedded(variables, batch):
-    out = clips_to_sets(variables, batch, 4, ROOT, 2.0, CARD, at_once=3)
+    out = sets_of(variables, batch, 4, norm_scale=2.0)
     np.testing.assert_array_equal(out.labels, batch.labels)
     key, (b, n) = stream_key(ROOT, "augment", 4), np.nonzero(batch.mask)
     clip = batch.clip[b, n]
     frames = np.asarray(jax.jit(augment)(key, batch.images[b, clip], 3 * b + clip, 3 * b + n))
     embeddings, norms = fpsset.embed(variables, (frames[..., ::-1] * 255 - 127.5) / 127.5)
-    np.testing.assert_allclose(out.face_set.embeddings[b, n], embeddings, atol=2e-5)
-    np.testing.assert_allclose(out.face_set.norms[b, n], 2 * norms, rtol=1e-4)
+    found = jax.device_get(out.face_set)
+    np.testing.assert_allclose(found.embeddings[b, n], embeddings, atol=2e-5)
+    np.testing.assert_allclose(found.norms[b, n], 2 * np.asarray(norms), rtol=1e-4)
 
 
 def test_padding_is_zero_and_reaches_nothing(variables, batch):
-    out = clips_to_sets(variables, batch, 0, ROOT, 1.0, CARD, at_once=3)
+    out = sets_of(variables, batch, 0)
     assert (np.asarray(out.face_set.embeddings)[~batch.mask] == 0).all()
     assert (np.asarray(out.face_set.norms)[~batch.mask] == 0).all()
     images = batch.images.copy()
     images[0, 2], images[1, 1:] = 255, 255
     clip = np.where(batch.mask, batch.clip, 2)
-    other = clips_to_sets(variables, batch._replace(images=images, clip=clip), 0, ROOT, 1.0, CARD, at_once=3)
+    other = sets_of(variables, batch._replace(images=images, clip=clip), 0)
     jax.tree.map(np.testing.assert_array_equal, out, other)
-    empty = clips_to_sets(
-        variables, batch._replace(mask=np.zeros((2, 3), bool)), 0, ROOT, 1.0, CARD, at_once=3
-    )
+    empty = sets_of(variables, batch._replace(mask=np.zeros((2, 3), bool)), 0)
     assert not np.asarray(empty.face_set.embeddings).any()
 
 
 def test_steps_differ_and_share_a_compilation_and_groups_do_not_matter(variables, batch):
-    steps = [clips_to_sets(variables, batch, step, ROOT, 1.0, CARD, at_once=3) for step in (0, 0, 1)]
+    steps = [sets_of(variables, batch, step) for step in (0, 0, 1)]
     compiled = clips_to_sets._cache_size()
     jax.tree.map(np.testing.assert_array_equal, steps[0], steps[1])
     first, second = (np.asarray(steps[i].face_set.embeddings)[batch.mask] for i in (0, 2))
     assert (np.abs(first - second).max(1) > 1e-3).all()
-    clips_to_sets(variables, batch, 2, ROOT, 1.0, CARD, at_once=3)
+    sets_of(variables, batch, 2)
     assert clips_to_sets._cache_size() == compiled
-    whole = clips_to_sets(variables, batch, 0, ROOT, 1.0, CARD, at_once=64)
+    whole = sets_of(variables, batch, 0, at_once=64)
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(steps[0]), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-5)
 
 
 def test_devices_share_a_batch_and_draw_as_one_does(variables, batch):
     mesh = data_mesh(jax.devices()[:2])
-    whole = clips_to_sets(variables, batch, 4, ROOT, 2.0, CARD, at_once=3)
-    shared = clips_to_sets(variables, put_batch(batch, mesh), 4, ROOT, 2.0, CARD, at_once=3, mesh=mesh)
+    whole = sets_of(variables, batch, 4, norm_scale=2.0)
+    shared = sets_of(variables, batch, 4, norm_scale=2.0, mesh=mesh)
     assert shared.face_set.norms.sharding.shard_shape((2, 3)) == (1, 3)
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(shared), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-5)
@@ -89,14 +105,15 @@ def test_no_gradient_reaches_the_backbone(variables, batch):
     def total(variables):
         return clips_to_sets(variables, batch, 0, ROOT, 1.0, CARD, at_once=3).face_set.embeddings.sum()
 
-    assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(jax.grad(total)(variables)))
+    gradients = jax.jit(jax.grad(total))(variables)
+    assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(gradients))
 
 
 def config_for(**fields):
     config = base_config()
     config.update(batch_size=2)
     config.data.update(max_size=3, holdout=0.4, **fields)
-    config.backbone.batch_size = 4
+    config.backbone.batch_size = 3
     return config
 
 
@@ -120,7 +137,7 @@ def test_held_out_people_are_embedded_as_they_are_and_never_trained_on(variables
         batch = next(faces.batches)
         for images, clip, mask in zip(batch.images, batch.clip, batch.mask, strict=True):
             assert not seen & {image.tobytes() for image in images[: clip[mask].max() + 1]}
-    sets = faces.to_sets(batch, 6)
+    sets = faces.to_sets(put_batch(batch, MESH), 6)
     assert sets.face_set.embeddings.shape == (2, 3, 512)
     fewer = faces_of_images(config_for(norm_mean=0.0), make_source(4, 1), CARD, variables, MESH)
     assert fewer.norm_scale == 1 and fewer.fingerprint != faces.fingerprint
