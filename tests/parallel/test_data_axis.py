@@ -144,23 +144,27 @@ def test_the_split_softmax_is_the_softmax_of_the_logits(name, batches):
     for mesh in (None, data_mesh(jax.devices()[:4])):
         columns = CLASSES if mesh is None else padded_classes(CLASSES, mesh)
         head = HEADS[name](CLASSES, columns=columns)
-        variables = head.init(ROOT, descriptor, norm, labels)
 
-        def whole(params, descriptor, head=head, variables=variables):
-            logits = head.apply({**variables, "params": params}, descriptor, norm, labels)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return jnp.mean(losses), jnp.argmax(logits, axis=1) == labels
+        @jax.jit
+        def both(descriptor, head=head, mesh=mesh):
+            variables = head.init(ROOT, descriptor, norm, labels)
 
-        def split(params, descriptor, head=head, variables=variables, mesh=mesh):
-            terms = head.apply({**variables, "params": params}, DIM, norm, method="terms")
-            losses, correct = margin_cross_entropy(head, terms, descriptor, labels, mesh)
-            return jnp.mean(losses), correct
+            def whole(params, descriptor):
+                logits = head.apply({**variables, "params": params}, descriptor, norm, labels)
+                losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+                return jnp.mean(losses), jnp.argmax(logits, axis=1) == labels
 
-        results = [
-            jax.jit(jax.value_and_grad(f, argnums=(0, 1), has_aux=True))(variables["params"], descriptor)
-            for f in (whole, split)
-        ]
-        for first, other in zip(*map(jax.tree.leaves, results), strict=True):
+            def split(params, descriptor):
+                terms = head.apply({**variables, "params": params}, DIM, norm, method="terms")
+                losses, correct = margin_cross_entropy(head, terms, descriptor, labels, mesh)
+                return jnp.mean(losses), correct
+
+            return [
+                jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(variables["params"], descriptor)
+                for loss in (whole, split)
+            ]
+
+        for first, other in zip(*map(jax.tree.leaves, both(descriptor)), strict=True):
             np.testing.assert_allclose(first, other, rtol=1e-5, atol=1e-5)
 
 
@@ -170,12 +174,16 @@ def test_batches_that_do_not_split_are_refused():
     np.testing.assert_array_equal(process_rows(16, data_mesh()), np.arange(16))
 
 
+@pytest.fixture(scope="module")
+def sixty_four():
+    """On devices that do not exist."""
+    return Trainer(meshes.abstract_mesh(64), 1000)
+
+
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_the_step_exports_for_64_devices(platform):
-    """Exported through an abstract mesh of devices that do not exist."""
-    trainer = Trainer(meshes.abstract_mesh(64), 1000)
+def test_the_step_exports_for_64_devices(sixty_four, platform):
     batch = jax.tree.map(lambda array: np.repeat(array, 8, axis=0), make_batches(1)[0])
-    batch = meshes.batch_shapes(batch, trainer.mesh)
-    exported = jax.export.export(trainer.step, platforms=[platform])(trainer.shapes, batch)
+    batch = meshes.batch_shapes(batch, sixty_four.mesh)
+    exported = jax.export.export(sixty_four.step, platforms=[platform])(sixty_four.shapes, batch)
     assert exported.nr_devices == 64 and exported.platforms == (platform,)
     assert "stablehlo.all_gather" in exported.mlir_module()
