@@ -1,7 +1,7 @@
 """Multi-head attention in the textbook form, for few keys: among the picks of a set, and to small sets.
 
 `ops.attention` absorbs the projections, which saves nothing where a set has fewer slots than the queries have
-rows, H K. Here keys and values are projected, and each platform multiplies them by heads as it does best.
+rows, H K. Here keys and values are projected, and multiplied by heads as suits the platform.
 """
 
 import functools
@@ -44,7 +44,8 @@ def self_attention(
       [*B, K, D] float32; the output bias if no item is valid.
     """
     items = zero_padding(items, mask)
-    return _attend(items, Block(items, items), mask, params, dropout)
+    by_heads = _on_cpu_or_not(_logits_of_heads, _logits_of_channels), _on_cpu_or_not(_mix_heads, _mix_channels)
+    return _attend(items, Block(items, items), mask, params, dropout, *by_heads)
 
 
 def attention_for_platform(
@@ -76,7 +77,7 @@ def direct_attention(
     params: AttentionParams,
     dropout: Dropout | None = None,
 ) -> jax.Array:
-    """`set_attention` in the textbook form: all faces are projected, and held at once.
+    """`set_attention` in the textbook form, for chips: all faces are projected, and held at once.
 
     Args:
       queries: [*B, K, D].
@@ -97,7 +98,8 @@ def direct_attention(
         keep = dropout.keep((*batch, heads * count, slots)).reshape(*batch, heads, count, slots)
         return dropout.scale(weights, jnp.moveaxis(keep, -3, -1))
 
-    return _attend(queries, block, weight, params, None if dropout is None else drop)
+    drops = None if dropout is None else drop
+    return _attend(queries, block, weight, params, drops, _logits_of_channels, _mix_channels)
 
 
 def _attend(
@@ -106,6 +108,8 @@ def _attend(
     weight: jax.Array,
     params: AttentionParams,
     dropout: Callable[[jax.Array], jax.Array] | None,
+    logits_of: Callable[..., jax.Array],
+    mix: Callable[..., jax.Array],
 ) -> jax.Array:
     """Attention of queries [*B, K, D] to n keys and values, each as many as `weight`, [*B, n], says."""
     heads, dtype = len(params.query_bias), params.query.dtype
@@ -113,7 +117,7 @@ def _attend(
     query = (query + flat_bias(params.query_bias, query)) / math.sqrt(query.shape[-1] // heads)
     key, value = project(block.keys, flat(params.key)), project(block.values, flat(params.value))
     value = value + flat_bias(params.value_bias, value)
-    logits = _on_cpu_or_not(_logits_of_heads, _logits_of_channels, heads, dtype)(query, key)
+    logits = logits_of(query, key, heads, dtype)
     if block.quality is not None:
         logits = logits + block.quality[..., None, :, None]
     weight = weight[..., None, :, None]
@@ -125,14 +129,13 @@ def _attend(
     weights = weights / jnp.where(total == 0, 1.0, total)
     if dropout is not None:
         weights = dropout(weights)
-    mixed = _on_cpu_or_not(_mix_heads, _mix_channels, heads, dtype)(weights, value)
-    return project_out(mixed, params)
+    return project_out(mix(weights, value, heads, dtype), params)
 
 
-def _on_cpu_or_not(on_cpu: Callable, elsewhere: Callable, *options) -> Callable[..., jax.Array]:
-    """A function of two arrays that calls one of two with further options, whichever suits the platform."""
+def _on_cpu_or_not(on_cpu: Callable, elsewhere: Callable) -> Callable[..., jax.Array]:
+    """A function of two arrays and options that calls one of two, whichever suits the platform."""
 
-    def run(one: jax.Array, other: jax.Array) -> jax.Array:
+    def run(one: jax.Array, other: jax.Array, *options) -> jax.Array:
         forms = {
             "cpu": lambda a, b: on_cpu(a, b, *options),
             "default": lambda a, b: elsewhere(a, b, *options),
