@@ -2,9 +2,6 @@
 
 import json
 import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import pytest
@@ -13,10 +10,10 @@ from fpsset.data.files import write_features
 from fpsset.data.simulated_ijb import simulate_ijb
 from fpsset.data.synthetic import make_synthetic
 from tests.commands.lines import refused
+from tests.forked import Forked
 from tests.images.images import write_people
 from tests.images.test_recognisers import network
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = ["--dim=32", "--people=50", "--batch-size=4", "--set-size=6", "--faces=24"]
 BAD = {
     "no_folder": (["--data={tmp}/nowhere"], "nowhere: no such folder"),
@@ -28,13 +25,6 @@ BAD = {
         "none.ckpt: no such weights",
     ),
 }
-
-
-def start(*arguments) -> subprocess.Popen:
-    command = [sys.executable, "-m", "fpsset.commands.cli", "doctor", *map(str, arguments)]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, text=True, stdout=pipe, stderr=pipe, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +45,6 @@ def tmp(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def processes(tmp):
-    """Runs all at once, since each spends most of its time on imports."""
     sight = [f"--weights={tmp}/net.onnx", f"--images={tmp}/people", "--color-order=bgr", "--mean=127.5"]
     asked = {
         "json": [
@@ -69,9 +58,8 @@ def processes(tmp):
         ],
         "page": [f"--data={tmp}/people", *SMALL],
     }
-    started = {name: start(*arguments) for name, arguments in asked.items()}
     return {
-        name: (*process.communicate(timeout=240), process.returncode) for name, process in started.items()
+        name: Forked("fpsset.commands.cli", "doctor", *arguments).ended() for name, arguments in asked.items()
     }
 
 

@@ -16,21 +16,10 @@ from fpsset.datasets.preparation import prepare
 from fpsset.datasets.prepared import Records, is_prepared
 from fpsset.errors import InputError
 from fpsset.runtime.locks import sole_use
+from tests.forked import Forked
+from tests.runs import ROOT, finish, start
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEOPLE = 20_000
-
-
-def start(*arguments) -> subprocess.Popen:
-    command = [sys.executable, "-m", "fpsset.main", f"--config={ROOT}/configs/prepare.py:face_features"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, *map(str, arguments)], cwd=ROOT, **pipes)
-
-
-def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == code, err
-    return out, err
 
 
 def write_source(path, seed=0) -> None:
@@ -45,7 +34,7 @@ def write_source(path, seed=0) -> None:
     )
 
 
-def kill_while_writing(process: subprocess.Popen, folder: pathlib.Path, number: signal.Signals) -> None:
+def kill_while_writing(process: Forked, folder: pathlib.Path, number: signal.Signals) -> None:
     deadline, pattern = time.monotonic() + 60, f"{folder}/incomplete.*/*.array_record*"
     before = set(glob.glob(pattern))
     while not set(glob.glob(pattern)) - before:  # unlike pathlib's, this glob lets folders vanish meanwhile
@@ -57,7 +46,7 @@ def kill_while_writing(process: subprocess.Popen, folder: pathlib.Path, number: 
 def test_an_interrupted_preparation_leaves_nothing_and_another_source_is_refused(tmp_path):
     source, folder = tmp_path / "faces.npz", tmp_path / "out/face_features/person/1.0.0"
     write_source(source)
-    arguments = f"--config.source={source}", f"--config.out={tmp_path}/out"
+    arguments = "prepare.py:face_features", f"--config.source={source}", f"--config.out={tmp_path}/out"
 
     process = start(*arguments)
     kill_while_writing(process, folder.parent, signal.SIGKILL)
