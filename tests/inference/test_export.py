@@ -28,28 +28,44 @@ def exported(checkpoint):
     return path
 
 
+@pytest.fixture(scope="module")
+def loaded(exported):
+    return jax.export.deserialize(exported.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
+    return fpsset.load(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def apply(model):
+    return jax.jit(model.module.apply)
+
+
 def padded(batch: int, size: int):
     sets = [make_set(seed, 1 + (7 * seed) % size, dim=32) for seed in range(batch)]
     return fpsset.pad_sets([e for e, _ in sets], [n for _, n in sets], size=size)
 
 
 @pytest.mark.parametrize("batch, size", [(1, 1), (1, 2), (3, 5), (4, 40)])
-def test_reloaded(checkpoint, exported, batch, size):
-    loaded = jax.export.deserialize(exported.read_bytes())
+def test_reloaded(loaded, model, apply, batch, size):
     assert set(loaded.platforms) == {"cpu", "cuda", "tpu"}
     sets = padded(batch, size)
     got = loaded.call(sets.embeddings, sets.norms, sets.mask)
-    model = fpsset.load(checkpoint)
-    want = jax.jit(model.module.apply)(model.variables, sets)
+    # The model itself is compiled for one shape only.
+    larger = jax.tree.map(
+        lambda array: np.pad(array, [(0, 4 - batch), (0, 40 - size)] + [(0, 0)] * (array.ndim - 2)), sets
+    )
+    want = jax.tree.map(lambda array: array[:batch], jax.device_get(apply(model.variables, larger)))
     assert set(got) == set(OUTPUTS)
     np.testing.assert_array_equal(got["coreset_indices"], want.coreset_indices)
     np.testing.assert_allclose(got["descriptor"], want.descriptor, atol=1e-6)
     np.testing.assert_allclose(got["norm"], want.norm, rtol=1e-5)
 
 
-def test_padding_reaches_nothing(exported):
-    loaded = jax.export.deserialize(exported.read_bytes())
-    sets = padded(3, 9)
+def test_padding_reaches_nothing(loaded):
+    sets = padded(4, 40)
     clean = loaded.call(sets.embeddings, sets.norms, sets.mask)
     holes = loaded.call(
         np.where(sets.mask[..., None], sets.embeddings, np.nan),
@@ -73,16 +89,16 @@ def test_it_needs_jax_alone(exported, tmp_path):
     assert done.stdout.strip() == "(2, 32) []"
 
 
-def test_media(checkpoint, tmp_path):
+def test_media(checkpoint, model, apply, tmp_path):
     path = tmp_path / "media.stablehlo"
     assert main(["export", str(checkpoint), str(path), "--media", "--platforms", "cpu"]) == 0
-    loaded, model = jax.export.deserialize(path.read_bytes()), fpsset.load(checkpoint)
+    loaded = jax.export.deserialize(path.read_bytes())
     parts = [make_set(seed, size, dim=32) for seed, size in enumerate((7, 3))]
     media = [np.arange(7) // 3, np.zeros(3, int)]
     sets = fpsset.pad_sets([e for e, _ in parts], [n for _, n in parts], media_list=media)
     codes = np.where(sets.mask, sets.media, -9).astype(np.int32)
     got = loaded.call(sets.embeddings, sets.norms, sets.mask, codes)
-    want = jax.jit(model.module.apply)(model.variables, sets)
+    want = apply(model.variables, sets)
     np.testing.assert_allclose(got["descriptor"], want.descriptor, atol=1e-6)
 
 

@@ -13,6 +13,7 @@ import fpsset
 from fpsset.models.pooling import PlainCoreset, WhitenedMedia, baselines
 from fpsset.models.posterior import PosteriorPooling
 from tests.sets import (
+    faces_and_picks,
     kinds,
     make_set,
     random_posterior,
@@ -34,7 +35,6 @@ MODELS = (
 # Few shapes, because each is compiled for each model. Padded sets have as many slots as the largest set.
 SLOTS = 64
 three_picks = st.sampled_from((1, 2, 33, SLOTS))  # faces, of which a model picks three
-faces_and_picks = st.sampled_from(((1, 3), (2, 3), (33, 3), (SLOTS, 3), (5, 5), (5, 1)))
 
 
 @functools.cache

@@ -10,17 +10,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fpsset
-from tests.sets import KINDS, coreset_sizes, kinds, make_set, seeds, sizes, tied_kinds, with_padding
+from fpsset.ops.metric import norm_weight
+from tests.sets import (
+    KINDS,
+    coreset_sizes,
+    faces_and_picks,
+    kinds,
+    make_set,
+    seeds,
+    sizes,
+    tied_kinds,
+    with_padding,
+)
 
 GAMMA = 0.35
+SLOTS = 64  # of every padded set, so that few programs are compiled
 
-hard_sampling = jax.jit(fpsset.farthest_point_sampling, static_argnames="size")
+weight_of = jax.jit(norm_weight)
 soft_sampling = jax.jit(fpsset.soft_farthest_point_sampling, static_argnames=("size", "straight_through"))
+_hard_sampling = jax.jit(fpsset.farthest_point_sampling, static_argnames="size")
+
+
+def hard_sampling(*faces, size):
+    """The picks, in NumPy."""
+    return np.asarray(_hard_sampling(*faces, size=size))
 
 
 def reference(embeddings, norms, size, gamma=GAMMA):
     """The published method as loops; distances are float32, so that ties are the same."""
-    weight = np.asarray(fpsset.ops.metric.norm_weight(jnp.asarray(norms), gamma))
+    weight = np.asarray(weight_of(np.pad(norms, (0, SLOTS - len(norms))), gamma))[: len(norms)]
     score, distance, picks = norms, np.full(len(norms), np.inf, np.float32), []
     for _ in range(min(size, len(norms))):
         left = [i for i in range(len(norms)) if i not in picks]
@@ -30,28 +48,30 @@ def reference(embeddings, norms, size, gamma=GAMMA):
     return picks + [-1] * (size - len(picks)), distance
 
 
-@given(seeds, sizes, coreset_sizes)
-def test_picks_what_the_loop_picks(seed, size, k):
+@given(seeds, faces_and_picks)
+def test_picks_what_the_loop_picks(seed, faces_and_picks):
+    size, k = faces_and_picks
     embeddings, norms = make_set(seed, size)
     picks = hard_sampling(embeddings, norms, np.ones(size, bool), size=k)  # gamma is GAMMA if not given
     assert picks.dtype == jnp.int32
     assert picks.tolist() == reference(embeddings, norms, k)[0]
 
 
-@given(seeds, sizes, coreset_sizes, kinds)
-def test_masked_equals_removed(seed, size, k, kind):
+@given(seeds, faces_and_picks, kinds)
+def test_masked_equals_removed(seed, faces_and_picks, kind):
+    size, k = faces_and_picks
     embeddings, norms = make_set(seed, size, kind)
-    padded, padded_norms, mask, places = with_padding(embeddings, norms, seed, 64)
+    padded, padded_norms, mask, places = with_padding(embeddings, norms, seed, SLOTS)
     removed = hard_sampling(embeddings, norms, np.ones(size, bool), size=k)
     masked = hard_sampling(padded, padded_norms, mask, size=k)
-    removed = np.asarray(removed)
     assert np.where(removed >= 0, places[removed], -1).tolist() == masked.tolist()
 
 
-@given(seeds, sizes, coreset_sizes, kinds)
-def test_never_twice_and_as_many_as_there_are(seed, size, k, kind):
+@given(seeds, faces_and_picks, kinds)
+def test_never_twice_and_as_many_as_there_are(seed, faces_and_picks, kind):
+    size, k = faces_and_picks
     embeddings, norms = make_set(seed, size, kind)
-    picks = np.asarray(hard_sampling(embeddings, norms, np.ones(size, bool), size=k))
+    picks = hard_sampling(embeddings, norms, np.ones(size, bool), size=k)
     valid = picks[picks >= 0]
     assert len(set(valid.tolist())) == len(valid) == min(size, k)
     assert (picks[len(valid) :] == -1).all()
@@ -60,25 +80,28 @@ def test_never_twice_and_as_many_as_there_are(seed, size, k, kind):
 @pytest.mark.parametrize("size", [1, 2, 5, 33, 64])
 def test_equal_faces_are_picked_in_order(size):
     embeddings, norms = make_set(3, size, "all_equal", dim=512)
-    picks = hard_sampling(embeddings, norms, np.ones(size, bool), size=4)
+    embeddings, norms = np.resize(embeddings, (SLOTS, 512)), np.resize(norms, SLOTS)
+    picks = hard_sampling(embeddings, norms, np.arange(SLOTS) < size, size=4)
     assert picks.tolist() == [i if i < size else -1 for i in range(4)]
 
 
-@given(seeds, sizes, coreset_sizes)
-def test_order_does_not_matter(seed, size, k):
+@given(seeds, faces_and_picks)
+def test_order_does_not_matter(seed, faces_and_picks):
+    size, k = faces_and_picks
     embeddings, norms = make_set(seed, size)
     order = np.random.default_rng(seed).permutation(size)
     straight = hard_sampling(embeddings, norms, np.ones(size, bool), size=k)
-    shuffled = np.asarray(hard_sampling(embeddings[order], norms[order], np.ones(size, bool), size=k))
+    shuffled = hard_sampling(embeddings[order], norms[order], np.ones(size, bool), size=k)
     assert np.where(shuffled >= 0, order[shuffled], -1).tolist() == straight.tolist()
 
 
-@given(seeds, sizes, coreset_sizes, tied_kinds)
-def test_order_does_not_matter_where_scores_tie(seed, size, k, kind):
+@given(seeds, faces_and_picks, tied_kinds)
+def test_order_does_not_matter_where_scores_tie(seed, faces_and_picks, kind):
+    size, k = faces_and_picks
     embeddings, norms = make_set(seed, size, kind)
     order = np.random.default_rng(seed).permutation(size)
-    straight = np.asarray(hard_sampling(embeddings, norms, np.ones(size, bool), size=k))
-    shuffled = np.asarray(hard_sampling(embeddings[order], norms[order], np.ones(size, bool), size=k))
+    straight = hard_sampling(embeddings, norms, np.ones(size, bool), size=k)
+    shuffled = hard_sampling(embeddings[order], norms[order], np.ones(size, bool), size=k)
     assert (shuffled >= 0).tolist() == (straight >= 0).tolist()
     straight, shuffled = straight[straight >= 0], order[shuffled[shuffled >= 0]]
     np.testing.assert_array_equal(embeddings[shuffled], embeddings[straight])
@@ -88,14 +111,14 @@ def test_order_does_not_matter_where_scores_tie(seed, size, k, kind):
 @given(seeds, coreset_sizes)
 @settings(max_examples=10)
 def test_batch_and_vmap_equal_a_loop(seed, k):
-    sets = [with_padding(*make_set(seed + i, 1 + (seed + 7 * i) % 12, KINDS[i % 5]), i, 12) for i in range(6)]
+    sets = [
+        with_padding(*make_set(seed + i, 1 + (seed + 7 * i) % 12, KINDS[i % 5]), i, SLOTS) for i in range(6)
+    ]
     embeddings, norms, mask = (np.stack(arrays) for arrays in list(zip(*sets, strict=True))[:3])
     loop = [hard_sampling(*one, size=k) for one in zip(embeddings, norms, mask, strict=True)]
     batched = hard_sampling(embeddings, norms, mask, size=k)
-    mapped = jax.vmap(functools.partial(hard_sampling, size=k))(embeddings, norms, mask)
-    folded = hard_sampling(
-        embeddings.reshape(2, 3, 12, -1), norms.reshape(2, 3, 12), mask.reshape(2, 3, 12), size=k
-    )
+    mapped = jax.vmap(functools.partial(_hard_sampling, size=k))(embeddings, norms, mask)
+    folded = hard_sampling(*(x.reshape(2, 3, *x.shape[1:]) for x in (embeddings, norms, mask)), size=k)
     np.testing.assert_array_equal(batched, np.stack(loop))
     np.testing.assert_array_equal(mapped, batched)
     np.testing.assert_array_equal(folded.reshape(6, k), batched)
@@ -105,15 +128,16 @@ def _noise(seed, k, size):
     return np.random.default_rng(seed).gumbel(size=(k, size)).astype(np.float32)
 
 
-@given(seeds, sizes, coreset_sizes, kinds)
-def test_soft_masked_equals_removed(seed, size, k, kind):
+@given(seeds, faces_and_picks, kinds)
+def test_soft_masked_equals_removed(seed, faces_and_picks, kind):
+    size, k = faces_and_picks
     embeddings, norms = make_set(seed, size, kind)
-    padded, padded_norms, mask, places = with_padding(embeddings, norms, seed, 64)
+    padded, padded_norms, mask, places = with_padding(embeddings, norms, seed, SLOTS)
     noise = _noise(seed, k, size)
-    padded_noise = np.full((k, 64), np.nan, np.float32)
+    padded_noise = np.full((k, SLOTS), np.nan, np.float32)
     padded_noise[:, places] = noise
-    removed = soft_sampling(embeddings, norms, np.ones(size, bool), noise, size=k)
-    masked = soft_sampling(padded, padded_norms, mask, padded_noise, size=k)
+    removed = np.asarray(soft_sampling(embeddings, norms, np.ones(size, bool), noise, size=k))
+    masked = np.asarray(soft_sampling(padded, padded_norms, mask, padded_noise, size=k))
     np.testing.assert_array_equal(masked[:, places], removed)
     assert not masked[:, ~mask].any()
     # As many one-hot rows as there are faces.
@@ -122,7 +146,8 @@ def test_soft_masked_equals_removed(seed, size, k, kind):
 
 
 def test_soft_batch_equals_a_loop():
-    sets = [(*make_set(seed, 7), np.arange(7) < 5 + seed, _noise(seed, 3, 7)) for seed in range(3)]
+    slots = np.arange(SLOTS)
+    sets = [(*make_set(seed, SLOTS), slots < 5 + seed, _noise(seed, 3, SLOTS)) for seed in range(3)]
     rows = soft_sampling(*map(np.stack, zip(*sets, strict=True)), size=3)
     np.testing.assert_array_equal(rows, [soft_sampling(*one, size=3) for one in sets])
 
@@ -139,18 +164,21 @@ def projected(embeddings, norms, noise, gamma, mask, target, size, options=()):
 @settings(max_examples=20)
 def test_no_gradient_and_no_nan_from_padding(seed, size, k, kind):
     embeddings, norms = make_set(seed, size, kind)
-    padded, padded_norms, mask, _ = with_padding(embeddings, norms, seed, 64)
-    target = np.random.default_rng(seed).standard_normal((k, 64)).astype(np.float32)
-    _, grads = projected(padded, padded_norms, _noise(seed, k, 64), 0.3, mask, target, size=k)
+    padded, padded_norms, mask, _ = with_padding(embeddings, norms, seed, SLOTS)
+    target = np.random.default_rng(seed).standard_normal((k, SLOTS)).astype(np.float32)
+    _, grads = jax.device_get(
+        projected(padded, padded_norms, _noise(seed, k, SLOTS), 0.3, mask, target, size=k)
+    )
     assert all(np.isfinite(g).all() for g in grads)
     for gradient in (grads[0][~mask], grads[1][~mask], grads[2][:, ~mask]):
         assert not np.any(gradient)
 
 
-@given(seeds, st.sampled_from((2, 5, 33)), st.sampled_from((1, 3)))
+@given(seeds, st.sampled_from(((2, 3), (5, 1), (33, 3))))
 @settings(max_examples=12)
-def test_relaxation_gradients_match_finite_differences(seed, size, k):
+def test_relaxation_gradients_match_finite_differences(seed, faces_and_picks):
     """Central differences of the softmax rows with fixed noise, in float64."""
+    size, k = faces_and_picks
     with jax.enable_x64(True):
         embeddings, norms = make_set(seed, size, dim=8)
         embeddings, norms = embeddings.astype(np.float64), norms.astype(np.float64) / 10
@@ -161,9 +189,10 @@ def test_relaxation_gradients_match_finite_differences(seed, size, k):
 
         def loss(embeddings, norms, noise, gamma):
             mask = np.ones(size, bool)
-            return projected(embeddings, norms, noise, gamma, mask, target, size=k, options=options)
+            arguments = embeddings, norms, noise, gamma, mask, target
+            return jax.device_get(projected(*arguments, size=k, options=options))
 
-        inputs = tuple(map(jnp.asarray, (embeddings, norms, noise, GAMMA)))
+        inputs = tuple(map(np.asarray, (embeddings, norms, noise, GAMMA)))
         _, grads = loss(*inputs)
         rng = np.random.default_rng(seed)
         step = 1e-5
@@ -171,23 +200,19 @@ def test_relaxation_gradients_match_finite_differences(seed, size, k):
             towards = [rng.standard_normal(x.shape) / np.sqrt(x.size) for x in inputs]
             ahead, _ = loss(*[x + step * t for x, t in zip(inputs, towards, strict=True)])
             behind, _ = loss(*[x - step * t for x, t in zip(inputs, towards, strict=True)])
-            slope = sum(jnp.vdot(g, t) for g, t in zip(grads, towards, strict=True))
+            slope = sum(np.vdot(g, t) for g, t in zip(grads, towards, strict=True))
             np.testing.assert_allclose((ahead - behind) / (2 * step), slope, rtol=1e-4, atol=1e-7)
 
 
 def test_straight_through_borrows_the_gradient_of_the_relaxation():
     """For one pick, the two differ only in the forward value."""
-    embeddings, norms = make_set(0, 9)
-    noise, target = _noise(0, 1, 9), np.arange(9, dtype=np.float32)[None]
-
-    def loss(norms, straight_through):
-        rows = soft_sampling(
-            embeddings, norms, np.ones(9, bool), noise, size=1, straight_through=straight_through
-        )
-        return (rows * target).sum()
-
-    hard, soft = (jax.grad(loss)(norms, flag) for flag in (True, False))
-    np.testing.assert_allclose(hard, soft, atol=1e-6)
+    target = np.arange(9, dtype=np.float32)[None]
+    arguments = *make_set(0, 9), _noise(0, 1, 9), GAMMA, np.ones(9, bool), target
+    (_, hard), (_, soft) = (
+        projected(*arguments, size=1, options=(("straight_through", flag),)) for flag in (True, False)
+    )
+    for one, other in zip(hard, soft, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_the_relaxation_is_a_softmax_of_scaled_scores_and_noise():
@@ -210,10 +235,9 @@ def test_the_relaxation_is_a_softmax_of_scaled_scores_and_noise():
 
 
 def test_without_noise_and_with_large_scores_soft_equals_hard():
-    embeddings, norms = make_set(5, 30)
-    mask = np.ones(30, bool)
-    rows = soft_sampling(embeddings, norms, mask, np.zeros((4, 30), "f"), size=4, score_scale=1e4)
-    assert rows.argmax(-1).tolist() == hard_sampling(embeddings, norms, mask, size=4).tolist()
+    faces = *make_set(5, SLOTS), np.ones(SLOTS, bool)
+    rows = np.asarray(soft_sampling(*faces, np.zeros((5, SLOTS), "f"), size=5, score_scale=1e4))
+    assert rows.argmax(-1).tolist() == hard_sampling(*faces, size=5).tolist()
 
 
 @pytest.mark.parametrize("call", ["hard", "soft"])
@@ -238,13 +262,12 @@ def test_rejects_what_makes_no_sense(call):
 
 
 def test_takes_lists():
-    picks = fpsset.farthest_point_sampling([[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0], [True, True], size=2)
-    assert picks.tolist() == [1, 0]
+    lists = [[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0], [True, True]
+    assert jax.jit(lambda: fpsset.farthest_point_sampling(*lists, size=2))().tolist() == [1, 0]
 
 
 def test_runs_under_jit_with_bfloat16():
-    embeddings, norms = make_set(2, 50, dim=64)
-    half = jnp.asarray(embeddings, jnp.bfloat16)
-    pick = jax.jit(fpsset.farthest_point_sampling, static_argnames="size")
-    exact = pick(half.astype(jnp.float32), norms, np.ones(50, bool), size=5)
-    assert pick(half, norms, np.ones(50, bool), size=5).tolist() == exact.tolist()
+    embeddings, norms = make_set(2, SLOTS)
+    half, rest = embeddings.astype(jnp.bfloat16), (norms, np.ones(SLOTS, bool))
+    exact = hard_sampling(half.astype(np.float32), *rest, size=5)
+    assert hard_sampling(half, *rest, size=5).tolist() == exact.tolist()
