@@ -1,5 +1,6 @@
 """Agreement with golden values of the official PyTorch code."""
 
+import functools
 import importlib.util
 
 import chex
@@ -15,6 +16,7 @@ from fpsset.training.modules import make_head
 from fpsset.weights.torch_aggregator import aggregator_params, head_variables
 
 SIZES = [1, 2, 3, 4, 7, 20, 64, 333]
+SLOTS = 335  # of every set
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +34,23 @@ def train_case(shared):
         return dict(file)
 
 
+@pytest.fixture(scope="module")
+def infer(state):
+    variables, apply = {"params": aggregator_params(state)}, jax.jit(fpsset.FaceCoresetNet().apply)
+    return lambda sets: jax.device_get(apply(variables, sets))
+
+
 @pytest.mark.parametrize("size", SIZES)
-def test_inference(shared, state, size):
+def test_inference(shared, infer, size):
     with np.load(shared / "parity/aggregator_eval.npz") as file:
         case = {key.split("/")[1]: file[key] for key in file.files if key.startswith(f"n{size}/")}
-    # The two slots that hold no face are NaN.
-    embeddings = np.full((1, size + 2, 512), np.nan, np.float32)
+    # The slots that hold no face are NaN.
+    embeddings = np.full((1, SLOTS, 512), np.nan, np.float32)
     embeddings[0, :size] = case["embeddings"]
-    norms = np.full((1, size + 2), np.nan, np.float32)
+    norms = np.full((1, SLOTS), np.nan, np.float32)
     norms[0, :size] = case["norms"]
-    mask = np.arange(size + 2)[None] < size
-    variables = {"params": aggregator_params(state)}
-    net = fpsset.FaceCoresetNet()
-    out = jax.jit(net.apply)(variables, fpsset.FaceSet(embeddings, norms, mask))
-    picks = np.asarray(out.coreset_indices[0])
+    out = infer(fpsset.FaceSet(embeddings, norms, np.arange(SLOTS)[None] < size))
+    picks = out.coreset_indices[0]
     np.testing.assert_array_equal(picks[picks >= 0], case["selected"])
     assert (picks >= 0).sum() == min(3, size)
     np.testing.assert_allclose(out.descriptor[0], case["descriptor"], atol=2e-5, rtol=0)
@@ -77,9 +82,9 @@ def training(train_case, state):
     head = head_variables(state)
     params = {"aggregator": aggregator_params(state), "head": head["params"]}
     # The official head starts its running statistics at 20 and 100.
-    stats = {"mean": jnp.float32(20.0), "std": jnp.float32(100.0)}
+    stats = {"mean": np.float32(20.0), "std": np.float32(100.0)}
     step = jax.jit(jax.value_and_grad(_forward, argnums=(0, 1, 2), has_aux=True))
-    return step(params, train_case["embeddings"], train_case["norms"], train_case, stats)
+    return jax.device_get(step(params, train_case["embeddings"], train_case["norms"], train_case, stats))
 
 
 def test_training_forward(train_case, training):
@@ -96,14 +101,13 @@ def test_training_forward(train_case, training):
 def test_every_gpu_of_the_published_recipe_has_the_official_logits(train_case, training, state):
     """Two GPUs that both get the golden batch: its logits twice, and its running statistics."""
     (_, (out, _, _)), _ = training
-    both = [jnp.tile(array, (2,) + (1,) * (array.ndim - 1)) for array in (out.descriptor, out.norm)]
+    both = [np.tile(array, (2,) + (1,) * (array.ndim - 1)) for array in (out.descriptor, out.norm)]
     labels, head = np.tile(train_case["labels"], 2), head_variables(state)
     config = published_config()
     config.recipe.group = len(labels) // 2
-    stats = {"mean": jnp.float32(20.0), "std": jnp.float32(100.0)}
-    logits, updated = make_head(config, 10, 10).apply(
-        {"params": head["params"], "batch_stats": stats}, *both, labels, train=True, mutable=["batch_stats"]
-    )
+    variables = {"params": head["params"], "batch_stats": {"mean": np.float32(20), "std": np.float32(100)}}
+    apply = functools.partial(make_head(config, 10, 10).apply, train=True, mutable=["batch_stats"])
+    logits, updated = jax.jit(apply)(variables, *both, labels)
     np.testing.assert_allclose(logits, np.tile(train_case["logits"], (2, 1)), atol=2e-3)
     found = updated["batch_stats"]
     np.testing.assert_allclose(found["mean"], train_case["head_batch_mean_after"][0], rtol=1e-5)
@@ -150,7 +154,6 @@ def test_training_gradients(train_case, training):
 
 def test_head_variables_fit(state):
     variables = head_variables(state)
-    fresh = fpsset.AdaFaceHead(num_classes=10).init(
-        jax.random.key(0), jnp.ones((2, 512)), jnp.ones(2), jnp.zeros(2, int)
-    )
-    chex.assert_trees_all_equal_shapes_and_dtypes(jax.tree.map(jnp.asarray, variables), fresh)
+    batch = np.ones((2, 512), np.float32), np.ones(2, np.float32), np.zeros(2, int)
+    fresh = jax.eval_shape(fpsset.AdaFaceHead(num_classes=10).init, jax.random.key(0), *batch)
+    chex.assert_trees_all_equal_shapes_and_dtypes(jax.tree.map(np.asarray, variables), fresh)

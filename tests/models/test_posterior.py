@@ -13,7 +13,8 @@ from fpsset.models.posterior import PosteriorPooling
 from fpsset.ops.attention import merge
 from tests.sets import kinds, make_set, random_posterior, random_whitening, seeds
 
-DIM = 16
+DIM, SIZE = 16, 20
+merged_sums = jax.jit(merge)
 MODELS = {
     "posterior": (PosteriorPooling(3), random_posterior(DIM)),
     "whitened": (WhitenedMedia(3), random_whitening(DIM)),
@@ -22,7 +23,8 @@ MODELS = {
 
 @functools.cache
 def jitted(module, method=None):
-    return jax.jit(functools.partial(module.apply, method=method))
+    apply = jax.jit(functools.partial(module.apply, method=method))
+    return lambda *arguments: jax.device_get(apply(*arguments))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -31,14 +33,14 @@ def jitted(module, method=None):
 def test_parts_merged_are_the_whole(name, seed, kind):
     """Any split into four parts, some of them empty."""
     module, params = MODELS[name]
-    variables, (embeddings, norms) = {"params": params}, make_set(seed, 33, kind, DIM)
-    owner = np.random.default_rng(seed).integers(0, 3, 33)
-    whole = fpsset.FaceSet(embeddings, norms, np.ones(33, bool))
+    variables, (embeddings, norms) = {"params": params}, make_set(seed, SIZE, kind, DIM)
+    owner = np.random.default_rng(seed).integers(0, 3, SIZE)
+    whole = fpsset.FaceSet(embeddings, norms, np.ones(SIZE, bool))
     coreset = jitted(module, "select")(variables, whole)
     queries = jitted(module, "queries")(variables, coreset)
     look = jitted(module, "look")
     parts = [look(variables, queries, whole.replace(mask=owner == part)) for part in range(4)]
-    merged = jitted(module, "conclude")(variables, coreset, functools.reduce(merge, parts))
+    merged = jitted(module, "conclude")(variables, coreset, functools.reduce(merged_sums, parts))
     expected = jitted(module)(variables, whole)
     np.testing.assert_allclose(merged.descriptor, expected.descriptor, atol=1e-5)
     np.testing.assert_allclose(merged.norm, expected.norm, rtol=1e-4, atol=1e-6)
@@ -50,11 +52,11 @@ def test_parts_merged_are_the_whole(name, seed, kind):
 @settings(max_examples=4)
 def test_attention_is_the_share_of_each_face(name, known, seed):
     module, params = MODELS[name]
-    media = np.random.default_rng(seed).integers(0, 5, 20).astype(np.int32)
-    sets = fpsset.FaceSet(*make_set(seed, 20, dim=DIM), np.arange(20) < 17, media=media if known else None)
+    media, mask = np.random.default_rng(seed).integers(0, 5, SIZE).astype(np.int32), np.arange(SIZE) < 17
+    sets = fpsset.FaceSet(*make_set(seed, SIZE, dim=DIM), mask, media=media if known else None)
     out, weights = jitted(module, "with_attention")({"params": params}, sets)
     np.testing.assert_allclose(out.descriptor, jitted(module)({"params": params}, sets).descriptor, atol=1e-6)
-    assert weights.shape == (1, 3, 20) and not np.any(weights[..., 17:])
+    assert weights.shape == (1, 3, SIZE) and not np.any(weights[..., 17:])
     np.testing.assert_allclose(np.sum(weights, axis=-1), 1, rtol=1e-5)
     if known:
         alike = params | ({"media_power": np.float32(0)} if name == "posterior" else {})
@@ -65,15 +67,14 @@ def test_attention_is_the_share_of_each_face(name, known, seed):
 
 def test_media_weigh_by_a_power_of_their_precision():
     module, params = MODELS["posterior"]
-    embeddings, norms = make_set(3, 6, dim=DIM)
-    media = np.array([0, 0, 0, 3, 3, 5], np.int32)
-    sets = fpsset.FaceSet(embeddings, norms, np.ones(6, bool), media=media)
+    embeddings, norms = make_set(3, SIZE, dim=DIM)
+    media = np.resize(np.array([0, 0, 0, 3, 3, 5], np.int32), SIZE)
+    sets = fpsset.FaceSet(embeddings, norms, np.arange(SIZE) < 6, media=media)
+    attend = jitted(module, "with_attention")
     even, weighed = (
-        jitted(module, "with_attention")({"params": params | {"media_power": np.float32(power)}}, sets)[1][
-            0, 0
-        ]
-        for power in (0, 1)
+        attend({"params": params | {"media_power": np.float32(power)}}, sets)[1][0, 0, :6] for power in (0, 1)
     )
+    embeddings, norms, media = embeddings[:6], norms[:6], media[:6]
     log_norms = params["quality_power"] * np.log(norms)
     cosine = norms * (embeddings @ params["quality_direction"]) + log_norms + params["quality_bias"]
     cosine = np.clip(cosine, 0.05, 0.95)
@@ -96,9 +97,13 @@ def test_a_crowd_of_near_copies_counts_as_one_face_where_media_are_unknown():
     rows = np.repeat(np.arange(4), [200, 1, 1, 1])
     crowd = faces[rows] + 0.01 * rng.standard_normal((len(rows), DIM)).astype(np.float32)
     crowd /= np.linalg.norm(crowd, axis=1, keepdims=True)
+    rest = len(rows) - len(faces)
     few, many = (
-        np.asarray(jitted(module)({"params": params}, fpsset.FaceSet(u, n, np.ones(len(n), bool))).descriptor)
-        for u, n in ((faces, norms), (crowd, norms[rows]))
+        jitted(module)({"params": params}, fpsset.FaceSet(*arrays, mask)).descriptor
+        for *arrays, mask in (
+            (np.pad(faces, ((0, rest), (0, 0))), np.pad(norms, (0, rest)), np.arange(len(rows)) < len(faces)),
+            (crowd, norms[rows], np.ones(len(rows), bool)),
+        )
     )
     assert many @ few > 0.999
     assert crowd.mean(axis=0) @ few < 0.95
@@ -109,9 +114,9 @@ def test_a_crowd_of_near_copies_counts_as_one_face_where_media_are_unknown():
 def test_norms_that_are_ignored_change_nothing(name, known):
     module, params = MODELS[name]
     module = module.clone(ignores_norms=True)
-    embeddings, norms = make_set(1, 20, dim=DIM)
-    media = np.arange(20, dtype=np.int32) // 3 if known else None
-    mask = np.arange(20) < 17
+    embeddings, norms = make_set(1, SIZE, dim=DIM)
+    media = np.arange(SIZE, dtype=np.int32) // 3 if known else None
+    mask = np.arange(SIZE) < 17
     one, other, zero = (
         jitted(module)({"params": params}, fpsset.FaceSet(embeddings, n, mask, media=media))
         for n in (norms, norms[::-1].copy(), np.zeros_like(norms))

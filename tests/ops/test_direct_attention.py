@@ -16,9 +16,9 @@ from tests.ops.attention import DIM, HEADS, make_params, plain, weighed
 def test_the_direct_form_is_the_same(batch, slots, drops):
     rng = np.random.default_rng(batch)
     params = make_params(3)
-    queries = jnp.asarray(rng.standard_normal((batch, 3, DIM)), jnp.float32)
+    queries = rng.standard_normal((batch, 3, DIM)).astype("f")
     keys, values = (rng.standard_normal((batch, slots, DIM)).astype("f") for _ in range(2))
-    quality = jnp.asarray(rng.standard_normal((batch, slots)), jnp.float32)
+    quality = rng.standard_normal((batch, slots)).astype("f")
     weight = rng.integers(0, 3, (batch, slots)).astype("f")
     weight[0] = 0  # a set without faces
     keys[weight == 0] = values[weight == 0] = np.nan
@@ -28,8 +28,11 @@ def test_the_direct_form_is_the_same(batch, slots, drops):
         def outputs(queries, params):
             return form(queries, (keys, values, quality), weight, weighed, params, dropout)
 
-        gradient = jax.grad(lambda *x: jnp.sum(jnp.sin(outputs(*x))), argnums=(0, 1))
-        return jax.jit(lambda *x: (outputs(*x), gradient(*x)))(queries, params)
+        def loss(queries, params):
+            found = outputs(queries, params)
+            return jnp.sum(jnp.sin(found)), found
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(queries, params)
 
     one, other = results(set_attention), results(direct_attention)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), one, other)
@@ -57,8 +60,12 @@ def test_in_the_direct_form_a_face_that_is_no_number_spoils_its_own_set_alone():
     params = make_params(3)
     queries, faces = (rng.standard_normal((4, n, DIM)).astype("f") for n in (3, 8))
     faces[1, 2, 5] = np.nan
-    out = direct_attention(queries, (faces, faces), np.ones((4, 8), bool), plain, params)
-    expected = set_attention(queries, (faces, faces), np.ones((4, 8), bool), plain, params)
+    out, expected = (
+        np.asarray(
+            jax.jit(form, static_argnums=3)(queries, (faces, faces), np.ones((4, 8), bool), plain, params)
+        )
+        for form in (direct_attention, set_attention)
+    )
     assert np.isnan(out[1]).all()
     others = np.array([0, 2, 3])
     np.testing.assert_allclose(out[others], expected[others], atol=1e-5)
@@ -66,9 +73,15 @@ def test_in_the_direct_form_a_face_that_is_no_number_spoils_its_own_set_alone():
 
 def test_heads_in_one_axis_are_heads_in_an_axis_of_their_own():
     rng = np.random.default_rng(0)
-    query, key = (jnp.asarray(rng.standard_normal((2, 3, DIM)), jnp.float32) for _ in range(2))
+    query, key = (rng.standard_normal((2, 3, DIM)).astype("f") for _ in range(2))
     options = HEADS, jnp.float32
-    logits = forms._logits_of_heads(query, key, *options)
-    np.testing.assert_allclose(logits, forms._logits_of_channels(query, key, *options), atol=1e-5)
-    mixed = forms._mix_heads(logits, key, *options)
-    np.testing.assert_allclose(mixed, forms._mix_channels(logits, key, *options), atol=1e-4)
+
+    @jax.jit
+    def both(query, key):
+        logits = forms._logits_of_heads(query, key, *options)
+        mixed = [form(logits, key, *options) for form in (forms._mix_heads, forms._mix_channels)]
+        return (logits, forms._logits_of_channels(query, key, *options)), mixed
+
+    (logits, other_logits), (mixed, other_mixed) = both(query, key)
+    np.testing.assert_allclose(logits, other_logits, atol=1e-5)
+    np.testing.assert_allclose(mixed, other_mixed, atol=1e-4)

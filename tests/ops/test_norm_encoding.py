@@ -4,7 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from fpsset.ops.norm_encoding import encode_norms, normalized_norm_encoding, sine_of_turns
+from fpsset.ops import norm_encoding
+from fpsset.ops.norm_encoding import sine_of_turns
+
+encode_norms = jax.jit(norm_encoding.encode_norms, static_argnums=1)
 
 NORMS = np.concatenate([[0.0], np.geomspace(1e-3, 300, 40)]).astype(np.float32)
 
@@ -17,15 +20,16 @@ def expected(norms, dim):
 
 
 def test_formula():
-    np.testing.assert_allclose(encode_norms(NORMS, 512), expected(NORMS, 512), atol=3e-4)
-    np.testing.assert_allclose(encode_norms(NORMS[:30], 512), expected(NORMS[:30], 512), atol=5e-5)
+    found = np.asarray(encode_norms(NORMS, 512))
+    np.testing.assert_allclose(found, expected(NORMS, 512), atol=3e-4)
+    np.testing.assert_allclose(found[:30], expected(NORMS[:30], 512), atol=5e-5)
 
 
 def test_sine_and_its_slope():
     turns = np.concatenate([np.linspace(-2, 2, 4001), [1e-7, -1e-7, 0.5, -0.5, 0.25]]).astype(np.float32)
     exact = 2 * np.pi * turns.astype(np.float64)
-    np.testing.assert_allclose(sine_of_turns(turns), np.sin(exact), atol=1.5e-6)
-    slope = jax.vmap(jax.grad(sine_of_turns))(turns)
+    sine, slope = jax.jit(jax.vmap(jax.value_and_grad(sine_of_turns)))(turns)
+    np.testing.assert_allclose(sine, np.sin(exact), atol=1.5e-6)
     np.testing.assert_allclose(slope, 2 * np.pi * np.cos(exact), atol=1e-5)
 
 
@@ -34,7 +38,7 @@ def test_layer_norm_by_the_fixed_second_moment():
     scale, bias = rng.standard_normal((2, 512)).astype(np.float32)
     waves = expected(NORMS[:30], 512)
     textbook = (waves - waves.mean(-1, keepdims=True)) / np.sqrt(waves.var(-1, keepdims=True) + 1e-5)
-    got = normalized_norm_encoding(NORMS[:30], scale, bias)
+    got = jax.jit(norm_encoding.normalized_norm_encoding)(NORMS[:30], scale, bias)
     np.testing.assert_allclose(got, textbook * scale + bias, atol=3e-4)
 
 

@@ -4,7 +4,9 @@ import jax
 import numpy as np
 from jax.test_util import check_grads
 
-from fpsset.ops.quality import face_quality, quality_shares
+from fpsset.ops import quality
+
+face_quality, quality_shares = jax.jit(quality.face_quality), jax.jit(quality.quality_shares)
 
 
 def test_closed_form():
@@ -15,9 +17,8 @@ def test_closed_form():
 
 def test_a_norm_of_zero_is_finite_and_so_is_its_gradient():
     norms = np.float32([0, 3])
-    value, grad = jax.value_and_grad(lambda n: face_quality(np.zeros((2, 4)), n, np.ones(4), 3.0).sum())(
-        norms
-    )
+    both = jax.jit(jax.value_and_grad(lambda n: face_quality(np.zeros((2, 4)), n, np.ones(4), 3.0).sum()))
+    value, grad = both(norms)
     np.testing.assert_allclose(value, 3 * (np.log(1e-6) + np.log(3)), rtol=1e-6)
     np.testing.assert_allclose(grad, [0, 1])
 
@@ -34,5 +35,5 @@ def test_shares_are_a_softmax_over_what_is_real():
     quality = np.float32([[700, 700 + np.log(3), np.nan], [np.inf, np.nan, 0]])
     mask = np.array([[True, True, False], [False, False, False]])
     np.testing.assert_allclose(quality_shares(quality, mask), [[0.25, 0.75, 0], [0, 0, 0]], rtol=1e-4)
-    grad = jax.grad(lambda q: quality_shares(q, mask)[0, 0])(quality)
+    grad = jax.jit(jax.grad(lambda q: quality_shares(q, mask)[0, 0]))(quality)
     np.testing.assert_allclose(grad, [[0.1875, -0.1875, 0], [0, 0, 0]], rtol=1e-4)
