@@ -44,7 +44,10 @@ def self_attention(
       [*B, K, D] float32; the output bias if no item is valid.
     """
     items = zero_padding(items, mask)
-    by_heads = _on_cpu_or_not(_logits_of_heads, _logits_of_channels), _on_cpu_or_not(_mix_heads, _mix_channels)
+    by_heads = (
+        _on_cpu_or_not(_logits_of_heads, _logits_of_channels),
+        _on_cpu_or_not(_mix_heads, _mix_channels),
+    )
     return _attend(items, Block(items, items), mask, params, dropout, *by_heads)
 
 
