@@ -19,7 +19,7 @@ from fpsset.runtime import hosts
 from tests.compiling import FLAGS
 from tests.runs import ROOT, few_people, saved_state, steps_logged
 
-STEPS = 40
+STEPS = 28
 PATIENCE = ("timeout", "call_terminate_timeout")  # a busy machine may stall a process for long
 
 
@@ -48,7 +48,12 @@ def launch_two(workdir: pathlib.Path) -> subprocess.Popen:
     """Two processes of two devices each; their programs are kept beside the workdir."""
     command = [ROOT / "launch/local_processes.sh", "2", sys.executable, "-m", "fpsset.main"]
     command += [f"--config={ROOT}/configs/features.py", *few_people(workdir.parent)]
-    command += [f"--config.steps={STEPS}", "--config.eval_every=10", "--config.evaluation.resamples=0"]
+    command += [
+        f"--config.steps={STEPS}",
+        "--config.eval_every=7",
+        "--config.evaluation.resamples=0",
+        "--config.log_every=1",
+    ]
     command += [f"--workdir={workdir}", f"--config.compilation_cache={workdir.parent}/programs"]
     patient = " ".join(f"--xla_cpu_collective_{name}_seconds=600" for name in PATIENCE)
     environment = {
@@ -88,7 +93,7 @@ def test_killed_and_stopped_processes_resume_to_the_same_state(tmp_path, launch)
     straight, disturbed = tmp_path / "straight", tmp_path / "disturbed"
     out, err = finish(launch(straight), straight, 0)
     assert (
-        out.count("achieved FAR") == 1 and err.count("validation_tar") == STEPS // 10
+        out.count("achieved FAR") == 1 and err.count("validation_tar") == STEPS // 7
     )  # one of the two writes
 
     process = launch(disturbed)
@@ -96,11 +101,11 @@ def test_killed_and_stopped_processes_resume_to_the_same_state(tmp_path, launch)
     finish(process, disturbed, 128 + signal.SIGKILL)
     assert not (disturbed / f"checkpoints/{STEPS}").exists()
     process = launch(disturbed)
-    signal_one(process, disturbed, 22, signal.SIGTERM)
+    signal_one(process, disturbed, 16, signal.SIGTERM)
     _, err = finish(process, disturbed, 130)
     assert "from step" in err
     stopped = int(re.search(r"stopped at step (\d+) of", err)[1])
-    assert 20 <= stopped < STEPS and (disturbed / f"checkpoints/{stopped}").is_dir()
+    assert 16 <= stopped < STEPS and (disturbed / f"checkpoints/{stopped}").is_dir()
     _, err = finish(launch(disturbed), disturbed, 0)
     assert f"from step {stopped}" in err
 
