@@ -78,23 +78,21 @@ def test_the_best_and_the_two_newest_are_kept_and_the_best_is_read(tmp_path, sco
     assert params["gamma"] == steps[-1]
 
 
-def test_restoring_moves_the_data_along(tmp_path):
-    save(tmp_path, [0.1, 0.2, 0.3])
+def test_restoring_moves_the_data_along(workdir):
     straight = make_batches()
-    for _ in range(3):
+    for _ in range(2):
         next(straight)
     batches = make_batches()
-    with Checkpoints(tmp_path) as checkpoints:
+    with Checkpoints(workdir) as checkpoints:
         state = checkpoints.restore(make_state(0), batches)
-    jax.tree.map(np.testing.assert_array_equal, state, make_state(3))
+    jax.tree.map(np.testing.assert_array_equal, state, make_state(2))
     assert next(batches) == next(straight)
 
 
-def test_saving_a_step_again_keeps_what_is_there(tmp_path):
-    save(tmp_path, [0.1])
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(make_state(1), make_batches(), CARD, 0.9)
-    assert kept(tmp_path) == [1]
+def test_saving_a_step_again_keeps_what_is_there(workdir):
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save(make_state(2), make_batches(), CARD, 0.9)
+    assert kept(workdir) == [1, 2]
 
 
 def test_what_is_no_checkpoint(tmp_path):
@@ -134,42 +132,40 @@ late_ends = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableException
 
 @late_ends
 @pytest.mark.parametrize("kind", ["no metadata", "no position", "cut", "empty", "a bit"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys, kind):
-    save(tmp_path, [0.1, 0.2, 0.3])
-    damage(kind, tmp_path / "checkpoints/3")
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(workdir, capsys, kind):
+    damage(kind, workdir / "checkpoints/2")
     batches = make_batches()
-    with Checkpoints(tmp_path) as checkpoints:
+    with Checkpoints(workdir) as checkpoints:
         state = checkpoints.restore(make_state(0), batches)
-        jax.tree.map(np.testing.assert_array_equal, state, make_state(2))
-        assert f"warning: {tmp_path}/checkpoints/3: cannot be read" in capsys.readouterr().err
+        jax.tree.map(np.testing.assert_array_equal, state, make_state(1))
+        assert f"warning: {workdir}/checkpoints/2: cannot be read" in capsys.readouterr().err
         next(batches)
-        checkpoints.save(make_state(3), batches, CARD, 0.4)
-    assert kept(tmp_path) == [2, 3] and len(list((tmp_path / "damaged_checkpoints").iterdir())) == 1
-    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(make_state(2), batches, CARD, 0.4)
+    assert kept(workdir) == [1, 2] and len(list((workdir / "damaged_checkpoints").iterdir())) == 1
+    with Checkpoints(workdir) as checkpoints:
         jax.tree.map(
-            np.testing.assert_array_equal, checkpoints.restore(make_state(0), batches), make_state(3)
+            np.testing.assert_array_equal, checkpoints.restore(make_state(0), batches), make_state(2)
         )
 
 
-def test_half_written_checkpoints_are_passed_over(tmp_path):
-    save(tmp_path, [0.1, 0.2])
-    (tmp_path / "checkpoints/2").rename(tmp_path / "checkpoints/2.orbax-checkpoint-tmp")
-    with Checkpoints(tmp_path) as checkpoints:
+def test_half_written_checkpoints_are_passed_over(workdir):
+    (workdir / "checkpoints/2").rename(workdir / "checkpoints/2.orbax-checkpoint-tmp")
+    with Checkpoints(workdir) as checkpoints:
         batches = make_batches()
         assert int(checkpoints.restore(make_state(0), batches).step) == 1
         checkpoints.save(make_state(3), batches, CARD, 0.4)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "3"]
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["1", "3"]
 
 
-def test_one_of_an_earlier_version_is_used_but_not_resumed(tmp_path):
-    save(tmp_path, [0.1])
-    (tmp_path / "checkpoints/1/data/metadata").rename(tmp_path / "checkpoints/1/data/process_0-of-1.json")
-    with Checkpoints(tmp_path) as checkpoints:
+def test_one_of_an_earlier_version_is_used_but_not_resumed(workdir):
+    data = workdir / "checkpoints/2/data"
+    (data / "metadata").rename(data / "process_0-of-1.json")
+    with Checkpoints(workdir) as checkpoints:
         with pytest.raises(
-            InputError, match=r"checkpoints/1: was written by an earlier version .* give another --workdir"
+            InputError, match=r"checkpoints/2: was written by an earlier version .* give another --workdir"
         ):
             checkpoints.restore(make_state(0), make_batches())
-    assert kept(tmp_path) == [1] and read_params(tmp_path)[1] == CARD
+    assert kept(workdir) == [1, 2] and read_params(workdir)[1] == CARD
 
 
 @late_ends
