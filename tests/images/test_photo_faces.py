@@ -16,6 +16,9 @@ from fpsset.images.recognisers import load_recogniser
 from tests.images.images import picture
 from tests.images.photos import YUNET, photo, write_video
 
+BATCH = 4  # each batch is filled up
+CROPS = FindingOptions(None, batch_size=BATCH)
+
 
 @pytest.fixture(scope="module")
 def recogniser(shared):
@@ -25,7 +28,7 @@ def recogniser(shared):
 
 @pytest.fixture(scope="module")
 def options(shared):
-    return FindingOptions(shared / YUNET)
+    return FindingOptions(shared / YUNET, batch_size=BATCH)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +94,7 @@ def test_a_config_extracts_photos(album, shared, tmp_path):
     config = extraction_config()
     config.update(images=str(album), weights=str(shared / "models/mobilefacenet_512.onnx"))
     config.update(out=str(tmp_path / "f.npz"), detector=str(shared / YUNET))
-    config.update(color_order="bgr", mean=127.0, std=128.0)
+    config.update(color_order="bgr", mean=127.0, std=128.0, batch_size=BATCH)
     check_extraction_config(config)
     table = extract(config)
     assert len(table) == 3 and read_features(tmp_path / "f.npz").subject.tolist() == [0, 0, 0]
@@ -108,9 +111,7 @@ def test_nothing_to_be_found(tmp_path, recogniser, options):
 
 
 def test_aligned_crops_need_no_detector(shared, recogniser):
-    found = find_photo_faces(
-        list_sources([shared / "faces/person_00"], "anna"), recogniser, FindingOptions(None)
-    )
+    found = find_photo_faces(list_sources([shared / "faces/person_00"], "anna"), recogniser, CROPS)
     assert len(found.table) == len(list((shared / "faces/person_00").iterdir())) and not found.left_out
 
 
@@ -130,13 +131,18 @@ def film(shared, tmp_path_factory):
     return path
 
 
-def test_people_of_a_video_are_told_apart(shared, film, recogniser, options, tmp_path):
-    found = find_photo_faces(list_sources([film]), recogniser, options)
-    table = found.table
+@pytest.fixture(scope="module")
+def filmed(film, recogniser, options):
+    """The faces of the film."""
+    return find_photo_faces(list_sources([film]), recogniser, options).table
+
+
+def test_people_of_a_video_are_told_apart(shared, film, filmed, recogniser, options, tmp_path):
+    table = filmed
     for name in ("person_00", "person_01"):
         (tmp_path / "two").mkdir(exist_ok=True)
         (tmp_path / "two" / name).symlink_to(shared / "faces" / name)
-    own = find_photo_faces(list_sources([tmp_path / "two"]), recogniser, FindingOptions(None)).table
+    own = find_photo_faces(list_sources([tmp_path / "two"]), recogniser, CROPS).table
     mean = np.stack([own.embeddings[own.subject == person].mean(0) for person in range(2)])
     cosines = table.embeddings @ mean.T
     who = cosines.argmax(1)
@@ -154,10 +160,9 @@ def test_people_of_a_video_are_told_apart(shared, film, recogniser, options, tmp
     assert (one.table.embeddings[moving] @ mean.T).argmax(1).tolist() == [1] * int(moving.sum())
 
 
-def test_long_videos_are_divided(film, recogniser, options, monkeypatch):
+def test_long_videos_are_divided(film, filmed, recogniser, options, monkeypatch):
     """Stretches of half a second give the faces that one stretch gives, wherever the search begins."""
     items = list_sources([film]).items
-    whole = find_photo_faces(list_sources([film]), recogniser, options).table
     monkeypatch.setattr("fpsset.images.finding_parts._SECONDS", 0.5)
     assert len(stretches_of(items, 5.0)[0]) == 4
     parts = find_photo_faces(list_sources([film]), recogniser, options).table
@@ -170,6 +175,6 @@ def test_long_videos_are_divided(film, recogniser, options, monkeypatch):
     monkeypatch.setattr("fpsset.images.photo_faces.Finder", Forgetful)
     sought = find_photo_faces(list_sources([film]), recogniser, options).table
     for found in (parts, sought):
-        np.testing.assert_array_equal(found.time, whole.time)
-        np.testing.assert_array_equal(found.media, whole.media)
-        np.testing.assert_allclose(found.embeddings, whole.embeddings, atol=2e-3)
+        np.testing.assert_array_equal(found.time, filmed.time)
+        np.testing.assert_array_equal(found.media, filmed.media)
+        np.testing.assert_allclose(found.embeddings, filmed.embeddings, atol=2e-3)
