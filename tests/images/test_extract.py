@@ -13,7 +13,7 @@ from fpsset.config import check_extraction_config, extraction_config
 from fpsset.data.files import read_features
 from fpsset.errors import InputError
 from fpsset.images.aligned_faces import read_face
-from fpsset.images.augmentation import augment
+from fpsset.images.augmentation import Style
 from fpsset.images.recognisers import Recogniser
 from fpsset.runtime.locks import sole_use
 from fpsset.weights.cards import BackboneCard
@@ -195,7 +195,7 @@ def test_augmented_clips_become_seeds(tmp_path, weights, monkeypatch):
 
     recogniser = Recogniser(BackboneCard("test", "rgb", 127.5, 127.5, ""), pooled)
     monkeypatch.setattr(extraction, "load_recogniser", lambda *_: recogniser)
-    clips = {"augmented": 2, "clip_frames": 3, "check_color_order": False}
+    clips = {"augmented": 2, "clip_frames": 3, "check_color_order": False, "batch_size": 3}
     out, straight = tmp_path / "F.npz", tmp_path / "straight.npz"
     table = extraction.extract(config_for(tmp_path / "faces", weights, straight, **clips))
     assert len(table) == 6 * 2 * 3
@@ -205,9 +205,14 @@ def test_augmented_clips_become_seeds(tmp_path, weights, monkeypatch):
     assert (cosines - np.eye(36)).max() < 0.99999
 
     face = read_face(tmp_path / "faces" / table.paths[30])
-    numbers = np.arange(10, 12).repeat(3), np.arange(30, 36)
-    frames = jax.jit(augment)(jax.random.key(0), np.stack([face] * 6), *numbers)
-    embeddings, norms = pooled(2 * np.asarray(frames) - 1)
+    key, faces = jax.random.key(0), np.stack([face] * 3)
+    frames = np.concatenate(
+        [
+            extraction._augment(key, faces, np.full(3, clip), np.arange(3 * clip, 3 * clip + 3), Style())
+            for clip in (10, 11)
+        ]
+    )
+    embeddings, norms = pooled(2 * frames - 1)
     np.testing.assert_allclose(table.norms[30:], norms, rtol=1e-4)
     assert (read_features(straight).embeddings[30:] * embeddings).sum(1).min() > 0.9999
 
@@ -304,14 +309,20 @@ def test_real_faces_are_extracted_with_their_people_and_media(tmp_path, shared):
 
 
 def test_a_wrong_colour_order_gives_a_warning(tmp_path, shared):
+    """Three stills of each person tell."""
+    for person in (shared / "faces").iterdir():
+        (folder := tmp_path / "faces" / person.name).mkdir(parents=True)
+        for path in sorted(person.glob("still_*"))[-3:]:
+            (folder / path.name).symlink_to(path)
     _, err = serve(
         "extract.py",
-        f"--config.images={shared}/faces",
+        f"--config.images={tmp_path}/faces",
         f"--config.weights={shared}/models/mobilefacenet_512.onnx",
         f"--config.out={tmp_path}/F.npz",
         "--config.color_order=rgb",
         "--config.mean=127",
         "--config.std=128",
+        "--config.batch_size=48",
     )
     assert "warning: the colour order looks wrong" in err
 
