@@ -128,7 +128,11 @@ def test_two_extractions_to_one_file_are_refused(tmp_path, weights):
 def test_an_interrupted_run_continues(tmp_path, weights, monkeypatch):
     write_people(tmp_path / "faces", people=4, each=5)
     out, straight = tmp_path / "F.npz", tmp_path / "straight.npz"
-    extraction.extract(config_for(tmp_path / "faces", weights, straight))
+
+    def extract(out):
+        return extraction.extract(config_for(tmp_path / "faces", weights, out, check_color_order=False))
+
+    extract(straight)
     done, again, embed_part = [], [], extraction._embed_part
 
     def stop_after_three(images, rows, *rest):
@@ -143,10 +147,10 @@ def test_an_interrupted_run_continues(tmp_path, weights, monkeypatch):
 
     monkeypatch.setattr(extraction, "_embed_part", stop_after_three)
     with pytest.raises(KeyboardInterrupt):
-        extraction.extract(config_for(tmp_path / "faces", weights, out))
+        extract(out)
     assert not out.exists() and len(list((tmp_path / ".F.npz.parts").glob("*.npz"))) == 3
     monkeypatch.setattr(extraction, "_embed_part", note_and_embed)
-    extraction.extract(config_for(tmp_path / "faces", weights, out))
+    extract(out)
     assert again == [range(12, 16), range(16, 20)]
     assert not (tmp_path / ".F.npz.parts").exists()
     with np.load(out) as ours, np.load(straight) as theirs:
@@ -162,13 +166,13 @@ def test_an_interrupted_run_continues(tmp_path, weights, monkeypatch):
     os.utime(broken, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     monkeypatch.setattr(extraction, "_embed_part", stop_after_three)
     with pytest.raises(KeyboardInterrupt):
-        extraction.extract(config_for(tmp_path / "faces", weights, out))
+        extract(out)
     (tmp_path / ".F.npz.parts/000000004.npz").write_bytes(b"")
     broken.write_bytes(whole)
     os.utime(broken, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     again.clear()
     monkeypatch.setattr(extraction, "_embed_part", note_and_embed)
-    extraction.extract(config_for(tmp_path / "faces", weights, out))
+    extract(out)
     assert [part.start for part in again] == [0, 4, 12, 16]
     np.testing.assert_array_equal(read_features(out).embeddings, read_features(straight).embeddings)
 
@@ -176,11 +180,11 @@ def test_an_interrupted_run_continues(tmp_path, weights, monkeypatch):
     done.clear()
     monkeypatch.setattr(extraction, "_embed_part", stop_after_three)
     with pytest.raises(KeyboardInterrupt):
-        extraction.extract(config_for(tmp_path / "faces", weights, out))
+        extract(out)
     picture(99).save(tmp_path / "faces/person_0/still_0.png")
     again.clear()
     monkeypatch.setattr(extraction, "_embed_part", note_and_embed)
-    extraction.extract(config_for(tmp_path / "faces", weights, out))
+    extract(out)
     assert len(again) == 5
 
 
