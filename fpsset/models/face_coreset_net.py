@@ -37,7 +37,8 @@ class FaceCoresetNet(SetModel):
       >>> sets = fpsset.FaceSet(faces / jax.numpy.linalg.norm(faces, axis=1, keepdims=True),
       ...                       jax.numpy.arange(5.0), jax.numpy.ones(5, bool))
       >>> net = fpsset.FaceCoresetNet(coreset_size=2)
-      >>> out = net.apply(jax.jit(net.init)(jax.random.key(1), sets), sets)
+      >>> variables = jax.jit(net.init)(jax.random.key(1), sets)
+      >>> out = jax.jit(net.apply)(variables, sets)
       >>> out.descriptor.shape, int(out.coreset_indices[0])
       ((16,), 4)
     """

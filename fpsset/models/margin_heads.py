@@ -137,8 +137,8 @@ class AdaFaceHead(_MarginHead):
       >>> import jax, jax.numpy as jnp, fpsset
       >>> head = fpsset.AdaFaceHead(num_classes=4)
       >>> sets, labels = jnp.eye(8)[:3], jnp.array([0, 1, 2])
-      >>> variables = head.init(jax.random.key(0), sets, jnp.full(3, 20.0), labels)
-      >>> head.apply(variables, sets, jnp.full(3, 20.0), labels).shape
+      >>> variables = jax.jit(head.init)(jax.random.key(0), sets, jnp.full(3, 20.0), labels)
+      >>> jax.jit(head.apply)(variables, sets, jnp.full(3, 20.0), labels).shape
       (3, 4)
     """
 
@@ -184,8 +184,8 @@ class ArcFaceHead(_MarginHead):
       >>> import jax, jax.numpy as jnp, fpsset
       >>> head = fpsset.ArcFaceHead(num_classes=4)
       >>> sets, labels = jnp.eye(8)[:3], jnp.array([0, 1, 2])
-      >>> variables = head.init(jax.random.key(0), sets, jnp.full(3, 20.0), labels)
-      >>> head.apply(variables, sets, jnp.full(3, 20.0), labels).shape
+      >>> variables = jax.jit(head.init)(jax.random.key(0), sets, jnp.full(3, 20.0), labels)
+      >>> jax.jit(head.apply)(variables, sets, jnp.full(3, 20.0), labels).shape
       (3, 4)
     """
 
@@ -209,8 +209,8 @@ class CosFaceHead(_MarginHead):
       >>> import jax, jax.numpy as jnp, fpsset
       >>> head = fpsset.CosFaceHead(num_classes=4)
       >>> sets, labels = jnp.eye(8)[:3], jnp.array([0, 1, 2])
-      >>> variables = head.init(jax.random.key(0), sets, jnp.full(3, 20.0), labels)
-      >>> head.apply(variables, sets, jnp.full(3, 20.0), labels).shape
+      >>> variables = jax.jit(head.init)(jax.random.key(0), sets, jnp.full(3, 20.0), labels)
+      >>> jax.jit(head.apply)(variables, sets, jnp.full(3, 20.0), labels).shape
       (3, 4)
     """
 

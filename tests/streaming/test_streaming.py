@@ -1,5 +1,7 @@
 """Streaming equals the batch result as long as all faces fit, and stays within its bounds after that."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -155,7 +157,8 @@ def test_a_long_clip_does_not_crowd_out_the_faces_a_late_pick_needs():
     nothing = np.zeros((0, 32), np.float32), np.zeros(0, np.float32)
     for row in range(0, len(norms), 16):
         picks.add(faces[row : row + 16], norms[row : row + 16], nothing)
-    wanted = np.asarray(fpsset.farthest_point_sampling(faces, norms, np.ones(len(norms), bool), 2, 0.0))
+    sample = jax.jit(functools.partial(fpsset.farthest_point_sampling, size=2, gamma=0.0))
+    wanted = np.asarray(sample(faces, norms, np.ones(len(norms), bool)))
     np.testing.assert_array_equal(picks.faces, faces[wanted])
 
 
