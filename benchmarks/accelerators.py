@@ -45,7 +45,7 @@ from fpsset.data.pipeline import TrainingBatch
 from fpsset.data.simulated_ijb import long_tailed_sizes
 from fpsset.inference.batching import batches, bucket_growth
 from fpsset.models.iresnet import ARCHITECTURES, IResNet
-from fpsset.models.set_model import apply_on_one_device
+from fpsset.models.set_model import apply_on_one_device, prepare_kernel
 from fpsset.parallel.mesh import AXIS, batch_shapes, padded_classes, state_shapes
 from fpsset.training.optimizer import make_optimizer
 from fpsset.training.step import geometric, init_state, make_train_step
@@ -229,12 +229,14 @@ def sets_program(
     )
     variables = jax.eval_shape(net.init, jax.random.key(0), faces)
 
-    def run(variables, faces):
-        out = apply_on_one_device(net, variables, faces) if kernel else net.apply(variables, faces)
+    def run(variables, faces, prepared):
+        out = apply_on_one_device(net, variables, faces, prepared) if kernel else net.apply(variables, faces)
         return out.descriptor, out.norm, out.coreset_indices
 
+    prepared = jax.eval_shape(lambda variables: prepare_kernel(net, variables), variables) if kernel else None
+
     work = sets * 8 * 3 * DIM**2 + sets * size * 2 * 24 * DIM
-    return compile_for(chip, jax.jit(run), variables, faces), work, 4.0 * sets * size * DIM
+    return compile_for(chip, jax.jit(run), variables, faces, prepared), work, 4.0 * sets * size * DIM
 
 
 def protocol_program(chip: str, dtype) -> tuple[str, Program, float, float]:

@@ -14,7 +14,7 @@ from flax import linen as nn
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, RaggedSets
 from fpsset.inference.batching import Batch, batches, bucket_growth
-from fpsset.models.set_model import apply_on_one_device
+from fpsset.models.set_model import apply_on_one_device, prepare_kernel
 from fpsset.ops.fused_pass import KINDS
 from fpsset.parallel import sharded_sets
 from fpsset.runtime.progress import tracked
@@ -61,6 +61,7 @@ def describe(
     run = _runner(tuple(models.items()))
     mesh = sharded_sets.device_mesh() if split_from is not None and jax.local_device_count() > 1 else None
     variables = {name: variables.get(name, {}) for name in models}
+    prepared = _preparer(tuple(models.items()))(variables) if _has_kernels() else None
     planned = batches(sets.sizes(), faces_per_batch, packed, bucket_growth(jax.default_backend()))
     count = len(sets.starts) - 1
     collected: dict[str, dict[str, np.ndarray]] = {name: {} for name in models}
@@ -74,7 +75,7 @@ def describe(
             with order:
                 outputs = _runner(tuple(models.items()), mesh)(variables, sharded_sets.split(padded, mesh))
         else:
-            outputs = shapes[_shape_of(batch)].call(run, variables, padded)
+            outputs = shapes[_shape_of(batch)].call(run, variables, padded, prepared)
         outputs = jax.device_get(outputs)
         with storing:
             store(batch.which, batch.size, outputs)
@@ -142,18 +143,24 @@ def _has_kernels() -> bool:
 
 
 @functools.lru_cache(maxsize=16)
+def _preparer(models: tuple[tuple[str, nn.Module], ...]):
+    """One jitted function from the variables of all models to what their kernels read."""
+    return jax.jit(lambda variables: {name: prepare_kernel(model, variables[name]) for name, model in models})
+
+
+@functools.lru_cache(maxsize=16)
 def _runner(models: tuple[tuple[str, nn.Module], ...], mesh: jax.sharding.Mesh | None = None):
     """One jitted function for all models. Modules compare by value, so equal models share it."""
 
-    def apply(model: nn.Module, variables: dict, face_set: FaceSet):
+    def apply(name: str, model: nn.Module, variables: dict, face_set: FaceSet, prepared: dict | None):
         if mesh is not None:
             return model.apply(variables, face_set, axis_name=sharded_sets.AXIS, method="over_devices")
-        if _has_kernels():  # else not asked for, as they take a second to trace
-            return apply_on_one_device(model, variables, face_set)
+        if prepared is not None:  # else not asked for, as kernels take a second to trace
+            return apply_on_one_device(model, variables, face_set, prepared[name])
         return model.apply(variables, face_set)
 
-    def run(variables: dict[str, dict], face_set: FaceSet):
-        out = {name: apply(model, variables[name], face_set) for name, model in models}
+    def run(variables: dict[str, dict], face_set: FaceSet, prepared: dict | None = None):
+        out = {name: apply(name, model, variables[name], face_set, prepared) for name, model in models}
         # Drop what is not used on the host.
         return {name: o.replace(coreset_mask=None, core_features=None) for name, o in out.items()}
 

@@ -154,13 +154,15 @@ class CoresetDecoder(nn.Module):
         mean = jnp.sum(shares[..., None] * zero_padding(core + refined, valid), axis=-2)
         return SetDescriptor(*normalize(mean), indices, valid, core)
 
-    def pass_params(self, gamma: jax.Array, dim: int) -> PassParams:
+    def pass_params(self, gamma: jax.Array) -> PassParams:
         """The parameters for `ops.fused_pass`, given the metric's gamma."""
         own = self.variables["params"]
+        dim = len(own["norm_encoding_scale"])
         pairs = [(own[name]["scale"], own[name]["bias"]) for name in ("query_norm", "output_norm")]
         encoding = own["norm_encoding_scale"], own["norm_encoding_bias"]
         within, beyond = self.self_attention(dim), self.set_attention(dim)
-        return PassParams(gamma, encoding, within, pairs[0], beyond, pairs[1])
+        quality = (own["quality_direction"], own["quality_power"]) if self.quality else None
+        return PassParams(gamma, encoding, within, pairs[0], beyond, pairs[1], quality)
 
     def attention(self, coreset: Coreset, face_set: FaceSet) -> jax.Array:
         """How much each pick attends to each face: [*B, H, K, N] float32 rows that sum to 1."""

@@ -9,8 +9,7 @@ from fpsset.models.decoder import CoresetDecoder
 from fpsset.models.selector import Coreset, CoresetSelector
 from fpsset.models.set_model import SetModel
 from fpsset.ops.attention import AttentionSums
-from fpsset.ops.fused_pass import fits, fused_pass
-from fpsset.ops.masking import normalize
+from fpsset.ops.fused_pass import Prepared, fits, fused_pass, prepare
 from fpsset.ops.metric import DEFAULT_GAMMA
 
 
@@ -105,24 +104,32 @@ class FaceCoresetNet(SetModel):
         return self.selector(self._checked(face_set), axis_name)
 
     def has_kernel(self, face_set: FaceSet) -> bool:
-        """Whether `in_one_kernel` takes these sets: small ones, of a model as published."""
-        published = type(self).make_selector is FaceCoresetNet.make_selector and not self.quality
+        """Whether `in_one_kernel` takes these sets: small ones, of a model with this selector."""
+        published = type(self).make_selector is FaceCoresetNet.make_selector
         published &= face_set.multiplicity is None
         return published and fits(face_set.embeddings, self.coreset_size, self.num_heads)
 
-    def in_one_kernel(self, face_set: FaceSet, interpret: bool = False) -> SetDescriptor:
+    def for_kernel(self) -> Prepared:
+        """See `SetModel`."""
+        return prepare(self.decoder.pass_params(self.selector.gamma))
+
+    def in_one_kernel(
+        self, face_set: FaceSet, prepared: Prepared | None = None, interpret: bool = False
+    ) -> SetDescriptor:
         """The call at inference in one kernel, for TPUs; see `has_kernel`.
 
         Args:
           face_set: sets [B, N].
+          prepared: what `for_kernel` returned, where it is called once for many batches.
           interpret: run the kernel on any platform, slowly.
         """
         face_set = self._checked(face_set)
-        params = self.decoder.pass_params(self.selector.gamma, face_set.embeddings.shape[-1])
-        faces = face_set.embeddings, face_set.norms, face_set.mask
-        weight = self.decoder.weigh(face_set)
-        indices, features, mean = fused_pass(*faces, weight, params, self.coreset_size, interpret)
-        return SetDescriptor(*normalize(mean), indices, indices >= 0, features)
+        prepared = self.for_kernel() if prepared is None else prepared
+        faces = face_set.embeddings, face_set.norms, face_set.mask, self.decoder.weigh(face_set)
+        indices, features, *found = fused_pass(
+            *faces, prepared, self.coreset_size, self.num_heads, interpret
+        )
+        return SetDescriptor(*found, indices, indices >= 0, features)
 
     def queries(self, coreset: Coreset) -> jax.Array:
         """See `SetModel`; R = H K."""

@@ -2,7 +2,7 @@
 
 import abc
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -71,8 +71,19 @@ class SetModel(nn.Module, metaclass=abc.ABCMeta):
         del face_set
         return False
 
+    def for_kernel(self) -> Any:
+        """The parameters as `in_one_kernel` reads them, None for models without."""
+        return None
 
-def apply_on_one_device(model: nn.Module, variables: dict, face_set: FaceSet) -> SetDescriptor:
+
+def prepare_kernel(model: nn.Module, variables: dict) -> Any:
+    """What `apply_on_one_device` can be given, so that it does not prepare it for each batch anew."""
+    return model.apply(variables, method="for_kernel") if isinstance(model, SetModel) else None
+
+
+def apply_on_one_device(
+    model: nn.Module, variables: dict, face_set: FaceSet, prepared: Any = None
+) -> SetDescriptor:
     """A model's call at inference in its fastest form, for sets that no mesh splits.
 
     TPUs compute small sets in one kernel where the model has one. XLA cannot split a kernel over devices and
@@ -82,12 +93,16 @@ def apply_on_one_device(model: nn.Module, variables: dict, face_set: FaceSet) ->
       model: the model.
       variables: its variables.
       face_set: sets [*B, N].
+      prepared: of `prepare_kernel`; None prepares it within.
     """
     call = functools.partial(model.apply, variables)
     if not (isinstance(model, SetModel) and model.has_kernel(face_set)):
         return call(face_set)
     return jax.lax.platform_dependent(
-        face_set, tpu=functools.partial(call, method="in_one_kernel"), default=call
+        face_set,
+        prepared,
+        tpu=functools.partial(call, method="in_one_kernel"),
+        default=lambda face_set, _: call(face_set),
     )
 
 

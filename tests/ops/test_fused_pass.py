@@ -54,11 +54,14 @@ def _both(net: fpsset.FaceCoresetNet, sets: fpsset.FaceSet):
     return jax.jit(net.apply)(variables, sets), jax.jit(kernel)(variables, sets)
 
 
-@pytest.mark.parametrize(("slots", "heads", "size"), [(8, 2, 3), (32, 1, 2)])
-def test_the_kernel_computes_the_call(slots, heads, size):
-    """Picks to the slot, with ties and padding, and no set spoils another of its group."""
-    sets, finite = _batch(slots, 128)
-    wanted, found = _both(fpsset.FaceCoresetNet(size, heads), sets)
+@pytest.mark.parametrize(
+    ("slots", "heads", "size", "dim", "quality"),
+    [(8, 2, 3, 128, False), (32, 1, 2, 128, True), (128, 4, 1, 128, False), (256, 1, 2, 256, True)],
+)
+def test_the_kernel_computes_the_call(slots, heads, size, dim, quality):
+    """Picks to the slot, with ties and padding, and no set spoils another of its row or block."""
+    sets, finite = _batch(slots, dim)
+    wanted, found = _both(fpsset.FaceCoresetNet(size, heads, quality=quality), sets)
     np.testing.assert_array_equal(found.coreset_indices[finite], wanted.coreset_indices[finite])
     np.testing.assert_array_equal(found.coreset_mask[finite], wanted.coreset_mask[finite])
     np.testing.assert_array_equal(found.core_features[finite], wanted.core_features[finite])
@@ -91,12 +94,11 @@ def test_only_models_and_sets_that_fit_are_given_to_the_kernel():
     assert not any(
         map(
             net.has_kernel,
-            (sets(8), sets(2, 1, 8), sets(5, 256), sets(5, 12), sets(5, 8, dim=96), sets(5, 8, dim=1024)),
+            (sets(8), sets(2, 1, 8), sets(5, 1024), sets(5, 12), sets(5, 8, dim=96), sets(5, 8, dim=1024)),
         )
     )
     assert not net.has_kernel(sets(5, 8, dtype=jnp.bfloat16))
     assert not net.has_kernel(sets(5, 8).replace(multiplicity=struct((5, 8), jnp.float32)))
-    assert not net.clone(quality=True).has_kernel(sets(5, 8))
     assert not PosteriorPooling().has_kernel(sets(5, 8))
 
 
