@@ -216,14 +216,15 @@ def _cpu_seconds() -> float:
 
 
 def sets_program(
-    chip: str, sets: int, size: int, dtype, heads: int = 8, kernel: bool = False
+    chip: str, sets: int, size: int, dtype, kernel: bool = False, **options
 ) -> tuple[Program, float, float]:
     """(Descriptors of a batch, its multiply-adds, bytes of its input).
 
     By XLA alone unless `kernel`, because compilers state no cycles for a kernel: see `kernel_cycles.py`.
+    `options` are those of the model.
     """
     shape = jax.ShapeDtypeStruct
-    net = fpsset.FaceCoresetNet(num_heads=heads, dtype=dtype)
+    net = fpsset.FaceCoresetNet(dtype=dtype, **options)
     faces = fpsset.FaceSet(
         shape((sets, size, DIM), jnp.float32), shape((sets, size), jnp.float32), shape((sets, size), bool)
     )
@@ -233,16 +234,21 @@ def sets_program(
         out = apply_on_one_device(net, variables, faces, prepared) if kernel else net.apply(variables, faces)
         return out.descriptor, out.norm, out.coreset_indices
 
-    prepared = jax.eval_shape(lambda variables: prepare_kernel(net, variables), variables) if kernel else None
+    prepared = jax.eval_shape(functools.partial(prepare_kernel, net), variables) if kernel else None
 
     work = sets * 8 * 3 * DIM**2 + sets * size * 2 * 24 * DIM
     return compile_for(chip, jax.jit(run), variables, faces, prepared), work, 4.0 * sets * size * DIM
 
 
+def protocol_shapes(chip: str) -> Counter[tuple[int, int]]:
+    """How many batches of each shape, sets and slots, a protocol of IJB-C's size has."""
+    sizes = long_tailed_sizes(np.random.default_rng(0), 23_124, 469_375)
+    return Counter((b.count, b.size) for b in batches(sizes, growth=bucket_growth(CHIPS[chip].platform)))
+
+
 def protocol_program(chip: str, dtype) -> tuple[str, Program, float, float]:
     """(Name, all shapes of a protocol of IJB-C's size as one, multiply-adds, bytes), of all batches."""
-    sizes = long_tailed_sizes(np.random.default_rng(0), 23_124, 469_375)
-    shapes = Counter((b.count, b.size) for b in batches(sizes, growth=bucket_growth(CHIPS[chip].platform)))
+    shapes = protocol_shapes(chip)
     each = {shape: sets_program(chip, *shape, dtype) for shape in shapes}
     programs = {shape: program for shape, (program, *_) in each.items()}
 

@@ -1,15 +1,19 @@
-"""What the kernel for small sets costs on a TPU v5e, by the schedule of the chip's compiler; nothing is run.
+"""What the kernel for small sets costs on a TPU, by the schedule of the chip's compiler; nothing is run.
 
 pip install -e '.[aot]'
-python benchmarks/kernel_cycles.py [--sets 1536x8] [--heads 8]
+python benchmarks/kernel_cycles.py [--chips v5e] [--sets 1536x8 512x16 256x64] [--heads 8] [--quality]
+python benchmarks/kernel_cycles.py --protocol   # the batches of a protocol of IJB-C's size
 
 libtpu states no cycles for a kernel, but writes the instructions that it issues, one bundle a cycle. Steps of
-the grid and groups of a block are counted by their trips, and what runs only where faces tie is left out. So
-is time waited for memory; one read of the faces is in a column of its own. "Around" is XLA's part of the
-program with the kernel, and "without" is libtpu's estimate for the whole pass by XLA alone.
+the grid and loops are counted by their trips, and what runs only where faces tie is left out. So is time
+waited for memory; one read of the faces is in a column of its own. "Around" is XLA's part of the program with
+the kernel, and "without" is libtpu's estimate for the whole pass by XLA alone. Sets beyond the kernel's sizes
+cost the same either way. "Prepare" is done once for all batches.
 """
 
 import argparse
+import functools
+import itertools
 import os
 import pathlib
 import re
@@ -20,72 +24,120 @@ import tempfile
 os.environ["LIBTPU_INIT_ARGS"] = f"--xla_jf_dump_to={tempfile.mkdtemp()} --xla_jf_dump_llo_text=true"
 
 import accelerators
+import jax
 import jax.numpy as jnp
 from timing import show
 
+import fpsset
+from fpsset.models.set_model import prepare_kernel
 from fpsset.ops.fused_pass import block_sizes
 
 _DUMP = os.environ["LIBTPU_INIT_ARGS"].split()[0].partition("=")[2]
+_LABELS = r"\s*(0x[0-9a-f]+|0)\s+(LB|LH|LE|PB|PF|CT)?[ :]*(>*)"
+_BRANCH = r"sbr\.rel \((!?)%(\w+)\) target = \$region(\d+)"
+_EXIT = r"%(\w+) = scmp\.ge\.s32\.totalorder %\w+, (\d+) /\* loop exit test"
 
 
-def scheduled(text: str, steps: int, groups: int) -> int:
+def scheduled(text: str, steps: int) -> int:
     """Cycles of a kernel from its final bundles, see above."""
-    start = end = loop = skipped = 0
-    total = 0
+    trips = {test: int(count) for test, count in re.findall(_EXIT, text)}
+    starts, loops, left_out, skip, end = {}, [], [], None, 0
     for line in text.splitlines():
-        found = re.match(r"\s*(0x[0-9a-f]+|0)\s+(LB|LH|LE|PB|PF|CT)?", line)
-        if not found:
+        if not (found := re.match(_LABELS, line)):
             continue
-        end = int(found[1], 16)
-        if found[2] == "LB" and not start:
-            start = end
-        elif skipped:
-            if found[2] == "PF":
-                total, skipped = total - (end - skipped), 0
-        elif found[2] == "LB":
-            loop = end
-        elif loop and "sbr.rel" in line:
-            # Short loops move the rest of a block that is not whole.
-            total, loop = total + (groups - 1) * (end - loop) * (end - loop > 100), 0
-        elif "sbr.rel (!" in line:
-            skipped = end
-    return steps * (total + end - start)
+        end, depth = int(found[1], 16), len(found[3])
+        if found[2] == "LB":
+            starts[re.search(r"region (\d+)", line)[1]] = end
+        if skip and found[2] == "PF" and depth == skip[1]:
+            left_out, skip = [*left_out, (skip[0] + 1, end)], None
+        for negated, test, target in re.findall(_BRANCH, line):
+            if target in starts:
+                loops.append((starts[target], end + 1, trips.get(test, 1)))
+            elif negated and not skip:
+                skip = end, depth
+    if steps > 1:  # the compiler adds trips that only move memory
+        start, stop, _ = min(loops)
+        loops[loops.index(min(loops))] = start, stop, steps
+    weighed = [*loops, *((start, stop, 0) for start, stop in left_out)]
+    edges = sorted({0, end + 1, *(edge for span in weighed for edge in span[:2])})
+    total = 0
+    for start, stop in itertools.pairwise(edges):
+        count = 1
+        for first, last, times in weighed:
+            count *= times if first <= start < last else 1
+        total += count * (stop - start)
+    return total
+
+
+def row_of(chip: str, sets: int, size: int, dtype, **options) -> tuple[list[float], float]:
+    """([CPU s without, with, cycles without, of the kernel, around], bytes of the faces)."""
+    plain, _, read = accelerators.sets_program(chip, sets, size, dtype, **options)
+    shutil.rmtree(_DUMP, ignore_errors=True)
+    program, *_ = accelerators.sets_program(chip, sets, size, dtype, kernel=True, **options)
+    cycles = 0
+    if found := [*pathlib.Path(_DUMP).glob("*-fused_pass*[0-9]-final_bundles.txt")]:
+        cycles = scheduled(found[0].read_text(), -(-sets // block_sizes(sets, size)[0]))
+    return [plain.compile_s, program.compile_s, plain.cycles, cycles, program.cycles], read
+
+
+def prepared(chip: str, dtype, **options) -> list[float]:
+    """A row like `row_of`'s, of what is prepared once for all batches."""
+    net, struct = fpsset.FaceCoresetNet(dtype=dtype, **options), jax.ShapeDtypeStruct
+    faces = struct((1, 8, accelerators.DIM), jnp.float32), struct((1, 8), jnp.float32), struct((1, 8), bool)
+    variables = jax.eval_shape(net.init, jax.random.key(0), fpsset.FaceSet(*faces))
+    program = accelerators.compile_for(chip, jax.jit(functools.partial(prepare_kernel, net)), variables)
+    return [0, program.compile_s, 0, 0, program.cycles]
 
 
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sets", nargs="+", default=["1536x8"])
+    parser.add_argument("--chips", nargs="+", default=["v5e"], choices=["v5e", "v5p", "v6e"])
+    parser.add_argument("--sets", nargs="+", default=["1536x8", "512x16", "256x64"])
+    parser.add_argument("--protocol", action="store_true")
     parser.add_argument("--heads", type=int, default=8)
+    parser.add_argument("--quality", action="store_true", help="a model with learned quality")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     args = parser.parse_args()
+    options = {"num_heads": args.heads, "quality": args.quality}
     rows = []
-    for dtype in args.dtypes:
-        for name in args.sets:
-            sets, size = map(int, name.split("x"))
-            shape = sets, size, jnp.dtype(dtype), args.heads
-            plain, _, read = accelerators.sets_program("v5e", *shape)
-            shutil.rmtree(_DUMP)
-            program, *_ = accelerators.sets_program("v5e", *shape, kernel=True)
-            (final,) = pathlib.Path(_DUMP).glob("*-fused_pass*[0-9]-final_bundles.txt")
-            block, group = block_sizes(sets, size)
-            cycles = scheduled(final.read_text(), -(-sets // block), block // group)
-            chip = accelerators.CHIPS["v5e"]
-            both = (cycles + program.cycles) / plain.cycles
-            rows.append(
-                [
-                    *(name, dtype, f"{plain.compile_s:.0f}", f"{program.compile_s:.0f}"),
-                    *(f"{count / 1e6:.2f}" for count in (plain.cycles, cycles, program.cycles)),
-                    *(f"{both:.2f}", f"{read / chip.memory * chip.clock / 1e6:.2f}"),
-                ]
-            )
-            print(*rows[-1], flush=True)
+
+    def add(chip: str, name: str, dtype: str, row: list[float], read: float) -> None:
+        *seconds, without, kernel, around = row
+        kind = accelerators.CHIPS[chip]
+        rows.append(
+            [
+                *(chip, name, dtype, *(f"{value:.0f}" for value in seconds)),
+                *(f"{count / 1e6:.3f}" for count in (without, kernel, around)),
+                f"{(kernel + around) / without:.2f}" if without else "",
+                f"{read / kind.memory * kind.clock / 1e6:.3f}",
+            ]
+        )
+        print(*rows[-1], flush=True)
+
+    for chip in args.chips:
+        shapes = {tuple(map(int, name.split("x"))): 1 for name in args.sets}
+        if args.protocol:
+            shapes = accelerators.protocol_shapes(chip)
+        for dtype in args.dtypes:
+            whole, reads = [0.0] * 5, 0.0
+            for (sets, size), count in shapes.items():
+                row, read = row_of(chip, sets, size, jnp.dtype(dtype), **options)
+                add(chip, f"{sets:,} x {size:,}" + f", {count} batches" * args.protocol, dtype, row, read)
+                times = (1, 1, count, count, count)
+                whole = [a + n * b for a, n, b in zip(whole, times, row, strict=True)]
+                reads += count * read
+            once = prepared(chip, jnp.dtype(dtype), **options)
+            add(chip, "prepare", dtype, once, 0.0)
+            if args.protocol:
+                whole = [a + b for a, b in zip(whole, once, strict=True)]
+                add(chip, "IJB-C-like", dtype, whole, reads)
     shutil.rmtree(_DUMP, ignore_errors=True)
     columns = [
-        *("sets", "dtype", "compile without, CPU s", "with", "M cycles without", "kernel", "around"),
+        *("chip", "sets", "dtype", "compile without, CPU s", "with", "M cycles without", "kernel", "around"),
         *("ratio", "read of the faces"),
     ]
-    show("The pass over small sets on a v5e", columns, rows, [])
+    show("The pass over small sets", columns, rows, [])
 
 
 if __name__ == "__main__":

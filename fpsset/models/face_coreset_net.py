@@ -126,9 +126,7 @@ class FaceCoresetNet(SetModel):
         face_set = self._checked(face_set)
         prepared = self.for_kernel() if prepared is None else prepared
         faces = face_set.embeddings, face_set.norms, face_set.mask, self.decoder.weigh(face_set)
-        indices, features, *found = fused_pass(
-            *faces, prepared, self.coreset_size, self.num_heads, interpret
-        )
+        indices, features, *found = fused_pass(*faces, prepared, self.coreset_size, self.num_heads, interpret)
         return SetDescriptor(*found, indices, indices >= 0, features)
 
     def queries(self, coreset: Coreset) -> jax.Array:

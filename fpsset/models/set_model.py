@@ -78,7 +78,9 @@ class SetModel(nn.Module, metaclass=abc.ABCMeta):
 
 def prepare_kernel(model: nn.Module, variables: dict) -> Any:
     """What `apply_on_one_device` can be given, so that it does not prepare it for each batch anew."""
-    return model.apply(variables, method="for_kernel") if isinstance(model, SetModel) else None
+    if not isinstance(model, SetModel) or type(model).for_kernel is SetModel.for_kernel:
+        return None
+    return model.apply(variables, method="for_kernel")
 
 
 def apply_on_one_device(

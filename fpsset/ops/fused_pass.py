@@ -1,10 +1,9 @@
 """Picks and attention over small sets in one TPU kernel: a block of sets stays in VMEM for the whole pass.
 
-XLA runs the pass as a hundred programs, most of which move a few numbers per set between layouts. Here D lies
-on lanes and slots on sublanes from the first pick to the refined coreset, so that faces are read once, and a
-group of sets shares each product with the matrix units: what one set's queries give with another's faces is
-masked. The mathematics is that of `ops.sampling`, `ops.ties`, `ops.attention` and `models.decoder`, which
-remain the reference.
+XLA runs the pass as a hundred programs, most of which move a few numbers per set between layouts. Here faces
+are read once, and D lies on lanes from the first pick (`ops.fused_picks`) to the refined coreset
+(`ops.fused_attention`). The mathematics is that of `ops.sampling`, `ops.ties`, `ops.attention` and
+`models.decoder`, which remain the reference.
 """
 
 import functools
@@ -16,18 +15,27 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from fpsset.ops.attention import MASKED_LOGIT, AttentionParams, flat, sizes_known
-from fpsset.ops.fused_picks import LANES, as_column, as_row, members_of, pick_in_block, rows_of
+from fpsset.ops.attention import AttentionParams, flat, sizes_known
+from fpsset.ops.fused_attention import (
+    absorb,
+    among_picks,
+    dot,
+    inverse,
+    project_heads,
+    split,
+    sum_over_faces,
+)
+from fpsset.ops.fused_picks import LANES, pick_in_block
 from fpsset.ops.norm_encoding import EPSILON, normalize_waves, sine_of_turns, waves_of_channels
-from fpsset.ops.precision import einsum
 from fpsset.ops.quality import log_norms
 
-KINDS = ("TPU v5 lite", "TPU v5e")  # devices whose compiler has taken the kernel
+# Devices whose compiler has taken the kernel, by either of their names.
+KINDS = ("TPU v5 lite", "TPU v5e", "TPU v5", "TPU v5p", "TPU v6 lite", "TPU v6e")
 # Sets and slots that one step holds at most: what it holds must fit in VMEM beside the projections.
 _SETS, _FACES = 64, 2048
-# The slots of a set, and the width of embeddings at most, of which a v5e's compiler takes the whole kernel.
+# The slots of a set, and the width of embeddings at most, of which the compilers take the whole kernel.
 _SLOTS, _WIDTH = (8, 16, 32, 64, 128, 256, 512), 512
-_VMEM = 64 * 2**20
+_VMEM = 48 * 2**20  # a v5p has 64 MiB
 
 
 class PassParams(NamedTuple):
@@ -79,12 +87,12 @@ def fits(embeddings: jax.Array, size: int, heads: int) -> bool:
 
 
 def block_sizes(sets: int, slots: int) -> tuple[int, int]:
-    """Sets that lie in VMEM at a time, and those of them that share a product."""
+    """Sets that lie in VMEM at a time, and those of them that share a row of 128 lanes."""
     members = max(1, LANES // slots)
     unit = max(8, members)
     most = max(unit, min(_SETS, _FACES // slots) // unit * unit)
     steps = -(-sets // most)
-    return -(-sets // steps // unit) * unit if steps > 1 else min(most, -(-sets // unit) * unit), members
+    return -(-sets // steps // unit) * unit, members
 
 
 def fused_pass(
@@ -118,7 +126,7 @@ def fused_pass(
     block, members = block_sizes(sets, slots)
     steps = -(-sets // block)
     full, width = block // members, max(slots, LANES)
-    held = -(-full // 8) * 8
+    held = -(-full // 8) * 8  # whole registers
 
     # Sets beyond the last have no faces; what a block holds of their embeddings is undefined.
     rows = jnp.stack([norms.astype(jnp.float32), jnp.where(mask, weight.astype(jnp.float32), -1.0)])
@@ -155,7 +163,7 @@ def fused_pass(
             pltpu.VMEM((size, block, 1), jnp.float32),
             *[pltpu.VMEM((block * tall, LANES), jnp.float32)] * (dim // LANES),
         ],
-        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=_VMEM),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",), vmem_limit_bytes=_VMEM),
         interpret=interpret,
         name="fused_pass",
     )(embeddings, rows, *constant)
@@ -195,158 +203,32 @@ def _kernel(faces, rows, vectors, *rest, size: int, heads: int) -> None:
     queries = core + encode(_length(core))
     items = jnp.where(jnp.concatenate(valid) > 0, queries, 0.0)
     scale = 1 / math.sqrt(dim // heads)
-    query = (_dot(items, query[...], dtype) + each[4]) * scale
-    key, value = _dot(items, key[...], dtype), _dot(items, value[...], dtype) + each[5]
-    mixed = _among_picks(*(_split(array, size) for array in (query, key, value)), valid, heads, dtype)
-    seen = _dot(jnp.concatenate(mixed), out[...], dtype) + each[6]
+    query = (dot(items, query[...], dtype) + each[4]) * scale
+    key, value = dot(items, key[...], dtype), dot(items, value[...], dtype) + each[5]
+    mixed = among_picks(*(split(array, size) for array in (query, key, value)), valid, heads, dtype)
+    seen = dot(jnp.concatenate(mixed), out[...], dtype) + each[6]
     queries = _layer_norm(queries + seen, *each[7:9])
 
     query, key, value, out = beyond
-    queries = (_dot(queries, query[...], dtype) + each[9]) * scale
-    _absorb(queries, key, asked, size, heads, dtype)
-    _sum_over_faces(faces, norms, counts, encode, quality, asked, dtype)
-    mixed = _project_heads(value, asked, size, sets, heads, dtype) + each[10]
-    seen = _dot(mixed, out[...], dtype) + each[11]
+    queries = (dot(queries, query[...], dtype) + each[9]) * scale
+    absorb(queries, key, asked, size, heads, dtype)
+    sum_over_faces(faces, norms, counts, encode, quality, asked, dtype)
+    mixed = project_heads(value, asked, size, sets, heads, dtype) + each[10]
+    seen = dot(mixed, out[...], dtype) + each[11]
     refined = core + _layer_norm(core + seen, *each[12:14])
     if quality:
-        asks = jnp.sum(core * quality[0], axis=1, keepdims=True) + quality[1][:, :1] * log_norms(_length(core))
-        asks = [jnp.where(v > 0, ask, -jnp.inf) for v, ask in zip(valid, _split(asks, size), strict=True)]
-        largest = functools.reduce(jnp.maximum, asks)
-        shares = [jnp.where(v > 0, jnp.exp(ask - largest), 0.0) for v, ask in zip(valid, asks, strict=True)]
+        worth = jnp.sum(core * quality[0], axis=1, keepdims=True)
+        worth = worth + quality[1][:, :1] * log_norms(_length(core))
+        worth = [jnp.where(v > 0, one, -jnp.inf) for v, one in zip(valid, split(worth, size), strict=True)]
+        largest = functools.reduce(jnp.maximum, worth)
+        shares = [jnp.where(v > 0, jnp.exp(one - largest), 0.0) for v, one in zip(valid, worth, strict=True)]
     else:
         shares = valid
-    inverse = _inverse(sum(shares))
-    parts = zip(shares, _split(refined, size), valid, strict=True)
-    mean = sum(jnp.where(v > 0, part * (share * inverse), 0.0) for share, part, v in parts)
+    whole = inverse(sum(shares))
+    parts = zip(valid, shares, split(refined, size), strict=True)
+    mean = sum(jnp.where(v > 0, share * whole * part, 0.0) for v, share, part in parts)
     length[...] = _length(mean)
     descriptor[...] = mean / jnp.where(length[...] > 0, length[...], 1.0)
-
-
-def _among_picks(query, key, value, valid, heads: int, dtype) -> list[jax.Array]:
-    """Attention of each pick to all, given as lists of [b, D]."""
-    dim = query[0].shape[1]
-    channel = jax.lax.broadcasted_iota(jnp.int32, (dim, LANES), 0)
-    head = jax.lax.broadcasted_iota(jnp.int32, (dim, LANES), 1)
-    sum_heads = jnp.where(_quotient(channel, dim // heads) == head, 1.0, 0.0)
-    head = jax.lax.broadcasted_iota(jnp.int32, (LANES, dim), 0)
-    channel = jax.lax.broadcasted_iota(jnp.int32, (LANES, dim), 1)
-    spread = jnp.where(_quotient(channel, dim // heads) == head, 1.0, 0.0)
-    mixed = []
-    for q in query:
-        logits = [
-            jnp.where(v > 0, _dot(q * k, sum_heads, dtype), MASKED_LOGIT)
-            for k, v in zip(key, valid, strict=True)
-        ]
-        largest = functools.reduce(jnp.maximum, logits)
-        weights = [jnp.exp(logit - largest) * v for logit, v in zip(logits, valid, strict=True)]
-        inverse = _inverse(sum(weights))
-        mixed.append(sum(_dot(w * inverse, spread, dtype) * v for w, v in zip(weights, value, strict=True)))
-    return mixed
-
-
-def _absorb(queries: jax.Array, key, asked, size: int, heads: int, dtype) -> None:
-    """Writes q Wk^T of every head and pick to `asked`, see `_rows_of_pick`."""
-    sets = queries.shape[0] // size
-    for lanes, of_head, owner in _units(heads, *queries.shape):
-        for number, head in enumerate(of_head):
-            part = queries[:, lanes]
-            part = part if owner is None else jnp.where(owner == number, part, 0.0)
-            rows = _dot(part, key[lanes, :], dtype)
-            for k in range(size):
-                place = _rows_of_pick(asked, sets, head * size + k)
-                for tile in range(len(asked)):
-                    asked[tile][place] = rows[k * sets : (k + 1) * sets, tile * LANES : (tile + 1) * LANES]
-
-
-def _project_heads(value, asked, size: int, sets: int, heads: int, dtype) -> jax.Array:
-    """Weighted sums of features -> [K b, H d], each head by its own part of the projection."""
-    count, dim = size * sets, len(asked) * LANES
-
-    def sums(head: int) -> jax.Array:
-        tiles = [
-            jnp.concatenate(
-                [asked[tile][_rows_of_pick(asked, sets, head * size + k)] for k in range(size)]
-            )
-            for tile in range(len(asked))
-        ]
-        return jnp.concatenate(tiles, axis=1)
-
-    mixed = []
-    for lanes, of_head, owner in _units(heads, count, dim):
-        parts = [_dot(sums(head), value[:, lanes], dtype) for head in of_head]
-        if owner is not None:
-            parts = [jnp.where(owner == number, part, 0.0) for number, part in enumerate(parts)]
-        mixed.append(sum(parts))
-    return jnp.concatenate(mixed, axis=1)
-
-
-def _rows_of_pick(asked, sets: int, row: int):
-    """Where [D / 128, b T, 128] holds a row of each set, of T rows to a set."""
-    return pl.ds(row, sets, stride=asked[0].shape[0] // sets)
-
-
-def _units(heads: int, count: int, dim: int):
-    """(Lanes, the heads in them, [count, lanes] int32 which of these owns a lane), for all lanes in turn."""
-    depth = dim // heads
-    if depth >= LANES:
-        for head in range(heads):
-            yield slice(head * depth, (head + 1) * depth), (head,), None
-        return
-    owner = _quotient(jax.lax.broadcasted_iota(jnp.int32, (count, LANES), 1), depth)
-    for start in range(0, dim, LANES):
-        yield slice(start, start + LANES), range(start // depth, (start + LANES) // depth), owner
-
-
-def _sum_over_faces(faces, norms, counts, encode, quality, asked, dtype) -> None:
-    """Replaces absorbed queries by the weighted means of features that they attend to."""
-    sets, slots, dim = faces.shape
-    members = members_of(faces)
-    height, width = asked[0].shape[0] // sets * members, members * slots
-    shape = height, width
-    same = _quotient(jax.lax.broadcasted_iota(jnp.int32, shape, 0), height // members) == _quotient(
-        jax.lax.broadcasted_iota(jnp.int32, shape, 1), slots
-    )
-
-    def look(number, _):
-        norm = as_column(norms[pl.ds(number, 1)])
-        usable = norm == norm
-        norm = jnp.where(usable, norm, 0.0)
-        features = jnp.where(usable, faces[pl.ds(number * members, members)].reshape(width, dim) * norm, 0.0)
-        keys = features + encode(norm)
-        place = pl.ds(pl.multiple_of(number * height, 8), height)
-        queries = jnp.concatenate([asked[tile][place] for tile in range(len(asked))], axis=1)
-        logits = _dot(queries, keys, dtype, transposed=True)
-        if quality:
-            along = as_row(jnp.sum(features * quality[0], axis=1, keepdims=True))
-            logits = logits + (along + quality[1][:, :1] * log_norms(norms[pl.ds(number, 1)]))
-        count = jnp.where(same, counts[pl.ds(number, 1)], 0.0)
-        logits = jnp.where(count > 0, logits, MASKED_LOGIT)
-        weights = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True)) * count
-        weights = weights * _inverse(jnp.sum(weights, axis=1, keepdims=True))
-        means = _dot(weights, features, dtype)
-        for tile in range(len(asked)):
-            asked[tile][place] = means[:, tile * LANES : (tile + 1) * LANES]
-        return 0
-
-    jax.lax.fori_loop(0, rows_of(faces), look, 0)
-
-
-def _dot(left: jax.Array, right: jax.Array, dtype, transposed: bool = False) -> jax.Array:
-    return einsum("ab,cb->ac" if transposed else "ab,bc->ac", left, right, dtype=dtype)
-
-
-def _split(array: jax.Array, parts: int) -> list[jax.Array]:
-    rows = array.shape[0] // parts
-    return [array[part * rows : (part + 1) * rows] for part in range(parts)]
-
-
-def _inverse(total: jax.Array) -> jax.Array:
-    return 1 / jnp.where(total == 0, 1.0, total)
-
-
-def _quotient(array: jax.Array, divisor: int) -> jax.Array:
-    # Neither operand is negative, so there is no sign to look at, as there is in `//`.
-    return jax.lax.div(array, jnp.int32(divisor))
 
 
 def _length(rows: jax.Array) -> jax.Array:

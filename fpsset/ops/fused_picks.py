@@ -54,7 +54,12 @@ def pick_in_block(faces, norms, mask, gamma, marks, chosen, apart, features, fou
         left = left & (place != index)
         # After the last pick too where it is the only one, for any face that is not finite shows here.
         measured = k == 0 or k + 1 < len(features)
-        _look(faces, chosen, apart if measured else None, functools.partial(_keep, features.at[k], found.at[k], norms))
+        _look(
+            faces,
+            chosen,
+            apart if measured else None,
+            functools.partial(_keep, features.at[k], found.at[k], norms),
+        )
         if measured:
             distance = jnp.minimum(distance, weights * (apart[...] / 4))
             score = distance
@@ -112,9 +117,7 @@ def of_members(row: jax.Array, members: int) -> jax.Array:
     if members == 1:
         return row
     shape = members, row.shape[1]
-    owner = jax.lax.div(
-        jax.lax.broadcasted_iota(jnp.int32, shape, 1), jnp.int32(row.shape[1] // members)
-    )
+    owner = jax.lax.div(jax.lax.broadcasted_iota(jnp.int32, shape, 1), jnp.int32(row.shape[1] // members))
     return jnp.where(owner == jax.lax.broadcasted_iota(jnp.int32, shape, 0), row, 0.0)
 
 

@@ -32,7 +32,7 @@ import accelerators, jax.numpy as jnp
 accelerators.DIM = 128
 found = {}
 for dtype in ("float32", "bfloat16"):
-    found[dtype] = accelerators.sets_program("v5e", 20, 8, jnp.dtype(dtype), 2, kernel=True)[0].text
+    found[dtype] = accelerators.sets_program("v5e", 20, 8, jnp.dtype(dtype), kernel=True, num_heads=2)[0].text
 json.dump(found, sys.stdout)
 """
 

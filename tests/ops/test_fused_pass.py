@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 import fpsset
+from fpsset.face_set import RaggedSets
+from fpsset.inference import descriptors
+from fpsset.models.pooling import baselines
 from fpsset.models.posterior import PosteriorPooling
-from fpsset.models.set_model import apply_on_one_device
+from fpsset.models.set_model import prepare_kernel
 from tests.sets import TIED, make_set, with_padding
 
 NOT_FINITE = ("embedding", "norm", "infinite norm")
@@ -50,7 +53,11 @@ def _variables(net: fpsset.FaceCoresetNet, dim: int) -> dict:
 
 def _both(net: fpsset.FaceCoresetNet, sets: fpsset.FaceSet):
     variables = _variables(net, sets.embeddings.shape[-1])
-    kernel = functools.partial(net.apply, method="in_one_kernel", interpret=True)
+
+    def kernel(variables, sets):
+        prepared = prepare_kernel(net, variables)
+        return net.apply(variables, sets, prepared, method="in_one_kernel", interpret=True)
+
     return jax.jit(net.apply)(variables, sets), jax.jit(kernel)(variables, sets)
 
 
@@ -102,8 +109,14 @@ def test_only_models_and_sets_that_fit_are_given_to_the_kernel():
     assert not PosteriorPooling().has_kernel(sets(5, 8))
 
 
-def test_elsewhere_the_call_is_unchanged():
-    net, (sets, _) = fpsset.FaceCoresetNet(2, 2), _batch(8, 128)
+def test_elsewhere_the_call_is_unchanged(monkeypatch):
+    """Where the kernel is asked for and the platform has none, beside a model without one."""
+    monkeypatch.setattr(descriptors, "_has_kernels", lambda: True)
+    net, mean = fpsset.FaceCoresetNet(2, 2), baselines()["mean"]
+    embeddings, norms = make_set(0, 12, dim=128)
+    sets = RaggedSets(embeddings, norms, None, np.arange(12), np.array([0, 5, 12]))
     variables = _variables(net, 128)
-    found = jax.jit(functools.partial(apply_on_one_device, net))(variables, jax.tree.map(jnp.asarray, sets))
-    np.testing.assert_array_equal(found.descriptor, jax.jit(net.apply)(variables, sets).descriptor)
+    found = descriptors.describe({"net": net, "mean": mean}, {"net": variables}, sets)
+    wanted = jax.jit(net.apply)(variables, sets.pad(np.arange(2), 2, 8))
+    np.testing.assert_array_equal(found["net"].vectors, wanted.descriptor)
+    assert found["mean"].vectors.shape == (2, 128)
