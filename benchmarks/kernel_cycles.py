@@ -69,15 +69,18 @@ def scheduled(text: str, steps: int) -> int:
     return total
 
 
-def row_of(chip: str, sets: int, size: int, dtype, **options) -> tuple[list[float], float]:
+def row_of(chip: str, sets: int, size: int, dtype, compare: bool, **options) -> tuple[list[float], float]:
     """([CPU s without, with, cycles without, of the kernel, around], bytes of the faces)."""
-    plain, _, read = accelerators.sets_program(chip, sets, size, dtype, **options)
+    without = [0.0, 0.0]
+    if compare:
+        plain, *_ = accelerators.sets_program(chip, sets, size, dtype, **options)
+        without = [plain.compile_s, plain.cycles]
     shutil.rmtree(_DUMP, ignore_errors=True)
-    program, *_ = accelerators.sets_program(chip, sets, size, dtype, kernel=True, **options)
+    program, _, read = accelerators.sets_program(chip, sets, size, dtype, kernel=True, **options)
     cycles = 0
     if found := [*pathlib.Path(_DUMP).glob("*-fused_pass*[0-9]-final_bundles.txt")]:
         cycles = scheduled(found[0].read_text(), -(-sets // block_sizes(sets, size)[0]))
-    return [plain.compile_s, program.compile_s, plain.cycles, cycles, program.cycles], read
+    return [without[0], program.compile_s, without[1], cycles, program.cycles], read
 
 
 def prepared(chip: str, dtype, **options) -> list[float]:
@@ -97,6 +100,7 @@ def main() -> None:
     parser.add_argument("--protocol", action="store_true")
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--quality", action="store_true", help="a model with learned quality")
+    parser.add_argument("--kernel-only", action="store_true", help="do not compile the pass by XLA alone")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     args = parser.parse_args()
     options = {"num_heads": args.heads, "quality": args.quality}
@@ -122,7 +126,7 @@ def main() -> None:
         for dtype in args.dtypes:
             whole, reads = [0.0] * 5, 0.0
             for (sets, size), count in shapes.items():
-                row, read = row_of(chip, sets, size, jnp.dtype(dtype), **options)
+                row, read = row_of(chip, sets, size, jnp.dtype(dtype), not args.kernel_only, **options)
                 add(chip, f"{sets:,} x {size:,}" + f", {count} batches" * args.protocol, dtype, row, read)
                 times = (1, 1, count, count, count)
                 whole = [a + n * b for a, n, b in zip(whole, times, row, strict=True)]
