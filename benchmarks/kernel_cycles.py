@@ -111,8 +111,8 @@ def main() -> None:
         kind = accelerators.CHIPS[chip]
         rows.append(
             [
-                *(chip, name, dtype, *(f"{value:.0f}" for value in seconds)),
-                *(f"{count / 1e6:.3f}" for count in (without, kernel, around)),
+                *(chip, name, dtype, *(f"{value:.0f}" if value else "" for value in seconds)),
+                *(f"{count / 1e6:.3f}" if count else "" for count in (without, kernel, around)),
                 f"{(kernel + around) / without:.2f}" if without else "",
                 f"{read / kind.memory * kind.clock / 1e6:.3f}",
             ]

@@ -31,8 +31,12 @@ sys.path.insert(0, "benchmarks")
 import accelerators, jax.numpy as jnp
 accelerators.DIM = 128
 found = {}
-for dtype in ("float32", "bfloat16"):
-    found[dtype] = accelerators.sets_program("v5e", 20, 8, jnp.dtype(dtype), kernel=True, num_heads=2)[0].text
+for chip, *sets, dtype, options in (
+    ("v5e", 20, 8, "float32", {"num_heads": 2}),
+    ("v6e", 9, 128, "bfloat16", {"num_heads": 1, "quality": True}),
+):
+    program, *_ = accelerators.sets_program(chip, *sets, jnp.dtype(dtype), kernel=True, **options)
+    found[dtype] = program.text
 json.dump(found, sys.stdout)
 """
 

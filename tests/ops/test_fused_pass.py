@@ -97,6 +97,7 @@ def test_only_models_and_sets_that_fit_are_given_to_the_kernel():
 
     net = fpsset.FaceCoresetNet(num_heads=2)
     assert net.has_kernel(sets(5, 8))
+    assert net.clone(num_heads=1, quality=True).has_kernel(sets(5, 512, dim=512))
     assert not net.clone(num_heads=40).has_kernel(sets(5, 8))
     assert not any(
         map(
@@ -104,6 +105,7 @@ def test_only_models_and_sets_that_fit_are_given_to_the_kernel():
             (sets(8), sets(2, 1, 8), sets(5, 1024), sets(5, 12), sets(5, 8, dim=96), sets(5, 8, dim=1024)),
         )
     )
+    assert not net.clone(num_heads=2).has_kernel(sets(5, 8, dim=384))  # 192 channels a head
     assert not net.has_kernel(sets(5, 8, dtype=jnp.bfloat16))
     assert not net.has_kernel(sets(5, 8).replace(multiplicity=struct((5, 8), jnp.float32)))
     assert not PosteriorPooling().has_kernel(sets(5, 8))
