@@ -68,7 +68,9 @@ def _both(net: fpsset.FaceCoresetNet, sets: fpsset.FaceSet):
 def test_the_kernel_computes_the_call(slots, heads, size, dim, quality):
     """Picks to the slot, with ties and padding, and no set spoils another of its row or block."""
     sets, finite = _batch(slots, dim)
-    wanted, found = _both(fpsset.FaceCoresetNet(size, heads, quality=quality), sets)
+    net = fpsset.FaceCoresetNet(size, heads, quality=quality, by_media=quality)
+    media_size = np.resize(np.float32([1, 2, 5]), sets.mask.shape)
+    wanted, found = _both(net, sets.replace(media_size=media_size))
     np.testing.assert_array_equal(found.coreset_indices[finite], wanted.coreset_indices[finite])
     np.testing.assert_array_equal(found.coreset_mask[finite], wanted.coreset_mask[finite])
     np.testing.assert_array_equal(found.core_features[finite], wanted.core_features[finite])
