@@ -84,6 +84,7 @@ def test_programs_are_cached_and_steps_traced(folder, small):
     """A second identical run finds its compiled programs; the first leaves a trace of two steps."""
     kept = folder / "programs"
     options = [*small, "--config.steps=4", "--config.evaluation.resamples=0"]
+    options += [f"--config.{part}.init=random" for part in ("model", "head")]
     # The package keeps all programs of a run that names a folder; tests only those that compile slowly.
     rest = {name: value for name, value in os.environ.items() if name != KEPT_FROM}
 
