@@ -19,9 +19,9 @@ DIM = 16
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("closed")
-    write_features(folder / "train.npz", make_synthetic(60, 0, DIM)[0])
-    write_features(folder / "other.npz", make_synthetic(60, 5, DIM)[0])
-    write_features(folder / "eval.npz", make_synthetic(30, 1, DIM)[0])
+    few = {"stills": (2, 5), "clips": (0, 1), "frames": (2, 3)}  # so that all sets are padded to one size
+    for name, people, seed in (("train", 60, 0), ("other", 60, 5), ("eval", 30, 1)):
+        write_features(folder / f"{name}.npz", make_synthetic(people, seed, DIM, **few)[0])
     return folder
 
 
