@@ -59,8 +59,8 @@ def embed(
         raise InputError(f"{shape[0]} images do not split evenly over {mesh.size} devices; pass a multiple")
     points = _keypoints(config, keypoints, shape[0])
     shared_by = mesh if mesh is not None and mesh.size > 1 else None
-    run = _runner(config, "batch_stats" in variables, jnp.dtype(dtype), shared_by)
-    return run(variables, images, *points)
+    # Folded by programs of their own, which all batch sizes and dtypes share.
+    return _runner(config, jnp.dtype(dtype), shared_by)(folded(variables), images, *points)
 
 
 def _keypoints(config: BackboneConfig, keypoints: jax.Array | None, count: int) -> tuple[jax.Array, ...]:
@@ -77,12 +77,8 @@ def _keypoints(config: BackboneConfig, keypoints: jax.Array | None, count: int) 
 
 
 @functools.cache
-def _runner(config: BackboneConfig, trained: bool, dtype: jnp.dtype, mesh: Mesh | AbstractMesh | None):
-    net = inference_network(config, dtype)
-
-    def run(variables: dict, *inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return net.apply(folded(variables) if trained else variables, *inputs)
-
+def _runner(config: BackboneConfig, dtype: jnp.dtype, mesh: Mesh | AbstractMesh | None):
+    run = inference_network(config, dtype).apply
     if mesh is not None:
         arguments = 2 if isinstance(config, ViTConfig) and config.keypoints else 1
         specs = (P(), *[P(AXIS)] * arguments)

@@ -76,13 +76,13 @@ def test_embeddings_are_unit_rows_in_float32(images):
 
 def test_one_compilation_an_architecture_and_batch_size(images):
     variables = random_variables(SMALL["adaface"])
-    trained = embedding._runner(SMALL["adaface"], True, jnp.dtype(jnp.float32), None)
-    before = trained._cache_size()
+    program = embedding._runner(SMALL["adaface"], jnp.dtype(jnp.float32), None)
+    before = program._cache_size()
     for seed in (1, 2):
         fpsset.embed(random_variables(SMALL["adaface"], seed), images[:1])
-    assert trained._cache_size() == before + 1
+    assert program._cache_size() == before + 1
     as_trained, folded = fpsset.embed(variables, images[:1]), fpsset.embed(fold(variables), images[:1])
-    assert trained._cache_size() == before + 1
+    assert program._cache_size() == before + 1
     np.testing.assert_allclose(as_trained[0], folded[0], atol=2e-6)
 
 
