@@ -32,7 +32,7 @@ from hypothesis import HealthCheck, settings
 import fpsset
 from fpsset.weights.cards import AggregatorCard
 from tests.quick import QUICK
-from tests.sets import make_set, with_quality
+from tests.sets import random_coreset_net
 
 # Programs of this process differ from test to test, and to keep them would take a fifth of all time.
 jax.config.update("jax_compilation_cache_dir", None)
@@ -104,7 +104,5 @@ def shared() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def aggregator():
     """An untrained model for 16-D embeddings that scales norms by 2 and weighs faces by quality."""
-    sets = fpsset.pad_sets(*([part] for part in make_set(0, 4)))
-    net = fpsset.FaceCoresetNet(num_heads=4, quality=True)
-    params = with_quality(jax.jit(net.init)(jax.random.key(0), sets)["params"])
+    params = random_coreset_net(fpsset.FaceCoresetNet(num_heads=4, quality=True), 16)
     return fpsset.Aggregator(params, AggregatorCard(3, 4, dim=16, norm_scale=2.0, quality=True))

@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Callable
 
 import grain
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -37,7 +36,7 @@ from fpsset.weights.cards import AggregatorCard, read_weights
 from fpsset.weights.trained import read_params
 from tests.images.images import picture, write_people
 from tests.packs import insightface_records, write_pack
-from tests.sets import make_set
+from tests.sets import make_set, random_coreset_net
 from tests.torch_files import aggregator_state, save
 
 
@@ -141,10 +140,7 @@ def stream(model):
 def trained():
     """A model whose sums do depend on its picks."""
     net = fpsset.FaceCoresetNet(num_heads=2)
-    faces = fpsset.FaceSet(*make_set(0, 4, dim=8), np.ones(4, bool))
-    return fpsset.Aggregator(
-        jax.jit(net.init)(jax.random.key(0), faces)["params"], AggregatorCard(3, 2, 8, 1.0)
-    )
+    return fpsset.Aggregator(random_coreset_net(net, 8), AggregatorCard(3, 2, 8, 1.0))
 
 
 def part_of_an_extraction(folder):

@@ -1,7 +1,10 @@
 """Random face sets for property tests, including degenerate ones."""
 
+import jax
 import numpy as np
 from hypothesis import strategies as st
+
+from fpsset.face_set import FaceSet
 
 KINDS = ("random", "ties", "all_equal", "zero_norms", "some_zero_norms")
 TIED = ("ties", "all_equal", "zero_norms", "equal_norms", "few_norms", "axes")  # scores tie
@@ -80,6 +83,23 @@ def random_whitening(dim: int) -> dict:
     whitening = np.eye(dim) + 0.2 * rng.standard_normal((dim, dim))
     params = {"gamma": 0.8, "power": 1.5, "whitening": whitening}
     return {name: np.asarray(value, np.float32) for name, value in params.items()}
+
+
+def random_coreset_net(net, dim: int, seed: int = 0) -> dict:
+    """Parameters of a `FaceCoresetNet` in which no bias is 0 and no scale 1.
+
+    They are drawn by NumPy, since to compile `init` takes as long as to compile the model.
+    """
+    sets = FaceSet(*make_set(0, 2, dim=dim), np.ones(2, bool))
+    shapes = jax.eval_shape(net.init, jax.random.key(0), sets)["params"]
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf):
+        center, width = (0.4, 0.3) if leaf.ndim < 3 else (0, dim**-0.5)
+        return rng.normal(center, width, leaf.shape).astype(np.float32)
+
+    params = jax.tree.map(draw, shapes)
+    return with_quality(params) if net.quality else params
 
 
 def with_quality(params: dict, power: float = 1.5) -> dict:

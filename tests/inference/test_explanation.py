@@ -11,15 +11,12 @@ import pytest
 import fpsset
 from fpsset.inference.advice import Rules, advise
 from fpsset.weights.cards import AggregatorCard
-from tests.sets import make_set
+from tests.sets import make_set, random_coreset_net
 
 
 @pytest.fixture(scope="module")
 def trained():
-    net = fpsset.FaceCoresetNet(num_heads=2, gamma_init=0.4, by_media=True)
-    embeddings, norms = make_set(0, 4)
-    sets = fpsset.FaceSet(embeddings[None], norms[None], np.ones((1, 4), bool))
-    params = jax.jit(net.init)(jax.random.key(0), sets)["params"]
+    params = random_coreset_net(fpsset.FaceCoresetNet(num_heads=2), 16)
     return fpsset.Aggregator(params, AggregatorCard(3, 2, 16, norm_scale=2.0, by_media=True))
 
 

@@ -11,7 +11,7 @@ from fpsset.data.synthetic import make_synthetic
 from fpsset.inference.onnx_export import export_onnx
 from fpsset.models.pooling import PLAIN_POOLINGS
 from fpsset.weights.cards import AggregatorCard
-from tests.sets import make_set
+from tests.sets import make_set, random_coreset_net
 
 DIM = 32
 NETS = {"published": (False, False), "quality": (True, True)}  # quality, by_media
@@ -26,13 +26,7 @@ def models():
 
 
 def coreset_net(quality: bool, by_media: bool):
-    net = fpsset.FaceCoresetNet(num_heads=4, quality=quality, by_media=by_media)
-    sets = fpsset.pad_sets(*([part] for part in make_set(0, 4, dim=DIM)))
-    fresh = jax.jit(net.init)(jax.random.key(0), sets)["params"]
-    # Off their zeros and ones, so that every parameter counts.
-    leaves, tree = jax.tree.flatten(fresh)
-    draws = [np.random.default_rng(place).normal(0, 0.05, leaf.shape) for place, leaf in enumerate(leaves)]
-    params = tree.unflatten([leaf + draw.astype("f") for leaf, draw in zip(leaves, draws, strict=True)])
+    params = random_coreset_net(fpsset.FaceCoresetNet(num_heads=4, quality=quality), DIM)
     return fpsset.Aggregator(
         params, AggregatorCard(3, 4, dim=DIM, norm_scale=2.0, quality=quality, by_media=by_media)
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fpsset
-from tests.sets import make_set
+from tests.sets import make_set, random_coreset_net
 
 DIM = 16
 NET = fpsset.FaceCoresetNet(coreset_size=3, num_heads=4)
@@ -19,7 +19,7 @@ def _whole(embeddings, norms):
 
 @functools.cache
 def variables_of(net, dim=DIM):
-    return jax.jit(net.init)(jax.random.key(0), _whole(*make_set(0, 4, dim=dim)))
+    return {"params": random_coreset_net(net, dim)}
 
 
 def test_training_draws_from_the_streams_it_is_given():

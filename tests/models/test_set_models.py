@@ -15,13 +15,13 @@ from fpsset.models.posterior import PosteriorPooling
 from tests.sets import (
     kinds,
     make_set,
+    random_coreset_net,
     random_posterior,
     random_whitening,
     seeds,
     sizes,
     tied_kinds,
     with_padding,
-    with_quality,
 )
 
 DIM = 16
@@ -60,10 +60,9 @@ def make_variables(name):
         return {"params": random_posterior(DIM)}
     if isinstance(model, WhitenedMedia):
         return {"params": random_whitening(DIM)}
-    variables = jax.jit(model.init)(jax.random.key(1), fpsset.FaceSet(*_full(*make_set(0, 4, dim=DIM))))
-    if name == "quality":
-        variables = {"params": with_quality(variables["params"])}
-    return variables
+    if isinstance(model, fpsset.FaceCoresetNet):
+        return {"params": random_coreset_net(model, DIM)}
+    return {"params": {"gamma": np.float32(model.gamma_init)}} if name == "plain" else {}
 
 
 @functools.cache

@@ -11,17 +11,14 @@ from fpsset.ops.metric import cosines_on_host
 from fpsset.streaming.running_picks import RunningPicks
 from fpsset.streaming.uniform_sample import UniformSample
 from fpsset.weights.cards import AggregatorCard
-from tests.sets import DESCRIBED, make_set
+from tests.sets import DESCRIBED, make_set, random_coreset_net
 
 DIM = 16
 NET = fpsset.FaceCoresetNet(num_heads=4)
-START = jax.jit(NET.init)
 
 
 def make_model(seed=0):
-    faces = fpsset.FaceSet(*make_set(0, 4, dim=DIM), np.ones(4, bool))
-    params = jax.tree.map(np.asarray, START(jax.random.key(seed), faces)["params"])
-    return fpsset.Aggregator(params, AggregatorCard(3, 4, DIM, 1.5))
+    return fpsset.Aggregator(random_coreset_net(NET, DIM, seed), AggregatorCard(3, 4, DIM, 1.5))
 
 
 @pytest.fixture(scope="module")
