@@ -25,15 +25,17 @@ def shapes(sets: int, size: int) -> fpsset.FaceSet:
 
 
 @functools.cache
-def compiled(sets: int, size: int):
-    net = fpsset.FaceCoresetNet()
-    variables = jax.eval_shape(net.init, jax.random.key(0), shapes(1, 4))
+def variables():
+    return jax.eval_shape(fpsset.FaceCoresetNet().init, jax.random.key(0), shapes(1, 4))
 
+
+@functools.cache
+def compiled(sets: int, size: int):
     def run(variables, face_set):
-        out = net.apply(variables, face_set)
+        out = fpsset.FaceCoresetNet().apply(variables, face_set)
         return out.descriptor, out.norm, out.coreset_indices
 
-    return jax.jit(run).lower(variables, shapes(sets, size)).compile()
+    return jax.jit(run).lower(variables(), shapes(sets, size)).compile()
 
 
 def flops(sets: int, size: int) -> float:

@@ -1,5 +1,6 @@
 """Products in the precision of their operands, read from the programs that chips get."""
 
+import functools
 import re
 
 import jax
@@ -23,8 +24,15 @@ def faces(sets=4, size=8, dim=64):
     )
 
 
-def program(function, *args, platform: str) -> str:
-    return jax.export.export(jax.jit(function), platforms=[platform])(*args).mlir_module()
+@functools.cache
+def traced(model, *inputs):
+    """(A model's call, traced once for all platforms; the shapes of its variables)."""
+    return jax.jit(model.apply), jax.eval_shape(model.init, jax.random.key(0), *inputs)
+
+
+def program(model, *inputs, platform: str) -> str:
+    apply, variables = traced(model, *inputs)
+    return jax.export.export(apply, platforms=[platform])(variables, *inputs).mlir_module()
 
 
 def products(text: str) -> list[str]:
@@ -50,13 +58,9 @@ def check(text: str, narrow: bool, exact_too: bool = False) -> None:
 def test_every_product_of_a_float32_model_is_exact(platform):
     models = [fpsset.FaceCoresetNet(num_heads=4, quality=True), PosteriorPooling(), WhitenedMedia()]
     for model in models:
-        variables = jax.eval_shape(model.init, jax.random.key(0), faces())
-        check(
-            program(lambda v, s, m=model: m.apply(v, s).descriptor, variables, faces(), platform=platform),
-            False,
-        )
+        check(program(model, faces(), platform=platform), False)
     row = jax.ShapeDtypeStruct((4, 64), jnp.float32)
-    check(program(cosines, row, row, platform=platform), False)
+    check(jax.export.export(jax.jit(cosines), platforms=[platform])(row, row).mlir_module(), False)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
@@ -64,9 +68,8 @@ def test_every_product_of_a_float32_model_is_exact(platform):
 def test_a_backbone_multiplies_in_its_dtype(platform, dtype):
     net = IResNet(IResNetConfig((1, 1, 1, 1), squeeze_excite=True), dim=16, folded=True, dtype=dtype)
     images = jax.ShapeDtypeStruct((1, 112, 112, 3), jnp.float32)
-    variables = jax.eval_shape(net.init, jax.random.key(0), images)
     # The last layer, one product a face, stays float32.
-    check(program(net.apply, variables, images, platform=platform), dtype == jnp.bfloat16, exact_too=True)
+    check(program(net, images, platform=platform), dtype == jnp.bfloat16, exact_too=True)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
@@ -75,9 +78,8 @@ def test_a_transformer_multiplies_in_its_dtype(platform, dtype):
     net = ViT(ViTConfig(1, 2, 32, width=16, patch=16, keypoints=True), dtype=dtype)
     images = jax.ShapeDtypeStruct((1, 112, 112, 3), jnp.float32)
     keypoints = jax.ShapeDtypeStruct((1, 5, 2), jnp.float32)
-    variables = jax.eval_shape(net.init, jax.random.key(0), images, keypoints)
     # The last two layers, and where the keypoints lie, stay float32.
-    text = program(net.apply, variables, images, keypoints, platform=platform)
+    text = program(net, images, keypoints, platform=platform)
     check(text, dtype == jnp.bfloat16, exact_too=True)
     assert len(products(text)) == 10
     exact = [line for line in products(text) if "bf16" not in line]
@@ -87,8 +89,7 @@ def test_a_transformer_multiplies_in_its_dtype(platform, dtype):
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_every_product_of_a_bfloat16_model_is_one_pass(platform):
     model = fpsset.FaceCoresetNet(num_heads=4, dtype=jnp.bfloat16)
-    variables = jax.eval_shape(model.init, jax.random.key(0), faces())
-    check(program(lambda v, s: model.apply(v, s).descriptor, variables, faces(), platform=platform), True)
+    check(program(model, faces(), platform=platform), True)
 
 
 def test_precision_follows_the_operands():
