@@ -1,4 +1,4 @@
-"""fpsset doctor: reports versions, devices, programs, memory, data and a backbone's colour order."""
+"""fpsset doctor: reports versions, devices, programs, memory, data, a kernel and a backbone's colours."""
 
 import importlib.metadata
 import importlib.util
@@ -68,8 +68,9 @@ def doctor(places, weights, images, color_order, mean, std, as_json, **sizes) ->
     """Report what is installed, how much memory is needed, and which data is found.
 
     Memory is the compiler's estimate for a training step and an aggregation of the given sizes; neither is
-    run. Data is searched for in --data or, without it, in the current folder and its folders data, datasets,
-    features, weights and runs. With --weights and --images the colour order of a backbone is checked.
+    run. On a TPU the kernel for small sets is run, and compared with XLA. Data is searched for in --data or,
+    without it, in the current folder and its folders data, datasets, features, weights and runs. With
+    --weights and --images the colour order of a backbone is checked.
     """
     _check(places, weights, images, sizes)
     # First, as this may raise.
@@ -78,6 +79,7 @@ def doctor(places, weights, images, color_order, mean, std, as_json, **sizes) ->
         "versions": _versions(),
         "devices": _devices(),
         "programs": _programs(),
+        "kernel": _kernel(),
         "memory": _memory(sizes),
         "data": _data(places),
         "color_order": order,
@@ -139,6 +141,12 @@ def _programs() -> dict:
 
     keep_programs()
     return kept_programs()._asdict()
+
+
+def _kernel() -> dict | None:
+    from fpsset.inference.kernels import check_kernel, has_kernels
+
+    return check_kernel()._asdict() if has_kernels() else None
 
 
 def _memory(sizes: dict[str, int]) -> dict:
@@ -208,6 +216,7 @@ def _page(report: dict) -> str:
     section("extras", *(_extra_line(extra, held) for extra, held in extras.items()))
     section("devices", *map(_device_line, report["devices"]))
     section("compiled programs", _programs_line(report["programs"]))
+    section("kernel for small sets", _kernel_line(report["kernel"]))
     memory = dict(report["memory"])
     sizes = memory.pop("sizes")
     section(
@@ -252,6 +261,16 @@ def _programs_line(kept: dict) -> str:
         return f"kept in {kept['folder']}"
     counted = f"{kept['count']} programs, {_size(kept['size_bytes'])}"
     return f"{counted} in {kept['folder']}" + ("" if kept["writable"] else ", which cannot be written to")
+
+
+def _kernel_line(found: dict | None) -> str:
+    if found is None:
+        return "not used on these devices: XLA computes all sets"
+    apart = f"descriptors {found['largest_difference']:.0e} apart"
+    if found["agrees"]:
+        return f"the picks of XLA, {apart}"
+    what = f"{apart} from XLA's" if found["same_picks"] else f"other picks than XLA, {apart}"
+    return f"WRONG: {what}; set FPSSET_KERNELS=0, and report this"
 
 
 def _color_line(found: dict | None) -> str:

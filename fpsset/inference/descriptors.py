@@ -1,7 +1,6 @@
 """Computes descriptors of ragged sets with several models at once, in few compilations."""
 
 import functools
-import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,8 @@ from flax import linen as nn
 from fpsset.errors import InputError
 from fpsset.face_set import FaceSet, RaggedSets
 from fpsset.inference.batching import Batch, batches, bucket_growth
+from fpsset.inference.kernels import has_kernels
 from fpsset.models.set_model import apply_on_one_device, prepare_kernel
-from fpsset.ops.fused_pass import KINDS
 from fpsset.parallel import sharded_sets
 from fpsset.runtime.progress import tracked
 
@@ -61,7 +60,7 @@ def describe(
     run = _runner(tuple(models.items()))
     mesh = sharded_sets.device_mesh() if split_from is not None and jax.local_device_count() > 1 else None
     variables = {name: variables.get(name, {}) for name in models}
-    prepared = _preparer(tuple(models.items()))(variables) if _has_kernels() else None
+    prepared = _preparer(tuple(models.items()))(variables) if has_kernels() else None
     planned = batches(sets.sizes(), faces_per_batch, packed, bucket_growth(jax.default_backend()))
     count = len(sets.starts) - 1
     collected: dict[str, dict[str, np.ndarray]] = {name: {} for name in models}
@@ -136,10 +135,6 @@ class _CompileOnce:
             outputs = function(*args)
             self._compiled = True
         return outputs
-
-
-def _has_kernels() -> bool:
-    return jax.devices()[0].device_kind in KINDS and os.environ.get("FPSSET_KERNELS") != "0"
 
 
 @functools.lru_cache(maxsize=16)

@@ -6,9 +6,11 @@ import os
 import jax
 import pytest
 
+from fpsset.commands import cli
 from fpsset.data.files import write_features
 from fpsset.data.simulated_ijb import simulate_ijb
 from fpsset.data.synthetic import make_synthetic
+from fpsset.inference import kernels
 from tests.commands.lines import refused
 from tests.forked import Forked
 from tests.images.images import write_people
@@ -95,6 +97,7 @@ def test_json(processes, tmp):
     assert (color["color_order"], color["people"], color["images"]) == ("bgr", 3, 9)
     assert all(isinstance(color[name], float) for name in ("stated", "swapped", "gain_low"))
     assert isinstance(color["looks_wrong"], bool)
+    assert report["kernel"] is None  # on a CPU
     memory = report["memory"]
     assert memory["sizes"]["people"] == 50
     # AdamW keeps two moments of the aggregator's parameters; the head has a fixed column of each class.
@@ -114,6 +117,7 @@ def test_a_page_fits_a_terminal_of_80_columns_without_colour(processes, tmp):
         "extras",
         "devices",
         "compiled programs",
+        "kernel for small sets",
         "memory, as the compiler estimates it",
         "data",
         "colour order",
@@ -125,3 +129,18 @@ def test_a_page_fits_a_terminal_of_80_columns_without_colour(processes, tmp):
 @pytest.mark.parametrize("arguments, says", BAD.values(), ids=BAD)
 def test_bad_input_is_one_line(tmp, capsys, arguments, says):
     assert says in refused(capsys, "doctor", *(argument.format(tmp=tmp) for argument in arguments))
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ((True, 3e-6, True), "the picks of XLA, descriptors 3e-06 apart"),
+        ((False, 0.5, False), "WRONG: other picks than XLA, descriptors 5e-01 apart; set FPSSET_KERNELS=0"),
+        ((True, 0.5, False), "WRONG: descriptors 5e-01 apart from XLA's; set FPSSET_KERNELS=0"),
+    ],
+)
+def test_a_kernel_is_compared_with_xla(found, says, capsys, monkeypatch, tmp):
+    monkeypatch.setattr(kernels, "has_kernels", lambda: True)
+    monkeypatch.setattr(kernels, "check_kernel", lambda: kernels.KernelCheck(*found))
+    assert cli.main(["doctor", f"--data={tmp}/people", *SMALL]) == 0
+    assert says in " ".join(capsys.readouterr().out.split())

@@ -10,9 +10,11 @@ import pytest
 import fpsset
 from fpsset.face_set import RaggedSets
 from fpsset.inference import descriptors
+from fpsset.inference.kernels import check_kernel
 from fpsset.models.pooling import baselines
 from fpsset.models.posterior import PosteriorPooling
 from fpsset.models.set_model import prepare_kernel
+from fpsset.ops import fused_pass
 from tests.sets import TIED, make_set, with_padding
 
 NOT_FINITE = ("embedding", "norm", "infinite norm")
@@ -113,9 +115,18 @@ def test_only_models_and_sets_that_fit_are_given_to_the_kernel():
     assert not PosteriorPooling().has_kernel(sets(5, 8))
 
 
+def test_the_check_of_a_device_compares_both(monkeypatch):
+    check = functools.partial(check_kernel, slots=(8,), dim=128, heads=2, interpret=True)
+    found = check()
+    assert found.agrees and found.same_picks and 0 < found.largest_difference < 2e-5
+    monkeypatch.setattr(fused_pass, "_layer_norm", lambda rows, scale, bias: 0 * rows)
+    found = check()
+    assert found.same_picks and not found.agrees
+
+
 def test_elsewhere_the_call_is_unchanged(monkeypatch):
     """Where the kernel is asked for and the platform has none, beside a model without one."""
-    monkeypatch.setattr(descriptors, "_has_kernels", lambda: True)
+    monkeypatch.setattr(descriptors, "has_kernels", lambda: True)
     net, mean = fpsset.FaceCoresetNet(2, 2), baselines()["mean"]
     embeddings, norms = make_set(0, 12, dim=128)
     sets = RaggedSets(embeddings, norms, None, np.arange(12), np.array([0, 5, 12]))
