@@ -3,14 +3,13 @@
 import dataclasses
 import itertools
 
-import jax
 import numpy as np
 
 from fpsset.data.synthetic import make_synthetic
 from fpsset.evaluation.protocols import make_protocol
-from fpsset.face_set import pad_sets
 from fpsset.models.face_coreset_net import FaceCoresetNet
 from fpsset.weights.cards import AggregatorCard, Weights, WeightsCard, save_weights
+from tests.sets import random_coreset_net
 
 DIM = 16
 
@@ -26,9 +25,6 @@ def make_faces():
 
 def save_model(folder, seed: int, **trained):
     card = AggregatorCard(3, num_heads=2, dim=DIM, norm_scale=1.0, by_media=True, **trained)
-    sets = pad_sets([np.eye(DIM, dtype=np.float32)[:4]], [np.ones(4, np.float32)])
-    init = jax.jit(FaceCoresetNet(coreset_size=3, num_heads=2).init)
-    params = init(jax.random.key(seed), sets)["params"]
-    params = jax.tree.map(np.asarray, params)
+    params = random_coreset_net(FaceCoresetNet(num_heads=2), DIM, seed)
     about = WeightsCard("FaceCoresetNet", "drawn", "0" * 64, "none", {}, (), None, card)
     save_weights(folder, Weights({"aggregator": {"params": params}}, about))

@@ -93,7 +93,7 @@ def test_self_attention_is_the_textbook_form(seed, size):
     params = make_params(seed)
     padded = np.full((8, DIM), np.nan, np.float32)
     padded[:size] = x
-    out = attend_to_each_other(padded, np.arange(8) < size, params)
+    out = np.asarray(attend_to_each_other(padded, np.arange(8) < size, params))
     np.testing.assert_allclose(out[:size], textbook(x, x, x, params), atol=2e-5)
 
 
@@ -236,9 +236,9 @@ def test_a_face_that_counts_as_several_has_the_weight_of_its_copies():
     times = np.float32([1, 3, 0, 2, 1, 0])
     copies = np.repeat(np.arange(6), times.astype(int))
     weights = weights_of(queries, (keys, values), times, plain, params)
-    each = weights_of(queries, (keys[copies], values[copies]), np.ones(7, bool), plain, params)
+    each = np.asarray(weights_of(queries, (keys[copies], values[copies]), np.ones(7, bool), plain, params))
     np.testing.assert_allclose(weights, each @ (copies[:, None] == np.arange(6)).astype("f"), atol=1e-6)
-    assert not weights_of(queries, (keys, values), np.zeros(6, "f"), plain, params).any()
+    assert not np.any(weights_of(queries, (keys, values), np.zeros(6, "f"), plain, params))
 
 
 @pytest.mark.parametrize("block_size", [None, 7])
