@@ -11,15 +11,22 @@ from fpsset.inference.batching import bucket_size
 from fpsset.models.pooling import baselines
 from tests.sets import make_set
 
-DIM = 16
+DIM, SLOTS = 16, 32
 
 
 @pytest.fixture(scope="module")
 def faces():
     rng = np.random.default_rng(0)
-    counts = rng.integers(1, 33, 40)  # three buckets
+    counts = rng.integers(1, SLOTS + 1, 40)  # three buckets
     ids = rng.permutation(np.repeat(np.arange(40) * 2 + 3, counts))
     return (*make_set(1, len(ids), dim=DIM), ids)
+
+
+@pytest.fixture(scope="module")
+def apply(aggregator):
+    """The model's call, which is compiled for one set in `SLOTS` slots."""
+    compiled = jax.jit(aggregator.module.apply)
+    return lambda sets: jax.device_get(compiled(aggregator.variables, sets))
 
 
 def all_methods(aggregator):
@@ -40,16 +47,14 @@ def test_one_compilation_a_bucket_for_all_methods(aggregator, faces):
     assert descriptors._runner(tuple(all_methods(aggregator).items())) is run
 
 
-def test_aggregate_is_the_model_on_each_set(aggregator, faces):
+def test_aggregate_is_the_model_on_each_set(aggregator, apply, faces):
     embeddings, norms, ids = faces
     found, vectors, lengths, coreset = aggregator.aggregate(3 * embeddings, norms, ids)
     np.testing.assert_array_equal(found, np.unique(ids))
     assert vectors.shape == (40, DIM) and lengths.shape == (40,) and coreset.shape == (40, 3)
-    apply = jax.jit(aggregator.module.apply)
     for t in (0, 7, 39):
         rows = np.flatnonzero(ids == np.unique(ids)[t])
-        sets = fpsset.pad_sets([embeddings[rows]], [2 * norms[rows]], size=32)
-        out = jax.device_get(apply(aggregator.variables, sets))
+        out = apply(fpsset.pad_sets([embeddings[rows]], [2 * norms[rows]], size=SLOTS))
         np.testing.assert_allclose(vectors[t], out.descriptor[0], atol=1e-5)
         np.testing.assert_allclose(lengths[t], out.norm[0], rtol=1e-4)
         picks = out.coreset_indices[0]
@@ -99,31 +104,29 @@ def test_norms_are_the_lengths_where_none_are_given(aggregator, faces):
             aggregator.aggregate(normalised, set_ids=ids)
 
 
-def test_padding_scales_norms_for_the_module(aggregator, faces):
+def test_padding_scales_norms_for_the_module(aggregator, apply, faces):
     embeddings, norms, ids = faces
     wanted = aggregator.aggregate(embeddings, norms, ids)
     rows = [np.flatnonzero(ids == which) for which in wanted.ids[:3]]
-    sets = aggregator.pad([3 * embeddings[part] for part in rows], [norms[part] for part in rows])
-    out = jax.jit(aggregator.module.apply)(aggregator.variables, sets)
-    np.testing.assert_allclose(out.descriptor, wanted.descriptors[:3], atol=1e-5)
+    sets = aggregator.pad([3 * embeddings[part] for part in rows], [norms[part] for part in rows], size=SLOTS)
+    for t in range(3):
+        out = apply(jax.tree.map(lambda array, t=t: array[t : t + 1], sets))
+        np.testing.assert_allclose(out.descriptor[0], wanted.descriptors[t], atol=1e-5)
     names = [np.array(["still", *["clip"] * (len(part) - 1)]) for part in rows]
     sets = aggregator.pad([embeddings[part] * norms[part, None] for part in rows], media_list=names, size=80)
     assert sets.mask.shape == (3, 80) and sets.media_size[0, 1] == len(rows[0]) - 1
     np.testing.assert_allclose(sets.norms[0, : len(rows[0])], 2 * norms[rows[0]], rtol=1e-5)
 
 
-def test_a_mask_of_numbers_is_refused_in_one_line(aggregator, faces):
-    sets = aggregator.pad([faces[0][:3]], [faces[1][:3]])
+def test_a_mask_of_numbers_is_refused_in_one_line(aggregator, apply, faces):
+    sets = aggregator.pad([faces[0][:3]], [faces[1][:3]], size=SLOTS)
     spoilt = sets.replace(mask=sets.mask.astype(np.float32))
     for model in (aggregator.module, *baselines(3).values()):
         with pytest.raises(ValueError, match=r"^mask must be bool.*it is float32: pass mask > 0"):
             model.apply(aggregator.variables, spoilt)
     lists = fpsset.FaceSet(*(array.tolist() for array in (sets.embeddings, sets.norms, sets.mask)))
-    from_lists, from_arrays = (
-        jax.jit(lambda variables, given=given: aggregator.module.apply(variables, given).descriptor)
-        for given in (lists, sets)
-    )
-    np.testing.assert_allclose(from_lists(aggregator.variables), from_arrays(aggregator.variables), atol=1e-6)
+    given = jax.jit(lambda variables: aggregator.module.apply(variables, lists))(aggregator.variables)
+    np.testing.assert_allclose(given.descriptor, apply(sets).descriptor, atol=1e-6)
 
 
 @pytest.mark.parametrize(
