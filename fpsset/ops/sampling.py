@@ -1,5 +1,7 @@
 """Farthest-point sampling under the norm-weighted metric: hard, and by straight-through Gumbel-softmax."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -58,7 +60,13 @@ def farthest_point_sampling(
       >>> fpsset.farthest_point_sampling(u, np.array([3.0, 1.0, 2.0]), np.ones(3, bool), size=2).tolist()
       [0, 2]
     """
-    embeddings, norms, mask = _check(embeddings, norms, mask, size)
+    return _sample(*_check(embeddings, norms, mask, size), gamma, size, axis_name)
+
+
+# Jitted, so that models trace it once for all sets of one shape, and calls outside of programs compile one.
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def _sample(embeddings, norms, mask, gamma, size: int, axis_name: str | None) -> jax.Array:
+    """`farthest_point_sampling` of arrays that have been checked."""
     (norms,) = widen(zero_padding(norms, mask))
     weight = norm_weight(norms, gamma)
     first_slot = 0 if axis_name is None else jax.lax.axis_index(axis_name) * mask.shape[-1]
