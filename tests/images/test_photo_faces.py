@@ -140,8 +140,9 @@ def filmed(film, recogniser, options):
 def test_people_of_a_video_are_told_apart(shared, film, filmed, recogniser, options, tmp_path):
     table = filmed
     for name in ("person_00", "person_01"):
-        (tmp_path / "two").mkdir(exist_ok=True)
-        (tmp_path / "two" / name).symlink_to(shared / "faces" / name)
+        (folder := tmp_path / "two" / name).mkdir(parents=True)
+        for still in (shared / "faces" / name).glob("still_*"):
+            (folder / still.name).symlink_to(still)
     own = find_photo_faces(list_sources([tmp_path / "two"]), recogniser, CROPS).table
     mean = np.stack([own.embeddings[own.subject == person].mean(0) for person in range(2)])
     cosines = table.embeddings @ mean.T
@@ -153,7 +154,7 @@ def test_people_of_a_video_are_told_apart(shared, film, filmed, recogniser, opti
     np.testing.assert_allclose(np.unique(table.time), np.arange(10) / 5, atol=0.02)
     known = find_photo_faces(list_sources([film]), recogniser, options, own).table
     np.testing.assert_array_equal(known.subject[clear], who[clear])
-    one = find_photo_faces(list_sources([film, shared / "faces/person_01"], "ben"), recogniser, options)
+    one = find_photo_faces(list_sources([film, tmp_path / "two/person_01"], "ben"), recogniser, options)
     assert set(who[[path.endswith("mp4") for path in table.paths]]) == {0, 1}
     assert sum(left.kind == "other people" for left in one.left_out) == 1
     moving = ~np.isnan(one.table.time)
