@@ -155,19 +155,21 @@ class ResidualBlock(nn.Module):
 
     Attributes:
       block: the block's shape.
-      config: the architecture.
+      bottleneck: whether it has three convolutions.
+      squeeze_excite: whether it reweights channels at the end.
       folded: whether the batch norms are folded in.
     """
 
     block: Block
-    config: IResNetConfig
+    bottleneck: bool
+    squeeze_excite: bool
     folded: bool
 
     @nn.compact
     def __call__(self, x: jnp.ndarray, train: bool = False) -> jnp.ndarray:
         """[B, H, W, width_in] -> [B, H / stride, W / stride, width]."""
         _, width, stride, projected = self.block
-        if self.config.bottleneck:
+        if self.bottleneck:
             convolutions = ((width // 4, 1, 1), (width // 4, 3, 1), (width, 1, stride))
         else:
             convolutions = ((width, 3, 1), (width, 3, stride))
@@ -176,7 +178,7 @@ class ResidualBlock(nn.Module):
             if i:
                 y = PReLU(name=f"prelu{i}")(y)
             y = ConvNorm(*convolution, self.folded, after_norm=i == 0, name=f"conv{i + 1}")(y, train)
-        if self.config.squeeze_excite:
+        if self.squeeze_excite:
             y = SqueezeExcite(name="squeeze_excite")(y)
         if projected:
             return y + ConvNorm(width, 1, stride, self.folded, name="shortcut")(x, train)
@@ -222,8 +224,9 @@ class IResNet(nn.Module):
             raise ValueError("the folded form has no batch statistics to train with; use folded=False")
         x = ConvNorm(self.config.width, 3, 1, self.folded, name="stem")(images.astype(self.dtype), train)
         x = PReLU(name="stem_prelu")(x)
+        kind = self.config.bottleneck, self.config.squeeze_excite, self.folded
         for i, block in enumerate(self.config.blocks()):
-            x = _Block(block, self.config, self.folded, name=f"block_{i:02}")(x, train)
+            x = _Block(block, *kind, name=f"block_{i:02}")(x, train)
         x = x.astype(jnp.float32)
         if not self.folded:
             x = batch_norm(train, name="norm")(x)
