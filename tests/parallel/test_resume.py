@@ -14,7 +14,7 @@ from fpsset.weights.trained import read_params
 
 
 def test_the_number_of_devices_may_change_at_every_start(tmp_path):
-    table, _ = make_synthetic(40, 0, dim=16)
+    table, _ = make_synthetic(40, 0, dim=16, stills=(2, 5), clips=(0, 1), frames=(2, 3))
     config = base_config()
     config.batch_size, config.log_every, config.eval_every = 8, 1, 100
     config.model.name, config.model.num_heads = "face_coreset_net", 2
