@@ -8,7 +8,7 @@ libtpu states no cycles for a kernel, but writes the instructions that it issues
 the grid and loops are counted by their trips, and what runs only where faces tie is left out. So is time
 waited for memory; one read of the faces is in a column of its own. "Around" is XLA's part of the program with
 the kernel, and "without" is libtpu's estimate for the whole pass by XLA alone. Sets beyond the kernel's sizes
-cost the same either way. "Prepare" is done once for all batches.
+cost the same either way. "Prepare" is done once for all batches. A v5p's two cores share the steps.
 """
 
 import argparse
@@ -30,7 +30,6 @@ from timing import show
 
 import fpsset
 from fpsset.models.set_model import prepare_kernel
-from fpsset.ops.fused_pass import block_sizes
 
 _DUMP = os.environ["LIBTPU_INIT_ARGS"].split()[0].partition("=")[2]
 _LABELS = r"\s*(0x[0-9a-f]+|0)\s+(LB|LH|LE|PB|PF|CT)?[ :]*(>*)"
@@ -38,7 +37,7 @@ _BRANCH = r"sbr\.rel \((!?)%(\w+)\) target = \$region(\d+)"
 _EXIT = r"%(\w+) = scmp\.ge\.s32\.totalorder %\w+, (\d+) /\* loop exit test"
 
 
-def scheduled(text: str, steps: int) -> int:
+def scheduled(text: str) -> int:
     """Cycles of a kernel from its final bundles, see above."""
     trips = {test: int(count) for test, count in re.findall(_EXIT, text)}
     starts, loops, left_out, skip, end = {}, [], [], None, 0
@@ -55,9 +54,10 @@ def scheduled(text: str, steps: int) -> int:
                 loops.append((starts[target], end + 1, trips.get(test, 1)))
             elif negated and not skip:
                 skip = end, depth
-    if steps > 1:  # the compiler adds trips that only move memory
-        start, stop, _ = min(loops)
-        loops[loops.index(min(loops))] = start, stop, steps
+    # The loop around all others is that over a core's steps, to which the compiler adds two that move memory.
+    start, stop, steps = min(loops)
+    if stop == max(stop for _, stop, _ in loops):
+        loops[loops.index(min(loops))] = start, stop, steps - 2
     weighed = [*loops, *((start, stop, 0) for start, stop in left_out)]
     edges = sorted({0, end + 1, *(edge for span in weighed for edge in span[:2])})
     total = 0
@@ -79,7 +79,7 @@ def row_of(chip: str, sets: int, size: int, dtype, compare: bool, **options) -> 
     program, _, read = accelerators.sets_program(chip, sets, size, dtype, kernel=True, **options)
     cycles = 0
     if found := [*pathlib.Path(_DUMP).glob("*-fused_pass*[0-9]-final_bundles.txt")]:
-        cycles = scheduled(found[0].read_text(), -(-sets // block_sizes(sets, size)[0]))
+        cycles = scheduled(found[0].read_text())
     return [without[0], program.compile_s, without[1], cycles, program.cycles], read
 
 
