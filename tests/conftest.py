@@ -9,6 +9,7 @@ import tempfile
 from tests.compiling import FLAGS
 
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # where the machine has other devices, too
 # Shells have what runs in the background ignore SIGINT, and commands that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
