@@ -13,6 +13,7 @@ import fpsset
 from fpsset.models.pooling import PlainCoreset, WhitenedMedia, baselines
 from fpsset.models.posterior import PosteriorPooling
 from tests.sets import (
+    faces_and_picks,
     kinds,
     make_set,
     random_coreset_net,
@@ -34,7 +35,6 @@ MODELS = (
 # Few shapes, because each is compiled for each model. Padded sets have as many slots as the largest set.
 SLOTS = 64
 three_picks = st.sampled_from((1, 33, SLOTS))  # faces, of which a model picks three
-faces_and_picks = st.sampled_from(((1, 3), (33, 3), (SLOTS, 3), (2, 1), (5, 5)))
 
 
 @functools.cache
@@ -104,7 +104,7 @@ def _frames(media):
 
 @pytest.mark.parametrize("name", MODELS)
 @given(seed=seeds, size_and_k=faces_and_picks, kind=kinds)
-@settings(max_examples=10)
+@settings(max_examples=12)
 def test_masked_equals_removed(name, seed, size_and_k, kind):
     size, k = size_and_k
     embeddings, norms = make_set(seed, size, kind, DIM)

@@ -15,7 +15,7 @@ from fpsset.models.pooling import baselines
 from fpsset.models.posterior import PosteriorPooling
 from fpsset.models.set_model import prepare_kernel
 from fpsset.ops import fused_pass
-from tests.sets import TIED, make_set, with_padding
+from tests.sets import TIED, make_set, random_coreset_net, with_padding
 
 NOT_FINITE = ("embedding", "norm", "infinite norm")
 
@@ -41,16 +41,7 @@ def _batch(slots: int, dim: int) -> tuple[fpsset.FaceSet, np.ndarray]:
 
 @functools.cache
 def _variables(net: fpsset.FaceCoresetNet, dim: int) -> dict:
-    """Variables in which no bias is 0 and no scale 1."""
-    sets = fpsset.FaceSet(*make_set(0, 2, dim=dim), np.ones(2, bool))
-    leaves, tree = jax.tree.flatten(jax.eval_shape(net.init, jax.random.key(0), sets))
-    rng = np.random.default_rng(0)
-
-    def draw(leaf):
-        centre, width = (0.4, 0.3) if leaf.ndim < 3 else (0, 1 / np.sqrt(dim))
-        return rng.normal(centre, width, leaf.shape).astype(np.float32)
-
-    return jax.tree.unflatten(tree, map(draw, leaves))
+    return {"params": random_coreset_net(net, dim)}
 
 
 def _both(net: fpsset.FaceCoresetNet, sets: fpsset.FaceSet):
