@@ -5,7 +5,7 @@ The same as `fpsset train`, `eval`, `extract` or `prepare`, whichever the config
 
 import sys
 
-from fpsset.commands.cli import run_line
+from fpsset.commands.cli import collect_less_often, run_line
 from fpsset.runtime.exits import run_program
 from fpsset.runtime.interrupts import stops_at_once
 
@@ -20,6 +20,7 @@ def main(argv: list[str]) -> int:
         with stops_at_once():
             from fpsset.commands.config_flags import parse
             from fpsset.commands.runs import run_asked
+        collect_less_often()
         run_asked(parse(argv))
 
     return run_line(command)

@@ -31,6 +31,7 @@ from absl import flags
 from hypothesis import HealthCheck, settings
 
 import fpsset
+from fpsset.commands.cli import collect_less_often
 from fpsset.weights.cards import AggregatorCard
 from tests.quick import QUICK
 from tests.sets import random_coreset_net
@@ -66,10 +67,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish(session):
-    """Has the garbage collector pass over what stays, and look less often: it took a tenth of all time."""
+    """Has the garbage collector pass over what stays."""
     gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    collect_less_often()
 
 
 def pytest_collection_modifyitems(items):

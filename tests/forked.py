@@ -17,18 +17,25 @@ from typing import NamedTuple
 
 from tests.compiling import FLAGS
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
     [
         *("fpsset.commands.group", "fpsset.commands.runs", "fpsset.commands.config_flags"),
         *("fpsset.images.extract", "fpsset.inference.loading", "fpsset.reports.report"),
         *("fpsset.training.fitting", "fpsset.training.loop"),
+        *("jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure"),  # imported where they are used
     ]
 )
 
 
 _SAID = tempfile.TemporaryDirectory(prefix="fpsset-said-")  # what processes print
 _NUMBERS = itertools.count()
+
+
+def said_by_next() -> list[pathlib.Path]:
+    """Files for what the next command prints on stdout and stderr."""
+    number = next(_NUMBERS)
+    return [pathlib.Path(_SAID.name, f"{number}.{end}") for end in ("out", "err")]
 
 
 class Ended(NamedTuple):
@@ -45,14 +52,15 @@ class Forked:
     Args:
       module: that is run as `__main__`.
       arguments: of the command line.
-      environment: variables beside those of this process; JAX has read its own already.
+      environment: variables beside those of this process, None to take one away; JAX has read its own.
     """
 
-    def __init__(self, module: str, *arguments, **environment: str):
-        self._said = [pathlib.Path(_SAID.name, f"{next(_NUMBERS)}.{end}") for end in ("out", "err")]
-        words, environment = [module, *map(str, arguments)], {**os.environ, **environment}
-        work = words, os.getcwd(), environment, self._said
-        self._process = _SERVER.Process(target=_run, args=work)
+    def __init__(self, module: str, *arguments, **environment: str | None):
+        self._said = said_by_next()
+        asked = {**os.environ, **environment}
+        variables = {name: value for name, value in asked.items() if value is not None}
+        work = [module, *map(str, arguments)], os.getcwd(), variables, self._said
+        self._process = SERVER.Process(target=_run, args=work)
         self._process.start()
 
     @property
@@ -77,13 +85,23 @@ class Forked:
         return Ended(*self.communicate(), self.returncode)
 
 
-def _run(words: list[str], cwd: str, environment: dict[str, str], said: list[pathlib.Path]) -> None:
+def become(cwd: str, environment: dict[str, str]) -> None:
+    """What a forked process does first: it takes on a folder, variables and how Python treats warnings."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
+    warnings.simplefilter("error", UserWarning)
+
+
+def print_to(said: list[pathlib.Path]) -> None:
+    """Has this process print to files from now on."""
     for number, path in enumerate(said, start=1):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), number)
-    warnings.simplefilter("error", UserWarning)
+
+
+def _run(words: list[str], cwd: str, environment: dict[str, str], said: list[pathlib.Path]) -> None:
+    become(cwd, environment)
+    print_to(said)
     sys.argv = words
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 

@@ -1,4 +1,4 @@
-"""Runs command lines one after the other in a process that stays, and so imports and compiles once.
+"""Runs command lines one after the other in a process that stays, and so compiles once.
 
 For runs where neither a signal nor a fresh process is the point. It is no test worker: it has one device and
 the settings of `tests.runs.start`, so a run there and one in a process of its own give the same bits.
@@ -6,66 +6,53 @@ the settings of `tests.runs.start`, so a run there and one in a process of its o
 
 import atexit
 import functools
-import json
 import os
-import pathlib
-import subprocess
 import sys
-import tempfile
+from multiprocessing.connection import Connection
 
 from tests.compiling import FLAGS
+from tests.forked import SERVER, become, print_to, said_by_next
 from tests.runs import ROOT
 
-_SERVE = """
-import json, os, sys
-from fpsset.main import main
 
-answers = os.fdopen(os.dup(1), "w")
-for line in sys.stdin:
-    arguments, out, err = json.loads(line)
-    for number, path in ((1, out), (2, err)):
-        os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), number)
-    sys.argv = ["fpsset.main", *arguments]  # which flags of a config there are is read from it
-    code = None
-    try:
-        code = main(sys.argv)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        print(code, file=answers, flush=True)
-"""
+def _serve(asked: Connection, cwd: str, environment: dict[str, str]) -> None:
+    become(cwd, environment)
+    from fpsset.main import main
+
+    while line := asked.recv():
+        words, said = line
+        print_to(said)
+        sys.argv = ["fpsset.main", *words]  # which flags of a config there are is read from it
+        code = None
+        try:
+            code = main(sys.argv)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            asked.send(code)
 
 
 @functools.cache
-def _server() -> tuple[subprocess.Popen, pathlib.Path]:
-    folder = tempfile.TemporaryDirectory(prefix="fpsset-served-")
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error::UserWarning", "-c", _SERVE],
-        cwd=ROOT,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
-    )
+def _server() -> Connection:
+    ours, theirs = SERVER.Pipe()
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS}
+    process = SERVER.Process(target=_serve, args=(theirs, str(ROOT), environment), daemon=True)
+    process.start()
+    theirs.close()
 
     def end() -> None:
-        process.communicate()
-        folder.cleanup()
+        ours.send(None)
+        process.join()
 
     atexit.register(end)
-    return process, pathlib.Path(folder.name)
+    return ours
 
 
 def serve(config: str, *arguments, code: int = 0) -> tuple[str, str]:
     """Runs a file in configs/, and checks its exit code; returns its stdout and stderr."""
-    process, folder = _server()
-    out, err = folder / "out", folder / "err"
-    for path in (out, err):
-        path.unlink(missing_ok=True)
-    words = [f"--config={ROOT}/configs/{config}", *map(str, arguments)]
-    process.stdin.write(json.dumps([words, str(out), str(err)]) + "\n")
-    process.stdin.flush()
-    ended = process.stdout.readline()
-    said = out.read_text(), err.read_text()
-    assert ended == f"{code}\n", said[1]
-    return said
+    server, said = _server(), said_by_next()
+    server.send(([f"--config={ROOT}/configs/{config}", *map(str, arguments)], said))
+    ended = server.recv()
+    out, err = (path.read_text() for path in said)
+    assert ended == code, err
+    return out, err

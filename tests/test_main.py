@@ -1,11 +1,8 @@
 """fpsset.main as a program: results, resuming after kills, and bad input."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import jax
@@ -17,13 +14,12 @@ from fpsset.data.files import write_features
 from fpsset.data.synthetic import make_synthetic
 from fpsset.training.telemetry import tag_of
 from tests.compiling import FLAGS
-from tests.forked import assert_refused, run_forked
+from tests.forked import Forked, assert_refused, run_forked
 from tests.runs import ROOT, few_people, finish, saved_state, start, steps_logged
 from tests.served import serve
 from tests.training.test_telemetry import scalars
 
 STEPS = 100
-KEPT_FROM = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 
 
 def wait_for_step(process, workdir, step) -> None:
@@ -86,17 +82,12 @@ def test_programs_are_cached_and_steps_traced(folder, small):
     options = [*small, "--config.steps=4", "--config.evaluation.resamples=0"]
     options += [f"--config.{part}.init=random" for part in ("model", "head")]
     # The package keeps all programs of a run that names a folder; tests only those that compile slowly.
-    rest = {name: value for name, value in os.environ.items() if name != KEPT_FROM}
+    kept_from = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": None}
 
     def run(workdir: str, *more: str) -> set[str]:
-        line = ["--config=configs/features.py", f"--workdir={folder}/{workdir}", *options, *more]
-        subprocess.run(
-            [sys.executable, "-m", "fpsset.main", *line, f"--config.compilation_cache={kept}"],
-            check=True,
-            capture_output=True,
-            cwd=ROOT,
-            env={**rest, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
-        )
+        line = [f"--config={ROOT}/configs/features.py", f"--workdir={folder}/{workdir}", *options, *more]
+        line.append(f"--config.compilation_cache={kept}")
+        finish(Forked("fpsset.main", *line, XLA_FLAGS=FLAGS, **kept_from))
         return {path.name for path in kept.iterdir() if not path.name.endswith("-atime")}
 
     programs = run("first", "--config.profile=2:3", "--config.tensorboard=True")
