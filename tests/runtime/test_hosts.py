@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,19 +18,51 @@ from fpsset.errors import InputError
 from fpsset.parallel.mesh import data_mesh
 from fpsset.runtime import hosts
 from tests.compiling import FLAGS
+from tests.forked import Forked
 from tests.runs import ROOT, few_people, saved_state, steps_logged
 
 STEPS = 28
-PATIENCE = ("timeout", "call_terminate_timeout")  # a busy machine may stall a process for long
+# Two devices a process, and a busy machine may stall a process for long.
+_XLA = {
+    "xla_force_host_platform_device_count": 2,
+    "xla_cpu_collective_timeout_seconds": 600,
+    "xla_cpu_collective_call_terminate_timeout_seconds": 600,
+}
+SETTINGS = {"XLA_FLAGS": " ".join([FLAGS, *(f"--{name}={value}" for name, value in _XLA.items())])}
+
+
+def line(workdir: pathlib.Path) -> list[str]:
+    """Of a run whose programs are kept beside its workdir."""
+    lengths = {"steps": STEPS, "eval_every": 7, "evaluation.resamples": 0, "log_every": 1}
+    return [
+        *("fpsset.main", f"--config={ROOT}/configs/features.py", *few_people(workdir.parent)),
+        *(f"--config.{name}={value}" for name, value in lengths.items()),
+        *(f"--workdir={workdir}", f"--config.compilation_cache={workdir.parent}/programs"),
+    ]
+
+
+def run_two(workdir: pathlib.Path) -> tuple[str, str]:
+    """Runs two processes to their end; returns what both printed on stdout and on stderr."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        together = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free.getsockname()[1]}", "JAX_NUM_PROCESSES": "2"}
+    both = [Forked(*line(workdir), **together, **SETTINGS, JAX_PROCESS_ID=number) for number in "01"]
+    ended = [process.ended() for process in both]
+    assert [process.code for process in ended] == [0, 0], ended
+    return "".join(process.out for process in ended), "".join(process.err for process in ended)
 
 
 @pytest.fixture
 def launch():
-    """Starts runs of two processes; kills those that a failed test leaves."""
+    """Has the launcher start two processes; kills those that a failed test leaves."""
     started = []
 
     def start(workdir: pathlib.Path) -> subprocess.Popen:
-        started.append((workdir, process := launch_two(workdir)))
+        command = [ROOT / "launch/local_processes.sh", "2", sys.executable, "-m", *line(workdir)]
+        environment = {**os.environ, **SETTINGS, "GRACE": "1"}
+        with (workdir.parent / f"{workdir.name}.err").open("w") as stderr:
+            process = subprocess.Popen(command, text=True, stderr=stderr, env=environment)
+        started.append((workdir, process))
         return process
 
     yield start
@@ -37,47 +70,19 @@ def launch():
         if process.poll() is None:
             for pid in re.findall(r"process \d+: pid (\d+)", error_of(workdir)):
                 os.kill(int(pid), signal.SIGKILL)
-        process.communicate()
+        process.wait()
 
 
 def error_of(workdir: pathlib.Path) -> str:
     return (workdir.parent / f"{workdir.name}.err").read_text()
 
 
-def launch_two(workdir: pathlib.Path) -> subprocess.Popen:
-    """Two processes of two devices each; their programs are kept beside the workdir."""
-    command = [ROOT / "launch/local_processes.sh", "2", sys.executable, "-m", "fpsset.main"]
-    command += [f"--config={ROOT}/configs/features.py", *few_people(workdir.parent)]
-    command += [
-        f"--config.steps={STEPS}",
-        "--config.eval_every=7",
-        "--config.evaluation.resamples=0",
-        "--config.log_every=1",
-    ]
-    command += [f"--workdir={workdir}", f"--config.compilation_cache={workdir.parent}/programs"]
-    patient = " ".join(f"--xla_cpu_collective_{name}_seconds=600" for name in PATIENCE)
-    environment = {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{FLAGS} {patient}",
-        "JAX_NUM_CPU_DEVICES": "2",
-        "GRACE": "1",
-    }
-    with (workdir.parent / f"{workdir.name}.err").open("w") as stderr:
-        return subprocess.Popen(
-            command,
-            cwd=ROOT,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            env={**os.environ, **environment},
-        )
-
-
-def finish(process: subprocess.Popen, workdir: pathlib.Path, code: int) -> tuple[str, str]:
-    out, _ = process.communicate(timeout=300)
+def finish(process: subprocess.Popen, workdir: pathlib.Path, code: int) -> str:
+    """Waits for launched processes to end; returns what they printed on stderr."""
+    process.wait(timeout=300)
     err = error_of(workdir)
     assert process.returncode == code, err
-    return out, err
+    return err
 
 
 def signal_one(process: subprocess.Popen, workdir: pathlib.Path, step: int, number: int) -> None:
@@ -91,7 +96,7 @@ def signal_one(process: subprocess.Popen, workdir: pathlib.Path, step: int, numb
 
 def test_killed_and_stopped_processes_resume_to_the_same_state(tmp_path, launch):
     straight, disturbed = tmp_path / "straight", tmp_path / "disturbed"
-    out, err = finish(launch(straight), straight, 0)
+    out, err = run_two(straight)
     assert (
         out.count("achieved FAR") == 1 and err.count("validation_tar") == STEPS // 7
     )  # one of the two writes
@@ -102,12 +107,11 @@ def test_killed_and_stopped_processes_resume_to_the_same_state(tmp_path, launch)
     assert not (disturbed / f"checkpoints/{STEPS}").exists()
     process = launch(disturbed)
     signal_one(process, disturbed, 16, signal.SIGTERM)
-    _, err = finish(process, disturbed, 130)
+    err = finish(process, disturbed, 130)
     assert "from step" in err
     stopped = int(re.search(r"stopped at step (\d+) of", err)[1])
     assert 16 <= stopped < STEPS and (disturbed / f"checkpoints/{stopped}").is_dir()
-    _, err = finish(launch(disturbed), disturbed, 0)
-    assert f"from step {stopped}" in err
+    assert f"from step {stopped}" in run_two(disturbed)[1]
 
     jax.tree.map(np.testing.assert_array_equal, saved_state(disturbed, STEPS), saved_state(straight, STEPS))
     assert (disturbed / "results.json").read_text() == (straight / "results.json").read_text()
