@@ -1,10 +1,14 @@
 """Simulated IJB has the official counts and layout, and the reader of the official files reads it."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 
 from fpsset.commands.cli import main
 from fpsset.data.feature_table import templates
+from fpsset.data.files import read_features
 from fpsset.data.ijb import read_ijb
 from fpsset.data.simulated_ijb import OFFICIAL, _scaled, simulate_ijb
 from fpsset.errors import InputError
@@ -13,6 +17,7 @@ from fpsset.evaluation.scoring import pair_scores
 from fpsset.evaluation.verification import listed_pairs, operating_points
 from fpsset.inference.descriptors import describe
 from fpsset.models.pooling import baselines
+from tests.commands.lines import refused
 
 SCALE, DIM = 0.02, 32
 
@@ -22,6 +27,21 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("ijb") / "IJBC"
     assert main(["simulate-ijb", str(path), "--scale", str(SCALE), "--dim", str(DIM)]) == 0
     return path
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_faces_of_other_people_to_train_on(tmp_path, capsys, as_json):
+    out, train = tmp_path / "IJBC", tmp_path / "train.npz"
+    line = ["simulate-ijb", str(out), "--scale", "0.001", "--dim", "4", f"--train={train}"]
+    assert main([*line, "--json"] if as_json else line) == 0
+    said = capsys.readouterr().out
+    templates = json.loads(said)["templates"] if as_json else int(re.search(r"(\d+) templates", said)[1])
+    assert templates == len(np.unique(read_ijb(out).table.template))
+    people = len(np.unique(read_features(train).subject))
+    assert as_json or said.endswith(f"{train}: faces of {people} other people\n")
+    again = ["simulate-ijb", str(tmp_path / "again"), f"--train={train}"]
+    assert "train.npz: exists already" in refused(capsys, *again)
+    assert not (tmp_path / "again").exists()
 
 
 def test_counts_at_full_scale_are_the_official_ones():
