@@ -15,6 +15,7 @@ from fpsset.ops.metric import cosine_distance
 _COLUMNS = 2
 
 
+@jax.jit  # so that the picks of a program trace and lower it once
 def best_face(score: jax.Array, norms: jax.Array, embeddings: jax.Array, available: jax.Array) -> jax.Array:
     """The face with the highest score, ties broken by content.
 
