@@ -192,16 +192,15 @@ def test_a_pack_is_its_sets(name, seed):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_vmap_equals_batch_equals_loop(name):
+    """A batch of two by three sets, and two batches of three."""
     sets = [_padded(name, *make_set(i, 1 + 2 * i, dim=DIM), _media(i, 1 + 2 * i), i)[0] for i in range(6)]
-    batch = jax.tree.map(lambda *arrays: np.stack(arrays), *sets)
+    batch = jax.tree.map(lambda *arrays: np.stack(arrays).reshape(2, 3, *arrays[0].shape), *sets)
     together = run(name, batch)
     mapped = jax.device_get(jax.vmap(apply_of(make_model(name)), (None, 0))(make_variables(name), batch))
-    folded = run(name, jax.tree.map(lambda x: x.reshape(2, 3, *x.shape[1:]), batch))
-    for i in range(6):
-        alone = run(name, sets[i])
-        np.testing.assert_allclose(together.descriptor[i], alone.descriptor, atol=1e-5)
-        np.testing.assert_allclose(mapped.descriptor[i], alone.descriptor, atol=1e-5)
-        np.testing.assert_allclose(folded.descriptor[i // 3, i % 3], alone.descriptor, atol=1e-5)
+    for i, one in enumerate(sets):
+        alone = run(name, one)
+        np.testing.assert_allclose(together.descriptor[i // 3, i % 3], alone.descriptor, atol=1e-5)
+        np.testing.assert_allclose(mapped.descriptor[i // 3, i % 3], alone.descriptor, atol=1e-5)
 
 
 @given(seed=seeds, size=st.sampled_from((3, 5)))
@@ -278,10 +277,13 @@ def training_gradients(model):
     return jax.jit(jax.grad(of, argnums=(0, 1)))
 
 
-@pytest.mark.parametrize("name", ["quality", *(name for name in MODELS if name.startswith(FITTED))])
-@given(seed=seeds, size=sizes, k=st.sampled_from((1, 3)), kind=kinds)
+@pytest.mark.parametrize(
+    ("name", "k"),
+    [("quality", 3), *((name, 1 if UNKNOWN in name else 3) for name in MODELS if name.startswith(FITTED))],
+)
+@given(seed=seeds, size=sizes, kind=kinds)
 @settings(max_examples=12)
-def test_training_takes_nothing_from_padding(name, seed, size, k, kind):
+def test_training_takes_nothing_from_padding(name, k, seed, size, kind):
     sets, _ = _padded(name, *make_set(seed, size, kind, DIM), _media(seed, size), seed)
     faces = sets.embeddings, sets.norms
     grads = jax.device_get(training_gradients(make_model(name, k))(make_variables(name), faces, sets, seed))
