@@ -58,7 +58,7 @@ def check_kernel(
         sets = FaceSet(faces, rng.uniform(5, 30, mask.shape).astype(np.float32), mask)
         variables = jax.jit(net.init)(jax.random.key(size), sets)
         kernel = functools.partial(net.apply, method="in_one_kernel", interpret=interpret)
-        found, wanted = (jax.jit(apply)(variables, sets) for apply in (kernel, net.apply))
+        found, wanted = (jax.device_get(jax.jit(apply)(variables, sets)) for apply in (kernel, net.apply))
         same &= bool((found.coreset_indices == wanted.coreset_indices).all())
         apart = float(np.fmax(apart, np.abs(found.descriptor - wanted.descriptor).max()))
         if not np.isfinite(found.descriptor).all():

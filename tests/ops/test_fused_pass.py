@@ -44,14 +44,25 @@ def _variables(net: fpsset.FaceCoresetNet, dim: int) -> dict:
     return {"params": random_coreset_net(net, dim)}
 
 
-def _both(net: fpsset.FaceCoresetNet, sets: fpsset.FaceSet):
-    variables = _variables(net, sets.embeddings.shape[-1])
+@functools.cache
+def _apply(net: fpsset.FaceCoresetNet):
+    return jax.jit(net.apply)
 
+
+def _call(net: fpsset.FaceCoresetNet, sets: fpsset.FaceSet):
+    """The model's call, in NumPy."""
+    return jax.device_get(_apply(net)(_variables(net, sets.embeddings.shape[-1]), sets))
+
+
+def _both(net: fpsset.FaceCoresetNet, sets: fpsset.FaceSet):
+    """The model's call and the kernel, in NumPy."""
+
+    @jax.jit
     def kernel(variables, sets):
         prepared = prepare_kernel(net, variables)
         return net.apply(variables, sets, prepared, method="in_one_kernel", interpret=True)
 
-    return jax.jit(net.apply)(variables, sets), jax.jit(kernel)(variables, sets)
+    return _call(net, sets), jax.device_get(kernel(_variables(net, sets.embeddings.shape[-1]), sets))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +88,7 @@ def test_the_kernel_rounds_as_asked():
         np.stack(made) for made in zip(*(make_set(i, 8, dim=128) for i in (0, 1)), strict=True)
     )
     sets = fpsset.FaceSet(embeddings, norms, np.ones((2, 8), bool))
-    exact = jax.jit(fpsset.FaceCoresetNet(2, 2).apply)(_variables(fpsset.FaceCoresetNet(2, 2), 128), sets)
+    exact = _call(fpsset.FaceCoresetNet(2, 2), sets)
     wanted, found = _both(fpsset.FaceCoresetNet(2, 2, dtype=jnp.bfloat16), sets)
     apart = np.abs(found.descriptor - exact.descriptor).max()
     assert 1e-5 < apart < 1e-2
@@ -121,8 +132,7 @@ def test_elsewhere_the_call_is_unchanged(monkeypatch):
     net, mean = fpsset.FaceCoresetNet(2, 2), baselines()["mean"]
     embeddings, norms = make_set(0, 12, dim=128)
     sets = RaggedSets(embeddings, norms, None, np.arange(12), np.array([0, 5, 12]))
-    variables = _variables(net, 128)
-    found = descriptors.describe({"net": net, "mean": mean}, {"net": variables}, sets)
-    wanted = jax.jit(net.apply)(variables, sets.pad(np.arange(2), 2, 8))
+    found = descriptors.describe({"net": net, "mean": mean}, {"net": _variables(net, 128)}, sets)
+    wanted = _call(net, sets.pad(np.arange(2), 2, 8))
     np.testing.assert_array_equal(found["net"].vectors, wanted.descriptor)
     assert found["mean"].vectors.shape == (2, 128)
