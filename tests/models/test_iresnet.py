@@ -14,11 +14,12 @@ from fpsset.models.iresnet import ARCHITECTURES, IResNet, IResNetConfig, config_
 from tests.torch_files import random_variables
 
 SMALL = {
-    "adaface": IResNetConfig((1, 2, 1, 1), width=16),
-    "insightface": IResNetConfig((1, 2, 1, 1), "insightface", width=16),
-    "bottleneck": IResNetConfig((2, 1, 1, 1), bottleneck=True, width=16),
-    "squeeze_excite": IResNetConfig((2, 1, 1, 1), squeeze_excite=True),  # narrower, some gradients are zero
-    "both": IResNetConfig((1, 1, 1, 2), bottleneck=True, squeeze_excite=True, width=16),
+    "adaface": IResNetConfig((1, 2, 1, 1), width=8),
+    "insightface": IResNetConfig((1, 2, 1, 1), "insightface", width=8),
+    "bottleneck": IResNetConfig((2, 1, 1, 1), bottleneck=True, width=8),
+    # Narrower, some of its gradients are zero.
+    "squeeze_excite": IResNetConfig((2, 1, 1, 1), squeeze_excite=True, width=32),
+    "both": IResNetConfig((1, 1, 1, 2), bottleneck=True, squeeze_excite=True, width=8),
 }
 
 
