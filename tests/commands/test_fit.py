@@ -16,15 +16,16 @@ from fpsset.data.synthetic import make_synthetic
 from tests.commands.lines import process, refused
 
 DIM = 16
+FEW = {"stills": (1, 5), "clips": (0, 1), "frames": (2, 3)}  # faces of a person
 MODELS = ("posterior", "whitened")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Features to fit to and to use, and both models."""
+    """Features to fit to and to use, whose sets have one padded size, and both models."""
     folder = tmp_path_factory.mktemp("fit")
-    write_features(folder / "train.npz", make_synthetic(40, 0, DIM)[0])
-    table = make_synthetic(20, 1, DIM)[0]
+    write_features(folder / "train.npz", make_synthetic(40, 0, DIM, **FEW)[0])
+    table = make_synthetic(20, 1, DIM, **FEW)[0]
     write_features(folder / "f.npz", table)
     for person in (0, 1):
         write_features(folder / f"{person}.npz", table.take(table.subject == person))

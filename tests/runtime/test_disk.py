@@ -67,7 +67,8 @@ def test_a_file_from_before_is_kept(tmp_path):
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     folder = tmp_path_factory.mktemp("given")
-    write_features(folder / "faces.npz", make_synthetic(30, 0, dim=32)[0])
+    table, _ = make_synthetic(30, 0, dim=32, stills=(1, 5), clips=(0, 1), frames=(2, 3))
+    write_features(folder / "faces.npz", table)
     write_published(folder)
     return folder
 

@@ -245,7 +245,7 @@ def test_many_faces_are_sampled_before_they_are_paired(monkeypatch):
 
 def test_the_fitted_models_beat_the_mean_of_poor_faces(fitted):
     """Poor synthetic faces drift in one direction, which both models can see."""
-    faces, _ = make_synthetic(60, 2, DIM, stills=(4, 8))
+    faces, _ = make_synthetic(60, 2, DIM, stills=(4, 6), clips=(0, 2), frames=(2, 3))
     half = 2 * faces.subject + faces.media % 2
     faces = dataclasses.replace(faces, subject=half)
 

@@ -24,6 +24,8 @@ from tests.sets import make_set
 
 DIM = 16
 NET = fpsset.FaceCoresetNet(num_heads=2, gamma_init=0.35, quality=True)
+SIZE = 9  # of sets
+apply = jax.jit(NET.apply)
 
 
 def whitening_of(near: Neighbourhood, shrinkage: float) -> np.ndarray:
@@ -44,11 +46,11 @@ def fresh():
 
 def test_the_model_it_makes_is_the_pooling_it_says(table, fresh):
     params, start = jax.device_get(closed_form_params(fresh, table, ClosedForm())), ClosedForm()
-    embeddings, norms = make_set(3, 9, dim=DIM)
-    out = jax.jit(NET.apply)({"params": params}, fpsset.pad_sets([embeddings], [norms]))
+    embeddings, norms = make_set(3, SIZE, dim=DIM)
+    out = apply({"params": params}, fpsset.pad_sets([embeddings], [norms]))
     picks = np.asarray(out.coreset_indices[0])
     sampled = jax.jit(functools.partial(fpsset.farthest_point_sampling, size=3, gamma=0.35))
-    np.testing.assert_array_equal(picks, sampled(embeddings, norms, np.ones(9, bool)))
+    np.testing.assert_array_equal(picks, sampled(embeddings, norms, np.ones(SIZE, bool)))
     faces = norms[:, None] * embeddings
     quality = faces @ params["quality_direction"] + params["quality_power"] * np.log(norms)
     centered = lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)  # noqa: E731
@@ -116,9 +118,12 @@ def test_whitening_turns_down_what_differs_within_people():
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_classes_start_at_their_peoples_descriptors(table, devices):
+def test_classes_start_at_their_peoples_descriptors(devices):
     config, mesh = base_config(), data_mesh(jax.devices()[:devices])
     config.batch_size = 8
+    table, _ = make_synthetic(
+        60, 0, DIM, stills=(1, 5), clips=(0, 1), frames=(2, 3)
+    )  # sets of one padded size
     faces = faces_of_table(config, table, mesh)
     head = fpsset.AdaFaceHead(faces.people, columns=padded_classes(faces.people, mesh))
     optimizer, root = make_optimizer(config.optimizer, head_trained=False), jax.random.key(0)
@@ -129,8 +134,8 @@ def test_classes_start_at_their_peoples_descriptors(table, devices):
     params = started.params["aggregator"]
     people, counts = np.unique(faces.sample().subject, return_counts=True)
     mine = faces.sample().take(faces.sample().subject == people[5])
-    own = fpsset.pad_sets([mine.embeddings], [mine.norms])
-    out = jax.jit(NET.apply)({"params": jax.device_get(params)}, own)
+    own = fpsset.pad_sets([mine.embeddings], [mine.norms], size=SIZE)
+    out = apply({"params": jax.device_get(params)}, own)
     np.testing.assert_allclose(np.asarray(kernel)[:, 5], out.descriptor[0], atol=1e-5)
     assert not np.asarray(kernel)[:, len(people) :].any() and counts[5] == len(mine)
     config.model.init = config.head.init = "random"
