@@ -120,7 +120,8 @@ class CoresetDecoder(nn.Module):
         faces = face_set.embeddings, face_set.norms
         params, weight = self.set_attention(query.shape[-1]), self.weigh(face_set)
         # Parameters are made here, not within a branch that only one platform takes.
-        self._block(face_set.embeddings[..., :1, :], face_set.norms[..., :1])
+        if self.is_initializing():
+            self._block(face_set.embeddings[..., :1, :], face_set.norms[..., :1])
         dropout = self._dropout(train)
         seen = attention_for_platform(query, faces, weight, self._block, params, dropout)
         return self._refined(coreset, seen, train)
