@@ -105,5 +105,5 @@ def shared() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def aggregator():
     """An untrained model for 16-D embeddings that scales norms by 2 and weighs faces by quality."""
-    params = random_coreset_net(fpsset.FaceCoresetNet(num_heads=4, quality=True), 16)
-    return fpsset.Aggregator(params, AggregatorCard(3, 4, dim=16, norm_scale=2.0, quality=True))
+    params = random_coreset_net(fpsset.FaceCoresetNet(num_heads=2, quality=True), 16)
+    return fpsset.Aggregator(params, AggregatorCard(3, 2, dim=16, norm_scale=2.0, quality=True))

@@ -26,9 +26,9 @@ def models():
 
 
 def coreset_net(quality: bool, by_media: bool):
-    params = random_coreset_net(fpsset.FaceCoresetNet(num_heads=4, quality=quality), DIM)
+    params = random_coreset_net(fpsset.FaceCoresetNet(num_heads=2, quality=quality), DIM)
     return fpsset.Aggregator(
-        params, AggregatorCard(3, 4, dim=DIM, norm_scale=2.0, quality=quality, by_media=by_media)
+        params, AggregatorCard(3, 2, dim=DIM, norm_scale=2.0, quality=quality, by_media=by_media)
     )
 
 

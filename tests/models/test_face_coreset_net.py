@@ -10,7 +10,7 @@ import fpsset
 from tests.sets import make_set, random_coreset_net
 
 DIM = 16
-NET = fpsset.FaceCoresetNet(coreset_size=3, num_heads=4)
+NET = fpsset.FaceCoresetNet(coreset_size=3, num_heads=2)
 
 
 def _whole(embeddings, norms):

@@ -40,9 +40,9 @@ three_picks = st.sampled_from((1, 33, SLOTS))  # faces, of which a model picks t
 @functools.cache
 def make_model(name, k=3):
     if name == "fpsset":
-        return fpsset.FaceCoresetNet(coreset_size=k, num_heads=4)
+        return fpsset.FaceCoresetNet(coreset_size=k, num_heads=2)
     if name == "quality":
-        return fpsset.FaceCoresetNet(coreset_size=k, num_heads=4, quality=True, by_media=True)
+        return fpsset.FaceCoresetNet(coreset_size=k, num_heads=2, quality=True, by_media=True)
     if name.startswith("posterior"):
         return PosteriorPooling(k, ignores_norms=IGNORING in name)
     if name.startswith("whitened"):

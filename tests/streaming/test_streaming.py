@@ -14,11 +14,11 @@ from fpsset.weights.cards import AggregatorCard
 from tests.sets import DESCRIBED, make_set, random_coreset_net
 
 DIM = 16
-NET = fpsset.FaceCoresetNet(num_heads=4)
+NET = fpsset.FaceCoresetNet(num_heads=2)
 
 
 def make_model(seed=0):
-    return fpsset.Aggregator(random_coreset_net(NET, DIM, seed), AggregatorCard(3, 4, DIM, 1.5))
+    return fpsset.Aggregator(random_coreset_net(NET, DIM, seed), AggregatorCard(3, 2, DIM, 1.5))
 
 
 @pytest.fixture(scope="module")
