@@ -31,10 +31,10 @@ class FaceCoresetNet(SetModel):
       dtype: dtype of products with parameters, float32 or bfloat16; parameters and all else are float32.
 
     Example:
-      >>> import jax, fpsset
-      >>> faces = jax.random.normal(jax.random.key(0), (5, 16))
-      >>> sets = fpsset.FaceSet(faces / jax.numpy.linalg.norm(faces, axis=1, keepdims=True),
-      ...                       jax.numpy.arange(5.0), jax.numpy.ones(5, bool))
+      >>> import jax, numpy as np, fpsset
+      >>> faces = np.random.default_rng(0).standard_normal((5, 16), "f")
+      >>> sets = fpsset.FaceSet(faces / np.linalg.norm(faces, axis=1, keepdims=True),
+      ...                       np.arange(5, dtype="f"), np.ones(5, bool))
       >>> net = fpsset.FaceCoresetNet(coreset_size=2)
       >>> variables = jax.jit(net.init)(jax.random.key(1), sets)
       >>> out = jax.jit(net.apply)(variables, sets)

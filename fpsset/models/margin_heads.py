@@ -134,11 +134,11 @@ class AdaFaceHead(_MarginHead):
         first is kept.
 
     Example:
-      >>> import jax, jax.numpy as jnp, fpsset
+      >>> import jax, numpy as np, fpsset
       >>> head = fpsset.AdaFaceHead(num_classes=4)
-      >>> sets, labels = jnp.eye(8)[:3], jnp.array([0, 1, 2])
-      >>> variables = jax.jit(head.init)(jax.random.key(0), sets, jnp.full(3, 20.0), labels)
-      >>> jax.jit(head.apply)(variables, sets, jnp.full(3, 20.0), labels).shape
+      >>> sets, norms, labels = np.eye(3, 8, dtype="f"), np.full(3, 20, "f"), np.arange(3)
+      >>> variables = jax.jit(head.init)(jax.random.key(0), sets, norms, labels)
+      >>> jax.jit(head.apply)(variables, sets, norms, labels).shape
       (3, 4)
     """
 
@@ -181,11 +181,11 @@ class ArcFaceHead(_MarginHead):
       scale: s.
 
     Example:
-      >>> import jax, jax.numpy as jnp, fpsset
+      >>> import jax, numpy as np, fpsset
       >>> head = fpsset.ArcFaceHead(num_classes=4)
-      >>> sets, labels = jnp.eye(8)[:3], jnp.array([0, 1, 2])
-      >>> variables = jax.jit(head.init)(jax.random.key(0), sets, jnp.full(3, 20.0), labels)
-      >>> jax.jit(head.apply)(variables, sets, jnp.full(3, 20.0), labels).shape
+      >>> sets, norms, labels = np.eye(3, 8, dtype="f"), np.full(3, 20, "f"), np.arange(3)
+      >>> variables = jax.jit(head.init)(jax.random.key(0), sets, norms, labels)
+      >>> jax.jit(head.apply)(variables, sets, norms, labels).shape
       (3, 4)
     """
 
@@ -206,11 +206,11 @@ class CosFaceHead(_MarginHead):
       scale: s.
 
     Example:
-      >>> import jax, jax.numpy as jnp, fpsset
+      >>> import jax, numpy as np, fpsset
       >>> head = fpsset.CosFaceHead(num_classes=4)
-      >>> sets, labels = jnp.eye(8)[:3], jnp.array([0, 1, 2])
-      >>> variables = jax.jit(head.init)(jax.random.key(0), sets, jnp.full(3, 20.0), labels)
-      >>> jax.jit(head.apply)(variables, sets, jnp.full(3, 20.0), labels).shape
+      >>> sets, norms, labels = np.eye(3, 8, dtype="f"), np.full(3, 20, "f"), np.arange(3)
+      >>> variables = jax.jit(head.init)(jax.random.key(0), sets, norms, labels)
+      >>> jax.jit(head.apply)(variables, sets, norms, labels).shape
       (3, 4)
     """
 
