@@ -223,6 +223,15 @@ def soft_farthest_point_sampling(
         raise ValueError(
             f"noise must be [*B, K, N] with K = {size} and N = {mask.shape[-1]}; it is {list(noise.shape)}"
         )
+    faces = embeddings, norms, mask, noise
+    return _sample_softly(*faces, gamma, temperature, score_scale, size, straight_through)
+
+
+@functools.partial(jax.jit, static_argnums=(7, 8))
+def _sample_softly(
+    embeddings, norms, mask, noise, gamma, temperature, score_scale, size: int, straight_through: bool
+) -> jax.Array:
+    """`soft_farthest_point_sampling` of arrays that have been checked."""
     embeddings, norms = widen(zero_padding(embeddings, mask), zero_padding(norms, mask))
     weight = norm_weight(norms, gamma)
     faces = count_valid(mask)
