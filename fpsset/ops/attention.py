@@ -166,6 +166,7 @@ def attention_output(sums: AttentionSums, params: AttentionParams) -> jax.Array:
     return project_out(jnp.concatenate(mixed, axis=-1), params)
 
 
+@jax.jit  # for streams and blocks, which merge outside of programs
 def merge(one: AttentionSums, other: AttentionSums) -> AttentionSums:
     """Merges the sums over two disjoint parts of a set, for the same queries."""
     largest = jnp.maximum(one.largest, other.largest)

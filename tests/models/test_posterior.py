@@ -14,7 +14,6 @@ from fpsset.ops.attention import merge
 from tests.sets import kinds, make_set, random_posterior, random_whitening, seeds
 
 DIM, SIZE = 16, 20
-merged_sums = jax.jit(merge)
 MODELS = {
     "posterior": (PosteriorPooling(3), random_posterior(DIM)),
     "whitened": (WhitenedMedia(3), random_whitening(DIM)),
@@ -40,7 +39,7 @@ def test_parts_merged_are_the_whole(name, seed, kind):
     queries = jitted(module, "queries")(variables, coreset)
     look = jitted(module, "look")
     parts = [look(variables, queries, whole.replace(mask=owner == part)) for part in range(4)]
-    merged = jitted(module, "conclude")(variables, coreset, functools.reduce(merged_sums, parts))
+    merged = jitted(module, "conclude")(variables, coreset, functools.reduce(merge, parts))
     expected = jitted(module)(variables, whole)
     np.testing.assert_allclose(merged.descriptor, expected.descriptor, atol=1e-5)
     np.testing.assert_allclose(merged.norm, expected.norm, rtol=1e-4, atol=1e-6)
