@@ -51,7 +51,7 @@ def test_against_numpy(config):
     variables = vit_variables(state, config)
     images, keypoints = faces()
     keypoints = keypoints if config.keypoints else None
-    embeddings, norms = fpsset.embed(variables, images, keypoints=keypoints)
+    embeddings, norms = jax.device_get(fpsset.embed(variables, images, keypoints=keypoints))
     for number, image in enumerate(images.transpose(0, 3, 1, 2)):
         points = None if keypoints is None else keypoints[number]
         want = vit_reference.features_of(state, config.num_heads, image, points)
@@ -61,7 +61,7 @@ def test_against_numpy(config):
     shapes = jax.eval_shape(ViT(config).init, jax.random.key(0), images, keypoints)
     assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, shapes)
     assert vit_config_of(variables) == backbone_config_of(variables) == config
-    half, half_norms = fpsset.embed(variables, images, jnp.bfloat16, keypoints=keypoints)
+    half, half_norms = jax.device_get(fpsset.embed(variables, images, jnp.bfloat16, keypoints=keypoints))
     assert half.dtype == half_norms.dtype == jnp.float32
     assert 0.995 < (half * embeddings).sum(-1).min() < 0.9999999
 

@@ -58,9 +58,9 @@ def test_ties_are_broken_as_in_a_batch_whatever_the_order(model, kind):
 
 def test_a_clip_takes_one_place_and_weighs_as_its_frames(model):
     embeddings, norms = make_set(4, 6, dim=DIM)
-    rows = np.repeat(np.arange(6), [500, 1, 1, 1, 1, 1])
+    rows = np.repeat(np.arange(6), [50, 1, 1, 1, 1, 1])
     stream = fpsset.StreamingAggregator(model, size=8).update(embeddings[rows], norms[rows])
-    assert len(stream) == 6 and stream.faces == 505
+    assert len(stream) == 6 and stream.faces == 55
     expected = batch(model, embeddings[rows], norms[rows])
     np.testing.assert_allclose(stream.descriptor()[0], expected[0], atol=1e-5)
 
@@ -95,7 +95,7 @@ def summary(model, embeddings, norms, size=8):
 def test_merging_is_associative_while_all_fit(model):
     embeddings, norms = make_set(8, 6, dim=DIM)
     rows = [
-        np.repeat(np.arange(6)[part], times) for part, times in ((slice(3), 40), (slice(2, 5), 9), ([5], 1))
+        np.repeat(np.arange(6)[part], times) for part, times in ((slice(3), 12), (slice(2, 5), 9), ([5], 1))
     ]
 
     def parts():
