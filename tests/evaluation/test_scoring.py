@@ -1,9 +1,6 @@
 """Scores of pairs do not depend on the number of devices."""
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -12,14 +9,13 @@ import pytest
 from fpsset.evaluation.scoring import product_blocks
 from tests.compiling import FLAGS
 from tests.evaluation.scored import figures
-from tests.runs import ROOT
+from tests.forked import Forked
 
 
 def test_one_device_and_eight_print_the_same():
-    environment = {**os.environ, "XLA_FLAGS": FLAGS}
-    command = [sys.executable, "-m", "tests.evaluation.scored"]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=True)
-    devices, alone = json.loads(done.stdout)
+    ended = Forked("tests.evaluation.scored", XLA_FLAGS=FLAGS).ended()
+    assert ended.code == 0, ended.err
+    devices, alone = json.loads(ended.out)
     assert devices == 1 and jax.device_count() == 8
     assert figures() == alone
     assert all(0 < float(alone[name]) < 1 for name in ("tar@far=1e-2", "merged_tpir_low@fpir=1e-1"))
