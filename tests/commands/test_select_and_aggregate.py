@@ -25,9 +25,10 @@ ONNX = ("--color-order", "bgr", "--mean", "127.5", "--std", "127.5")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Features of four people, a model for them, images of two people and a backbone."""
+    """Features of four people, all padded to one size, a model, images of two people and a backbone."""
     root = tmp_path_factory.mktemp("select")
-    write_features(root / "f.npz", make_synthetic(4, seed=1, dim=32)[0])
+    few, _ = make_synthetic(4, seed=1, dim=32, stills=(3, 4), clips=(1, 1), frames=(3, 4))
+    write_features(root / "f.npz", few)
     save(root / "a.ckpt", {"state_dict": aggregator_state(32), "hyper_parameters": {"coreset_size": 3}})
     for person, seeds in {"anna": (1, 1, 2, 3), "bert": (4, 5)}.items():
         (root / "people" / person).mkdir(parents=True)
