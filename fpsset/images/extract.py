@@ -127,7 +127,7 @@ def _embed_own(
 def _embed_part(
     images: ImageList, rows: range, recogniser: Recogniser, config, advance: Callable[[str], None]
 ) -> dict[str, np.ndarray]:
-    """Embeds the rows of a part in batches of one shape, while threads decode ahead."""
+    """Embeds the rows of a part in batches of few shapes, while threads decode ahead."""
 
     def read(row: int) -> dict:
         try:
@@ -144,7 +144,8 @@ def _embed_part(
     def flush() -> None:
         points = recogniser.keypoints(None if images.landmarks is None else images.landmarks[pending])
         views = _views(faces, pending, points, config)
-        found = [recogniser(view, keypoints=where) for view, where in views]
+        count = recogniser.rows(len(pending), len(faces))
+        found = [recogniser(view[:count], keypoints=where) for view, where in views]
         embeddings, norms = (np.stack(values, 1)[: len(pending)] for values in zip(*found, strict=True))
         good = embedded(embeddings, norms).all(axis=1)  # in every view
         bad.extend((row, NOT_EMBEDDED) for row, kept in zip(pending, good, strict=True) if not kept)

@@ -199,7 +199,7 @@ def _chained(first, rest: Iterator) -> Iterator:
 
 
 class _Batches:
-    """Embeds faces in batches of one shape."""
+    """Embeds faces in batches of few shapes."""
 
     def __init__(self, recogniser: Recogniser, size: int):
         self._recogniser = recogniser
@@ -234,7 +234,8 @@ class _Batches:
             return
         count = len(self._waiting)
         rows = {name: np.array([row[name] for row in self._waiting]) for name in self._waiting[0]}
-        found = self._recogniser(self._faces, keypoints=self._recogniser.keypoints(rows["landmarks"]))
+        faces = self._faces[: self._recogniser.rows(count, len(self._faces))]
+        found = self._recogniser(faces, keypoints=self._recogniser.keypoints(rows["landmarks"]))
         vectors, norms = (values[:count] for values in found)
         good = embedded(vectors, norms)
         self._failed += rows["item"][~good].tolist()

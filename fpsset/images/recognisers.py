@@ -33,11 +33,13 @@ class Recogniser:
       run: maps [B, 112, 112, 3] float32, in the card's colour order and normalisation, to ([B, D] unit rows,
         [B] norms); with `takes_keypoints`, it takes them as well, or None, see `embed`.
       takes_keypoints: whether embeddings depend on where the landmarks lie.
+      any_number: whether `run` takes any number of images; else it is compiled for every other number.
     """
 
     card: BackboneCard
     run: Callable[..., tuple[np.ndarray, np.ndarray]]
     takes_keypoints: bool = False
+    any_number: bool = False
 
     def __call__(
         self, faces: np.ndarray, swap: bool = False, keypoints: np.ndarray | None = None
@@ -58,6 +60,13 @@ class Recogniser:
         every = np.resize(TEMPLATE, (len(faces), *TEMPLATE.shape))
         every[: len(keypoints)] = keypoints
         return self.run(images, every)
+
+    def rows(self, count: int, batch_size: int) -> int:
+        """How many faces to embed at once, where `count` of a batch are there: all others are wasted.
+
+        Powers of two if any number will do, because accelerators prepare themselves for each number.
+        """
+        return min(batch_size, 1 << (count - 1).bit_length()) if self.any_number else batch_size
 
     def keypoints(self, landmarks: np.ndarray | None) -> np.ndarray | None:
         """Where landmarks lie in aligned faces, if the backbone uses it.
@@ -97,7 +106,7 @@ def load_recogniser(config, devices: Sequence[jax.Device] | None = None) -> Reco
     """
     path = pathlib.Path(config.weights)
     if path.suffix == ".onnx":
-        return Recogniser(*load_onnx(path, config))
+        return Recogniser(*load_onnx(path, config), any_number=True)
     return backbone_recogniser(*load_backbone(config), config.dtype, devices)
 
 

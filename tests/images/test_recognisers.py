@@ -1,5 +1,7 @@
 """ONNX recognisers of every supported form agree with NumPy, and others are refused."""
 
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
@@ -126,3 +128,12 @@ def test_a_network_of_another_form_is_refused(tmp_path, fields, problem):
     network(tmp_path / "x.onnx", **fields)
     with pytest.raises(InputError, match=problem):
         load_recogniser(config_for(tmp_path / "x.onnx"))
+
+
+def test_a_few_faces_of_a_batch_are_embedded_alone(tmp_path):
+    """An ONNX network takes any number; one that is compiled for every other gets whole batches."""
+    network(tmp_path / "x.onnx")
+    recogniser = load_recogniser(config_for(tmp_path / "x.onnx"))
+    assert [recogniser.rows(count, 24) for count in (1, 2, 3, 16, 17, 24)] == [1, 2, 4, 16, 24, 24]
+    compiled = dataclasses.replace(recogniser, any_number=False)
+    assert compiled.rows(1, 24) == compiled.rows(24, 24) == 24
