@@ -1,7 +1,6 @@
 """Extraction of features: complete and interrupted runs, bad input, real faces."""
 
 import os
-import pathlib
 
 import jax
 import numpy as np
@@ -17,12 +16,9 @@ from fpsset.images.augmentation import Style
 from fpsset.images.recognisers import Recogniser
 from fpsset.runtime.locks import sole_use
 from fpsset.weights.cards import BackboneCard
-from tests.forked import run_forked
 from tests.images.images import picture, write_ijb, write_people
 from tests.served import serve
 from tests.torch_files import TINY, random_variables, save, state_dict
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -269,16 +265,12 @@ def test_bad_input_exits_with_one_line(tmp_path, weights):
         ({"batch_size": 0}, "config.batch_size is 0"),
         ({"augmented": -1}, "config.augmented is -1"),
     ]
-    config = f"--config={ROOT}/configs/extract.py"
-    lines = {
-        str(number): [config, *(f"--config.{key}={value}" for key, value in {**given, **changes}.items())]
-        for number, (changes, _) in enumerate(cases)
-    }
-    for number, ended in run_forked(lines).items():
-        lines = [line for line in ended.err.splitlines() if line.startswith("fpsset:")]
-        changes, problem = cases[int(number)]
-        assert ended.code == 2 and len(lines) == 1 and problem in lines[0], (changes, ended.err)
-        assert "Traceback" not in ended.err and not (tmp_path / "out/F.npz").exists()
+    for changes, problem in cases:
+        fields = {**given, **changes}
+        _, err = serve("extract.py", *(f"--config.{key}={value}" for key, value in fields.items()), code=2)
+        lines = [line for line in err.splitlines() if line.startswith("fpsset:")]
+        assert len(lines) == 1 and problem in lines[0], (changes, err)
+        assert "Traceback" not in err and not (tmp_path / "out/F.npz").exists()
 
 
 def test_real_faces_are_extracted_with_their_people_and_media(tmp_path, shared):
@@ -313,15 +305,19 @@ def test_real_faces_are_extracted_with_their_people_and_media(tmp_path, shared):
 
 
 def test_a_wrong_colour_order_gives_a_warning(tmp_path, shared):
+    """On four photographs each of eight people."""
+    for number in range(8):
+        (person := tmp_path / f"faces/{number}").mkdir(parents=True)
+        for still in sorted((shared / f"faces/person_{number:02}").glob("still_*"))[:4]:
+            (person / still.name).symlink_to(still)
     _, err = serve(
         "extract.py",
-        f"--config.images={shared}/faces",
+        f"--config.images={tmp_path}/faces",
         f"--config.weights={shared}/models/mobilefacenet_512.onnx",
         f"--config.out={tmp_path}/F.npz",
         "--config.color_order=rgb",
         "--config.mean=127",
         "--config.std=128",
-        "--config.batch_size=48",
     )
     assert "warning: the colour order looks wrong" in err
 
