@@ -185,19 +185,21 @@ def operating_points(scores: np.ndarray, same: np.ndarray, fars=FARS) -> list[Op
     Returns:
       One point per target, without values where there are fewer than 1 / far impostor pairs.
     """
-    impostors = np.sort(scores[~same])[::-1]
-    genuine = scores[same]
+    impostors, genuine = scores[~same], scores[same]
+    count = len(impostors)
+    allowed = [math.floor(far * count + 1e-6) for far in fars]
+    low = max(count - max(allowed, default=0) - 1, 0)  # how many are below any threshold
+    highest = np.sort(np.partition(impostors, low)[low:] if low else impostors)[::-1]
     points = []
-    for far in fars:
-        allowed = math.floor(far * len(impostors) + 1e-6)
-        if allowed < 1 or not len(genuine):
+    for far, most in zip(fars, allowed, strict=True):
+        if most < 1 or not len(genuine):
             points.append(OperatingPoint(far, None, None, None))
             continue
-        threshold = impostors[allowed] if allowed < len(impostors) else -np.inf
+        threshold = highest[most] if most < count else -np.inf
         # Strictly above the threshold: ties with the first rejected impostor are rejected too.
-        accepted = np.searchsorted(-impostors, -threshold, side="left")
+        accepted = np.searchsorted(-highest, -threshold, side="left")
         tar = float(np.mean(genuine > threshold))
-        points.append(OperatingPoint(far, tar, float(accepted / len(impostors)), float(threshold)))
+        points.append(OperatingPoint(far, tar, float(accepted / count), float(threshold)))
     return points
 
 

@@ -274,7 +274,7 @@ def _search(table: FeatureTable, near: Neighbourhood, across: np.ndarray) -> tup
         starts = np.flatnonzero(np.diff(medium[rows], prepend=-1))
         subject = table.subject[rows[starts]]
         first, second = np.triu_indices(len(starts), 1)
-        same = subject[first] == subject[second]
+        same, places = subject[first] == subject[second], first * len(starts) + second
         if same.all() or not same.any():
             return 5.0, 0.9
         fars = [max(far, 1.0 / np.count_nonzero(~same)) for far in _FARS]
@@ -285,7 +285,7 @@ def _search(table: FeatureTable, near: Neighbourhood, across: np.ndarray) -> tup
                 vectors_of = pooled / np.sqrt((1 - shrinkage) * values + shrinkage)
                 lengths = np.maximum(np.linalg.norm(vectors_of, axis=1, keepdims=True), 1e-12)
                 unit = (vectors_of / lengths).astype(np.float32)
-                points = operating_points((unit @ unit.T)[first, second], same, fars)
+                points = operating_points((unit @ unit.T).take(places), same, fars)
                 score[i, j] += np.mean([point.tar for point in points])
     best = np.unravel_index(np.argmax(score), score.shape)
     return _POWERS[best[0]], _SHRINKAGES[best[1]]
