@@ -9,6 +9,7 @@ import os
 import pathlib
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -111,6 +112,15 @@ def run_forked(lines: dict[str, list]) -> dict[str, Ended]:
     return {
         name: Forked("fpsset.main", *arguments, XLA_FLAGS=FLAGS).ended() for name, arguments in lines.items()
     }
+
+
+def run_two(module: str, *arguments, **environment: str) -> list[Ended]:
+    """Runs two processes of one JAX program to their end; the arguments are those of `Forked`."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        together = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free.getsockname()[1]}", "JAX_NUM_PROCESSES": "2"}
+    both = [Forked(module, *arguments, **together, **environment, JAX_PROCESS_ID=number) for number in "01"]
+    return [process.ended() for process in both]
 
 
 def assert_refused(ended: Ended, problem: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 
@@ -15,9 +16,13 @@ from fpsset.config import extraction_config
 from fpsset.data.files import read_features
 from fpsset.images.embedding import embed
 from fpsset.parallel.mesh import abstract_mesh
+from tests.compiling import FLAGS
+from tests.forked import run_two
 from tests.images.images import write_people
 from tests.runs import ROOT
 from tests.torch_files import TINY, random_variables, save, state_dict
+
+TWO_DEVICES = f"{FLAGS} --xla_force_host_platform_device_count=2"
 
 
 @pytest.fixture(scope="module")
@@ -68,45 +73,48 @@ def test_devices_share_images_without_messages():
         jax.eval_shape(lambda v, i: embed(v, i, mesh=abstract_mesh(3)), variables, images)
 
 
-def run_two(folder, name, before="") -> subprocess.CompletedProcess:
-    """Two processes of two devices each; `before` is a line of shell in each, with $1 its number."""
+def line(folder, name) -> list[str]:
     fields = config_for(folder, name)
-    given = " ".join(f"--config.{key}={fields[key]}" for key in ("images", "weights", "out"))
-    given += " --config.batch_size=3 --config.batches_per_part=1 --config.check_color_order=False"
-    main = f"{sys.executable} -m fpsset.main --config={ROOT}/configs/extract.py {given}"
-    command = f"more=; {before}\nexec {main} $more"
-    environment = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    given = [f"--config.{key}={fields[key]}" for key in ("images", "weights", "out")]
+    given += ["--config.batch_size=3", "--config.batches_per_part=1", "--config.check_color_order=False"]
+    return ["fpsset.main", f"--config={ROOT}/configs/extract.py", *given]
+
+
+def launch_two(folder, name, before) -> subprocess.CompletedProcess:
+    """Two processes of two devices each; `before` is a line of shell in each, with $1 its number."""
+    command = f"{before}\nexec {shlex.join([sys.executable, '-m', *line(folder, name)])}"
     return subprocess.run(
         [ROOT / "launch/local_processes.sh", "2", "bash", "-c", command],
         cwd=ROOT,
         text=True,
         capture_output=True,
-        env={**os.environ, **environment},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": TWO_DEVICES},
         timeout=300,
     )
 
 
-def lines_of(done: subprocess.CompletedProcess) -> list[str]:
-    assert "Traceback" not in done.stderr, done.stderr
-    return sorted(line for line in done.stderr.splitlines() if line.startswith("fpsset:"))
+def lines_of(err: str) -> list[str]:
+    assert "Traceback" not in err, err
+    return sorted(line for line in err.splitlines() if line.startswith("fpsset:"))
 
 
 def test_two_processes_share_the_images_and_fail_together(folder):
     """The second's first part does not fit on its disk; later both continue from what was done."""
     out = folder / "apart.npz"
     limit = 'if [ "$JAX_PROCESS_ID" = 1 ]; then ulimit -f 2; fi'
-    done = run_two(folder, "apart", limit)
+    done = launch_two(folder, "apart", limit)
     problem = f"{out}: could not be written (File too large); the images embedded so far are kept; raise the"
     assert done.returncode == 2, done.stderr
-    own, told = lines_of(done)
+    own, told = lines_of(done.stderr)
     assert own.startswith(f"fpsset: {problem}") and told.startswith(f"fpsset: process 1 failed: {problem}")
     kept = sorted((folder / ".apart.npz.parts").glob("*.npz"))
     assert all(int(file.stem) % 6 == 0 for file in kept) and not out.exists()  # those of the first
 
-    done = run_two(folder, "apart")
-    assert done.returncode == 0 and lines_of(done) == [], done.stderr
-    assert done.stdout.count(f"{out}: 19 faces, 4 people, 19 media, 512 wide\n") == 1  # by one of the two
-    assert done.stderr.count("unreadable: person_2/still_1.png") == 1
+    ended = run_two(*line(folder, "apart"), XLA_FLAGS=TWO_DEVICES)
+    out_of_both, err = ("".join(one) for one in zip(*(one[:2] for one in ended), strict=True))
+    assert [one.code for one in ended] == [0, 0] and lines_of(err) == [], err
+    assert out_of_both.count(f"{out}: 19 faces, 4 people, 19 media, 512 wide\n") == 1  # by one of the two
+    assert err.count("unreadable: person_2/still_1.png") == 1
     require_same(folder, "apart")
     assert not list(folder.glob(".apart*"))
 

@@ -5,7 +5,6 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from fpsset.errors import InputError
 from fpsset.parallel.mesh import data_mesh
 from fpsset.runtime import hosts
 from tests.compiling import FLAGS
-from tests.forked import Forked
+from tests.forked import run_two
 from tests.runs import ROOT, few_people, saved_state, steps_logged
 
 STEPS = 28
@@ -41,13 +40,9 @@ def line(workdir: pathlib.Path) -> list[str]:
     ]
 
 
-def run_two(workdir: pathlib.Path) -> tuple[str, str]:
+def run_to_end(workdir: pathlib.Path) -> tuple[str, str]:
     """Runs two processes to their end; returns what both printed on stdout and on stderr."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        together = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free.getsockname()[1]}", "JAX_NUM_PROCESSES": "2"}
-    both = [Forked(*line(workdir), **together, **SETTINGS, JAX_PROCESS_ID=number) for number in "01"]
-    ended = [process.ended() for process in both]
+    ended = run_two(*line(workdir), **SETTINGS)
     assert [process.code for process in ended] == [0, 0], ended
     return "".join(process.out for process in ended), "".join(process.err for process in ended)
 
@@ -96,7 +91,7 @@ def signal_one(process: subprocess.Popen, workdir: pathlib.Path, step: int, numb
 
 def test_killed_and_stopped_processes_resume_to_the_same_state(tmp_path, launch):
     straight, disturbed = tmp_path / "straight", tmp_path / "disturbed"
-    out, err = run_two(straight)
+    out, err = run_to_end(straight)
     assert (
         out.count("achieved FAR") == 1 and err.count("validation_tar") == STEPS // 7
     )  # one of the two writes
@@ -111,7 +106,7 @@ def test_killed_and_stopped_processes_resume_to_the_same_state(tmp_path, launch)
     assert "from step" in err
     stopped = int(re.search(r"stopped at step (\d+) of", err)[1])
     assert 16 <= stopped < STEPS and (disturbed / f"checkpoints/{stopped}").is_dir()
-    assert f"from step {stopped}" in run_two(disturbed)[1]
+    assert f"from step {stopped}" in run_to_end(disturbed)[1]
 
     jax.tree.map(np.testing.assert_array_equal, saved_state(disturbed, STEPS), saved_state(straight, STEPS))
     assert (disturbed / "results.json").read_text() == (straight / "results.json").read_text()
