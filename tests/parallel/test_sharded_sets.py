@@ -1,12 +1,14 @@
 """A set sharded over devices, against the same set on one."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 import fpsset
 from fpsset.face_set import FaceSet, group_rows
-from fpsset.inference.descriptors import describe
+from fpsset.inference.descriptors import describe_one
 from fpsset.models.pooling import WhitenedMedia
 from fpsset.models.posterior import PosteriorPooling
 from fpsset.parallel import sharded_sets
@@ -18,8 +20,7 @@ DIM = 16
 def both(aggregator, embeddings, norms, ids):
     sets = group_rows(embeddings, norms, ids, np.arange(len(ids)) // 3)[1]
     model = aggregator.module.clone(by_media=True)
-    models, variables = {"fpsset": model}, {"fpsset": aggregator.variables}
-    return (describe(models, variables, sets, split_from=split)["fpsset"] for split in (None, 1))
+    return (describe_one(model, aggregator.variables, sets, split_from=split) for split in (None, 1))
 
 
 def assert_same(one, split):
@@ -45,10 +46,12 @@ def on_one_and_on_all(module, variables, sets, spoilt=None):
     return zip(jax.jit(apply)(variables, sets), run(variables, split), strict=True)
 
 
+SIZES = (1, 2, 3, 8, 50)  # of two padded sizes
+
+
 def test_sets_of_many_sizes(aggregator):
     """Some leave devices without a face."""
-    sizes = [1, 2, 3, 8, 50]  # of two padded sizes
-    ids = np.repeat(np.arange(len(sizes)), sizes)
+    ids = np.repeat(np.arange(len(SIZES)), SIZES)
     assert_same(*both(aggregator, *make_set(1, len(ids), dim=DIM), ids))
 
 
@@ -103,13 +106,16 @@ def test_a_ragged_last_part_and_what_padding_holds(aggregator):
 
 
 def test_large_sets_are_split_by_themselves(aggregator, monkeypatch):
-    embeddings, norms = make_set(4, 60, dim=DIM)
-    ids = np.repeat([7, 9], [52, 8])
-    wanted = aggregator.aggregate(embeddings, norms, ids)
+    card = dataclasses.replace(aggregator.card, by_media=True)
+    aggregator = fpsset.Aggregator(aggregator.variables["params"], card)
+    embeddings, norms = make_set(4, sum(SIZES), dim=DIM)
+    ids = np.repeat(np.arange(len(SIZES)), SIZES)
+    media = np.arange(len(ids)) // 3
+    wanted = aggregator.aggregate(embeddings, norms, ids, media=media)
     monkeypatch.setattr("fpsset.inference.aggregator._SPLIT_FROM", 64)
     split, seen = sharded_sets.split, []
     monkeypatch.setattr(sharded_sets, "split", lambda batch, mesh: seen.append(batch) or split(batch, mesh))
-    found = aggregator.aggregate(embeddings, norms, ids)
-    assert [batch.mask.sum() for batch in seen] == [52]
+    found = aggregator.aggregate(embeddings, norms, ids, media=media)
+    assert [batch.mask.sum() for batch in seen] == [50]
     for one, other in zip(wanted, found, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5)
