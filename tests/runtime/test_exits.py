@@ -45,7 +45,7 @@ def test_a_stop_that_python_drops_is_asked_for_again(number, handler, sigint, ca
 
     def command():
         gc.callbacks.append(collecting)
-        gc.collect()
+        gc.collect(0)
         time.sleep(60)
 
     try:
@@ -75,7 +75,7 @@ def test_a_stop_that_comes_as_the_last_one_is_dropped_prints_nothing(sigint, cap
     def command():
         gc.callbacks.append(collecting)
         sys.settrace(tracing)
-        gc.collect()
+        gc.collect(0)
         time.sleep(60)
 
     before = sys.gettrace()
@@ -99,7 +99,7 @@ def test_a_hook_that_is_set_inside_stays():
     try:
         assert exit_code(command) == 0
         gc.callbacks.append(interrupting)
-        gc.collect()
+        gc.collect(0)
         assert seen == passed_on == [KeyboardInterrupt]  # not asked for again: nothing is left to stop
         time.sleep(0.05)
     finally:
@@ -116,7 +116,7 @@ def test_a_command_that_ends_before_is_done(monkeypatch):
 
     def command():
         gc.callbacks.append(interrupting)
-        gc.collect()
+        gc.collect(0)
 
     assert exit_code(command) == 0
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)  # nothing comes after it
