@@ -222,18 +222,13 @@ def _draw(
     **line,
 ) -> None:
     from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure  # takes a second to import
 
     with rc_context({"font.size": FONT}):
-        _draw_lines(
-            Figure(figsize=(5.6, height), dpi=170, layout="constrained"),
-            path,
-            curves,
-            title,
-            shape,
-            styles,
-            line,
-        )
+        figure = Figure(figsize=(5.6, height), dpi=170, layout="constrained")
+        _draw_lines(figure, curves, title, shape, styles, line)
+        FigureCanvasAgg(figure).print_png(path)  # `savefig` would draw it twice, first for the layout
 
 
 def wrapped(title: str) -> str:
@@ -243,7 +238,7 @@ def wrapped(title: str) -> str:
     )
 
 
-def _draw_lines(figure, path: pathlib.Path, curves: Points, title: str, shape, styles, line) -> None:
+def _draw_lines(figure, curves: Points, title: str, shape: Callable, styles, line: dict) -> None:
     axes = figure.subplots()
     styles = styles or _styles(curves)
     for method, points in curves.items():
@@ -255,4 +250,3 @@ def _draw_lines(figure, path: pathlib.Path, curves: Points, title: str, shape, s
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(wrapped(title), loc="left", fontsize=FONT)
-    figure.savefig(path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fpsset.errors import InputError
 from fpsset.reports.forms import as_csv, as_latex, as_text
@@ -61,13 +61,15 @@ def test_tables_keep_every_name():
 
 
 def test_legends_and_titles_show_every_name(tmp_path, monkeypatch):
-    saved = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path: saved.append(figure))
+    saved, draw_canvas = [], FigureCanvasAgg.draw
+    monkeypatch.setattr(
+        FigureCanvasAgg, "draw", lambda canvas: (saved.append(canvas.figure), draw_canvas(canvas))
+    )
     line = np.array([0.1, 0.5, 1.0]), np.array([0.5, 0.9, 1.0])
     for draw in (draw_roc, draw_det, draw_cmc):
         draw(tmp_path / "x.png", dict.fromkeys(ASCII, line), "in $HOME/$x\n2 pairs")
+    assert len(saved) == 3
     for figure in saved:
-        figure.draw_without_rendering()
         (axes,) = figure.axes
         legend = axes.get_legend() or figure.legends[0]
         assert [text.get_text().strip() for text in legend.get_texts()] == [
