@@ -1,5 +1,7 @@
 """fpsset doctor as a process: findings, layout and bad input."""
 
+import contextlib
+import io
 import json
 import os
 
@@ -17,7 +19,7 @@ from tests.forked import Forked
 from tests.images.images import write_people
 from tests.images.test_recognisers import network
 
-SMALL = ["--dim=32", "--people=50", "--batch-size=4", "--set-size=6", "--faces=24"]
+SMALL = ["--dim=32", "--people=50", "--batch-size=4", "--set-size=6", "--faces=24", "--coreset-size=1"]
 BAD = {
     "no_folder": (["--data={tmp}/nowhere"], "nowhere: no such folder"),
     "weights_alone": (["--weights={tmp}/net.onnx"], "--weights and --images must be given together"),
@@ -46,28 +48,10 @@ def tmp(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def processes(tmp):
-    sight = [f"--weights={tmp}/net.onnx", f"--images={tmp}/people", "--color-order=bgr", "--mean=127.5"]
-    asked = {
-        "json": [
-            "--json",
-            f"--data={tmp}",
-            f"--data={tmp}/bare",
-            *sight,
-            "--mean=127.5",
-            "--std=128",
-            *SMALL,
-        ],
-        "page": [f"--data={tmp}/people", *SMALL],
-    }
-    return {
-        name: Forked("fpsset.commands.cli", "doctor", *arguments).ended() for name, arguments in asked.items()
-    }
-
-
-def test_json(processes, tmp):
-    out, err, code = processes["json"]
+def test_json(tmp):
+    places = f"--data={tmp}", f"--data={tmp}/bare", f"--weights={tmp}/net.onnx", f"--images={tmp}/people"
+    sight = "--color-order=bgr", "--mean=127.5", "--std=128"
+    out, err, code = Forked("fpsset.commands.cli", "doctor", "--json", *places, *sight, *SMALL).ended()
     assert (code, err) == (0, "")
     report = json.loads(out)
     assert report["versions"]["jax"] == jax.__version__
@@ -109,10 +93,23 @@ def test_json(processes, tmp):
         assert need["total"] == need["state"] + need["inputs"] + need["working"] and need["working"] > 0
 
 
-def test_a_page_fits_a_terminal_of_80_columns_without_colour(processes, tmp):
-    out, err, code = processes["page"]
-    assert (code, err) == (0, "") and "\x1b" not in out
-    assert all(len(line) <= 80 or str(tmp) in line for line in out.splitlines())
+@pytest.fixture(scope="module")
+def page(tmp):
+    """What doctor prints where there is a kernel, and it is wrong."""
+    found = kernels.KernelCheck(same_picks=False, largest_difference=0.5, agrees=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "has_kernels", lambda: True)
+        patch.setattr(kernels, "check_kernel", lambda: found)
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            assert cli.main(["doctor", f"--data={tmp}/people", *SMALL]) == 0
+    assert err.getvalue() == ""
+    return out.getvalue()
+
+
+def test_a_page_fits_a_terminal_of_80_columns_without_colour(page, tmp):
+    assert page.startswith("versions\n") and "\x1b" not in page
+    assert all(len(line) <= 80 or str(tmp) in line for line in page.splitlines())
     for title in (
         "versions",
         "extras",
@@ -123,8 +120,8 @@ def test_a_page_fits_a_terminal_of_80_columns_without_colour(processes, tmp):
         "data",
         "colour order",
     ):
-        assert title in out.splitlines()
-    assert "not checked: give --weights and --images" in out
+        assert title in page.splitlines()
+    assert "not checked: give --weights and --images" in page
 
 
 @pytest.mark.parametrize("arguments, says", BAD.values(), ids=BAD)
@@ -132,12 +129,8 @@ def test_bad_input_is_one_line(tmp, capsys, arguments, says):
     assert says in refused(capsys, "doctor", *(argument.format(tmp=tmp) for argument in arguments))
 
 
-def test_a_kernel_is_compared_with_xla(capsys, monkeypatch, tmp):
-    found = kernels.KernelCheck(same_picks=False, largest_difference=0.5, agrees=False)
-    monkeypatch.setattr(kernels, "has_kernels", lambda: True)
-    monkeypatch.setattr(kernels, "check_kernel", lambda: found)
-    assert cli.main(["doctor", f"--data={tmp}/people", *SMALL]) == 0
-    said = " ".join(capsys.readouterr().out.split())
+def test_a_kernel_is_compared_with_xla(page):
+    said = " ".join(page.split())
     assert "WRONG: other picks than XLA, descriptors 5e-01 apart; set FPSSET_KERNELS=0" in said
     assert "the picks of XLA, descriptors 3e-06 apart" in kernel_line((True, 3e-6, True))
     assert "WRONG: descriptors 5e-01 apart from XLA's; set" in kernel_line((True, 0.5, False))
