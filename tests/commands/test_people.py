@@ -16,7 +16,7 @@ from tests.people.edited import make_table, name_of
 def given(tmp_path_factory):
     """Half of the media of 30 people to enrol, of the first 20, and the other half, labelled."""
     folder = tmp_path_factory.mktemp("given")
-    table = make_table(30, most=16, dim=64)
+    table = make_table(30, dim=64)
     half = table.media % 2 == 0
     write_features(folder / "enrol.npz", table.take(half & (table.subject < 20)))
     write_features(folder / "others.npz", table.take(~half))

@@ -16,7 +16,7 @@ DIM = 16
 MODEL = fpsset.PlainAggregator()
 
 
-def make_table(people: int = 8, seed: int = 0, most: int = 12, dim: int = DIM) -> FeatureTable:
+def make_table(people: int = 8, seed: int = 0, most: int = 8, dim: int = DIM) -> FeatureTable:
     """At most `most` faces of each of some people, so that few shapes are compiled."""
     table = make_synthetic(people, seed, dim)[0]
     rows = [np.flatnonzero(table.subject == person)[:most] for person in range(people)]

@@ -117,13 +117,12 @@ def trial(server: Server, given: pathlib.Path, place: pathlib.Path, kills: int, 
     draw, before, found = random.Random(seed), read(given / "a.fps"), [0, 0, 0]
     after, seconds = {}, {}
     path = place / "a.fps"
-    for name, words in EDITS.items():
-        arguments = ["people", path, *(word.format(given=given) for word in words)]
-        for _ in range(2):  # the first compiles
-            shutil.copy(given / "a.fps", path)
-            began = time.monotonic()
-            assert server.run(arguments) == 0, name
-            seconds[name] = time.monotonic() - began
+    for name in ("enrol", *EDITS):  # the first compiles, for all
+        arguments = ["people", path, *(word.format(given=given) for word in EDITS[name])]
+        shutil.copy(given / "a.fps", path)
+        began = time.monotonic()
+        assert server.run(arguments) == 0, name
+        seconds[name] = time.monotonic() - began
         after[name] = read(path)
         assert after[name] != before
     for number in range(kills):

@@ -38,7 +38,7 @@ def faces_of(path, name: str) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"prototypes": "auto"}, {"prototypes": 2, "strangers": np.linspace(-4, 7, 24).tolist()}]
+    "options", [{}, {"prototypes": "auto"}, {"prototypes": 3, "strangers": np.linspace(-4, 7, 24).tolist()}]
 )
 @settings(max_examples=5, phases=[Phase.generate])
 @given(data=st.data())
