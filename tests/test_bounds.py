@@ -191,7 +191,7 @@ def test_a_model_that_overflows_gives_no_descriptor(aggregator, tmp_path):
     params["norm_encoding_scale"] = np.full(16, np.nan, np.float32)
     broken = fpsset.Aggregator(params, aggregator.card)
     with pytest.raises(InputError, match=r"set 0: (its|has no) descriptor"):
-        broken.aggregate(*make_set(0, 4))
+        broken.aggregate(*make_set(0, 64))
 
 
 def test_ids_that_do_not_fit_are_refused_by_row():
