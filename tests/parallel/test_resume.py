@@ -17,7 +17,8 @@ def test_the_number_of_devices_may_change_at_every_start(tmp_path):
     table, _ = make_synthetic(40, 0, dim=16, stills=(2, 5), clips=(0, 1), frames=(2, 3))
     config = base_config()
     config.batch_size, config.log_every, config.eval_every = 8, 1, 100
-    config.model.update(name="face_coreset_net", coreset_size=1, dropout_rate=0.0)  # compiles sooner
+    config.model.update(name="face_coreset_net", init="random")
+    config.model.update(coreset_size=1, dropout_rate=0.0, quality=False)  # compiles sooner
     config.optimizer.learning_rate = 1e-3
     config.data.update(holdout=0.3, max_size=6)
 
