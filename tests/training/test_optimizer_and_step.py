@@ -99,7 +99,7 @@ def test_accumulated_gradients_are_averaged_into_one_update():
 
 
 def model(**fields):
-    return fpsset.FaceCoresetNet(num_heads=2, quality=True, **fields)
+    return fpsset.FaceCoresetNet(coreset_size=2, num_heads=2, quality=True, **fields)
 
 
 # Compiles in half the time; for tests of the heads and the batches.
