@@ -146,7 +146,8 @@ def test_the_split_softmax_is_the_softmax_of_the_logits(name, batches):
         columns = CLASSES if mesh is None else padded_classes(CLASSES, mesh)
         head = HEADS[name](CLASSES, columns=columns)
         variables = jax.eval_shape(head.init, ROOT, descriptor, norm, labels)
-        variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 20, leaf.dtype), variables)  # of AdaFace
+        # Statistics of norms, where the head has any, and the kernel.
+        variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 20, leaf.dtype), variables)
         variables["params"]["kernel"] = np.pad(kernel, ((0, 0), (0, columns - CLASSES)))
 
         @jax.jit
