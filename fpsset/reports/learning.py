@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fpsset.reports.plots import FONT, wrapped
+from fpsset.reports.plots import FONT, wrapped, write_png
 from fpsset.runtime.files import replacing
 
 _FEWEST = 3  # logged steps that make a curve
@@ -84,4 +84,4 @@ def draw_learning(path: pathlib.Path, found: Learning, title: str) -> None:
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
         with replacing(path) as partial:
-            figure.savefig(partial, format="png")
+            write_png(figure, partial)

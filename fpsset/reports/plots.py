@@ -222,13 +222,19 @@ def _draw(
     **line,
 ) -> None:
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure  # takes a second to import
 
     with rc_context({"font.size": FONT}):
         figure = Figure(figsize=(5.6, height), dpi=170, layout="constrained")
         _draw_lines(figure, curves, title, shape, styles, line)
-        FigureCanvasAgg(figure).print_png(path)  # `savefig` would draw it twice, first for the layout
+        write_png(figure, path)
+
+
+def write_png(figure, path: pathlib.Path) -> None:
+    """Draws a figure to a file, once; `savefig` would draw it twice, first for its layout."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure).print_png(path)
 
 
 def wrapped(title: str) -> str:

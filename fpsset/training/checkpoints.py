@@ -115,18 +115,18 @@ class Checkpoints:
             )
             self._manager.save(step, args=items, metrics=None if score is None else {SCORE: score})
 
-    def restore(self, state: TrainState, batches: grain.DatasetIterator) -> TrainState:
+    def restore(self, like: TrainState, batches: grain.DatasetIterator) -> TrainState | None:
         """Restores the newest checkpoint and moves `batches` to its position.
 
         A checkpoint that is unreadable or fails its checksums is reported, moved to damaged_checkpoints/, and
         the one before it is used. The saved kernel may be padded for another number of devices.
 
         Args:
-          state: a fresh state, which gives shapes, dtypes and shardings.
+          like: a state of arrays or jax.ShapeDtypeStruct, which gives shapes, dtypes and shardings.
           batches: a fresh iterator over the same data.
 
         Returns:
-          The restored state, or `state` if there is no checkpoint.
+          The state; None if there is no checkpoint.
 
         Raises:
           InputError: no checkpoint can be read, or the newest is of an earlier format.
@@ -140,7 +140,7 @@ class Checkpoints:
                 )
             outcome, error = _GOOD, None
             try:
-                restored, position = self._read(step, state)
+                restored, position = self._read(step, like)
             except Exception as raised:  # Orbax raises many types for damaged files
                 outcome, error = (_BAD if is_damage(raised) else _UNKNOWN), raised
             outcome = hosts.highest(outcome)
@@ -161,16 +161,16 @@ class Checkpoints:
                 f"{self._folder}: no checkpoint can be read (steps {damaged}, now in {_DAMAGED}/); "
                 "give another --workdir"
             )
-        return state
+        return None
 
     @stops_held()
-    def _read(self, step: int, state: TrainState) -> tuple[TrainState, dict]:
+    def _read(self, step: int, like: TrainState) -> tuple[TrainState, dict]:
         """The state and the position in the data, checked; without waiting for other processes."""
         path = self._folder / str(step)
         read_checkpoint_card(path)
         position = read_position(path)
         list((path / "state").iterdir())  # Orbax takes a folder that it may not read for an empty one
-        wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+        wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         with lone_checkpointer(ocp.StandardCheckpointHandler) as checkpointer:
             # Not strict, so that the zero columns which pad the kernel can be added or dropped.
             restored = checkpointer.restore(

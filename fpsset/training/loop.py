@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from fpsset.data.pipeline import TrainingBatch
 from fpsset.errors import InputError, TrainingError
-from fpsset.parallel.mesh import local_copy, padded_classes, put_batch, sharded_init
+from fpsset.parallel.mesh import local_copy, padded_classes, put_batch, sharded_init, state_shapes
 from fpsset.runtime import hosts
 from fpsset.runtime.files import as_path
 from fpsset.runtime.interrupts import Interrupted, stop_requests
@@ -58,7 +58,7 @@ def train(
     if model is None:
         require_width(config, faces.dim)
         model = make_set_model(config.model)
-    state, train_step = _state_and_step(config, model, faces)
+    fresh_state, train_step = _init_and_step(config, model, faces)
     validation = Validation(model, faces.held_out, config) if len(faces.held_out) else None
     card = _card(config, faces)
     store = as_path(config.checkpoints or workdir)
@@ -66,9 +66,9 @@ def train(
 
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(store))
-        if checkpoints.latest_step() is None:
-            state = closed_form_init(state, model, faces, config, init)
-        state = checkpoints.restore(state, faces.batches)
+        state = checkpoints.restore(state_shapes(fresh_state, faces.mesh), faces.batches)
+        if state is None:
+            state = closed_form_init(sharded_init(fresh_state, faces.mesh), model, faces, config, init)
         done = int(state.step)
         if done > config.steps:
             raise InputError(
@@ -122,10 +122,10 @@ def _interrupted(step: int, steps: int) -> Interrupted:
     return Interrupted(f"stopped at step {step} of {steps}; run the same command to continue from there")
 
 
-def _state_and_step(
+def _init_and_step(
     config: ConfigDict, model: nn.Module, faces: TrainingFaces
-) -> tuple[TrainState, Callable[[TrainState, TrainingBatch], tuple[TrainState, Metrics]]]:
-    """A fresh state, sharded over the devices, and the jitted training step."""
+) -> tuple[Callable[[], TrainState], Callable[[TrainState, TrainingBatch], tuple[TrainState, Metrics]]]:
+    """What makes a fresh state, and the jitted training step."""
     head = make_head(config, faces.people, padded_classes(faces.people, faces.mesh))
     optimizer = make_optimizer(config.optimizer, config.head.trained)
     root = jax.random.key(config.seed)
@@ -139,8 +139,7 @@ def _state_and_step(
         mesh=faces.mesh,
         head_trained=config.head.trained,
     )
-    state = sharded_init(lambda: init_state(model, head, optimizer, root, faces.dim), faces.mesh)
-    return state, train_step
+    return partial(init_state, model, head, optimizer, root, faces.dim), train_step
 
 
 def _card(config: ConfigDict, faces: TrainingFaces) -> AggregatorCard:

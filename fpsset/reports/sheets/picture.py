@@ -2,6 +2,7 @@
 
 import pathlib
 
+from fpsset.reports.plots import write_png
 from fpsset.reports.sheets.colors import group_color, norm_colors
 from fpsset.reports.sheets.sheet import Sheet
 from fpsset.runtime.escapes import plot_text
@@ -23,7 +24,7 @@ def draw_picture(path: pathlib.Path, sheet: Sheet) -> None:
 
     figure = _faces(Figure, sheet) if sheet.pictured else _map(Figure, sheet)
     with replacing(path) as partial:
-        figure.savefig(partial)
+        write_png(figure, partial)
 
 
 def _faces(make, sheet: Sheet):
