@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import stats
 
 from fpsset.config import published_config
 from fpsset.data.feature_table import FeatureTable
@@ -16,6 +15,8 @@ LAW = template_law(OFFICIAL)
 
 def follows(counts, expected) -> bool:
     """Whether counts are what their expected shares make likely, by a chi-square test."""
+    from scipy import stats
+
     counts, expected = np.asarray(counts, float), np.asarray(expected, float)
     return stats.chisquare(counts, expected / expected.sum() * counts.sum()).pvalue > 0.001
 

@@ -20,6 +20,7 @@ from tests.torch_files import TINY, random_variables, save, state_dict
 STEPS = 12
 FEW = [
     "--config.model.name=face_coreset_net",
+    "--config.model.coreset_size=1",  # compiles sooner
     f"--config.steps={STEPS}",
     "--config.batch_size=2",
     "--config.log_every=1",
