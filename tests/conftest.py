@@ -67,7 +67,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish(session):
-    """Has the garbage collector pass over what stays."""
+    """Has the garbage collector leave alone what stays."""
     gc.collect()
     collect_less_often()
 

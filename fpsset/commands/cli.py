@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def collect_less_often() -> None:
-    """Has the garbage collector pass over what is imported, and look less often.
+    """Has the garbage collector leave what is imported alone, and look less often.
 
     Tracing makes many objects that stay, and to look at them again and again took a tenth of a short run.
     """

@@ -1,4 +1,4 @@
-"""fpsset doctor as a process: findings, layout and bad input."""
+"""fpsset doctor: findings, layout and bad input."""
 
 import contextlib
 import io

@@ -81,7 +81,7 @@ def line(folder, name) -> list[str]:
 
 
 def launch_two(folder, name, before) -> subprocess.CompletedProcess:
-    """Two processes of two devices each; `before` is a line of shell in each, with $1 its number."""
+    """Two processes of two devices each, each of which runs `before`, a line of shell, first."""
     command = f"{before}\nexec {shlex.join([sys.executable, '-m', *line(folder, name)])}"
     return subprocess.run(
         [ROOT / "launch/local_processes.sh", "2", "bash", "-c", command],
