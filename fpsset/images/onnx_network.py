@@ -8,7 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from fpsset.errors import InputError, first_line
-from fpsset.images.onnx_norms import agrees, before_normalisation, is_normalised, probe_faces, scaled
+from fpsset.images.onnx_norms import (
+    SIBLINGS,
+    agrees,
+    before_normalisation,
+    is_normalised,
+    probe_faces,
+    scaled,
+)
+from fpsset.images.onnx_weights import without_negligible
 from fpsset.images.presets import PRESETS, completed
 from fpsset.models.iresnet import IMAGE_SIZE
 from fpsset.runtime.digests import file_sha256, short_digest
@@ -50,14 +58,17 @@ def load_onnx(path: pathlib.Path, config) -> tuple[BackboneCard, Run]:
     digest = _digest(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry(SIBLINGS, str(path.parent.absolute()))
+    model = without_negligible(path)
     try:
         providers = onnxruntime.get_available_providers()
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
+        source = path if model is None else model.SerializeToString()
+        session = onnxruntime.InferenceSession(source, options, providers=providers)
     except Exception as error:  # onnxruntime's own exceptions share no other base
         raise InputError(f"{path}: cannot be read as ONNX ({first_line(error)})") from error
     form = _form(session, path)
     if len(form.outputs) == 1 and is_normalised(_outputs(session, form, probe_faces())[0]):
-        found = before_normalisation(path, form.outputs[0], options, providers)
+        found = before_normalisation(path, model, form.outputs[0], options, providers)
         if found is not None:
             bared, bared_form = found[0], form.with_bare(found[1])
             if agrees(*_outputs(bared, bared_form, probe_faces())):

@@ -9,7 +9,7 @@ from fpsset.models.iresnet import IMAGE_SIZE
 from fpsset.runtime.progress import StepProgress
 
 _PASSED = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")  # nodes that keep the values
-_FOLDER = "session.model_external_initializers_file_folder_path"
+SIBLINGS = "session.model_external_initializers_file_folder_path"  # of a network that is in memory
 
 
 def probe_faces() -> np.ndarray:
@@ -38,13 +38,14 @@ def agrees(vectors: np.ndarray, bare: np.ndarray) -> bool:
     return bool(np.allclose(bare / np.maximum(lengths, 1e-12)[:, None], vectors, atol=2e-2))
 
 
-def before_normalisation(path: pathlib.Path, output: str, options, providers: list[str]):
+def before_normalisation(path: pathlib.Path, model, output: str, options, providers: list[str]):
     """A session of the network that also gives what goes into the normalisation of its output.
 
     Args:
       path: the `.onnx` file.
+      model: what to take instead of the file's content, which is changed; None: the latter.
       output: name of the embeddings.
-      options: of the session.
+      options: of the session, `SIBLINGS` among them.
       providers: of the session.
 
     Returns:
@@ -58,13 +59,12 @@ def before_normalisation(path: pathlib.Path, output: str, options, providers: li
     import onnxruntime
 
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, load_external_data=False) if model is None else model
         name = _normalised_by_last_node(model.graph, output)
         if name is None:
             return None
         kind = next(port.type.tensor_type.elem_type for port in model.graph.output if port.name == output)
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, None))
-        options.add_session_config_entry(_FOLDER, str(path.parent.absolute()))
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
     except Exception as error:  # neither library's exceptions share a base
         StepProgress.say(f"{path}: its embeddings' norms cannot be had ({first_line(error)})")
