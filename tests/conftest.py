@@ -24,28 +24,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compilation_cache.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
-import chex
-import jax
 import pytest
-from absl import flags
-from hypothesis import HealthCheck, settings
 
-import fpsset
-from fpsset.commands.cli import collect_less_often
-from fpsset.weights.cards import AggregatorCard
 from tests.quick import QUICK
-from tests.sets import random_coreset_net
-
-# Programs of this process differ from test to test, and to keep them would take a fifth of all time.
-jax.config.update("jax_compilation_cache_dir", None)
-chex.set_n_cpu_devices(8)
-jax.config.update("jax_numpy_rank_promotion", "raise")
-flags.FLAGS.mark_as_parsed()  # Grain reads flags
-
-settings.register_profile(
-    "fpsset", deadline=None, max_examples=16, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("fpsset")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 _MAPS = pathlib.Path("/proc/self/maps")  # on Linux
@@ -61,13 +42,37 @@ _LONG = (
 
 
 def pytest_configure(config):
-    """Keeps xdist from beginning with the files of most tests."""
-    if hasattr(config.option, "loadscopereorder"):
+    """Prepares a process that runs tests; one that hands them out is kept from beginning with the largest."""
+    if getattr(config.option, "numprocesses", None):
         config.option.loadscopereorder = False
+    else:
+        _set_up_libraries()
+
+
+def _set_up_libraries() -> None:
+    """Imports here take a second, for which the processes that run tests would wait."""
+    import chex
+    import jax
+    from absl import flags
+    from hypothesis import HealthCheck, settings
+
+    # Programs of this process differ from test to test, and to keep them would take a fifth of all time.
+    jax.config.update("jax_compilation_cache_dir", None)
+    chex.set_n_cpu_devices(8)
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    flags.FLAGS.mark_as_parsed()  # Grain reads flags
+
+    slow = [HealthCheck.too_slow]
+    settings.register_profile(
+        "fpsset", deadline=None, max_examples=16, derandomize=True, suppress_health_check=slow
+    )
+    settings.load_profile("fpsset")
 
 
 def pytest_collection_finish(session):
     """Has the garbage collector leave alone what stays."""
+    from fpsset.commands.cli import collect_less_often
+
     gc.collect()
     collect_less_often()
 
@@ -87,6 +92,8 @@ def few_programs():
     """Forgets compiled programs before their memory maps reach the 65,530 that Linux allows."""
     yield
     if _MAPS.is_file() and _MAPS.read_bytes().count(b"\n") > _MANY_MAPS:
+        import jax
+
         jax.clear_caches()
 
 
@@ -105,5 +112,9 @@ def shared() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def aggregator():
     """An untrained model for 16-D embeddings that scales norms by 2 and weighs faces by quality."""
+    import fpsset
+    from fpsset.weights.cards import AggregatorCard
+    from tests.sets import random_coreset_net
+
     params = random_coreset_net(fpsset.FaceCoresetNet(num_heads=2, quality=True), 16)
     return fpsset.Aggregator(params, AggregatorCard(3, 2, dim=16, norm_scale=2.0, quality=True))

@@ -80,7 +80,7 @@ def test_programs_are_cached_and_steps_traced(folder, small):
     """A second identical run finds its compiled programs; the first leaves a trace of two steps."""
     kept = folder / "programs"
     options = [*small, "--config.steps=4", "--config.evaluation.resamples=0"]
-    options += [f"--config.{part}.init=random" for part in ("model", "head")]
+    options += ["--config.model.init=random", "--config.head.init=random", "--config.model.coreset_size=1"]
     # The package keeps all programs of a run that names a folder; tests only those that compile slowly.
     kept_from = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": None}
 
@@ -172,12 +172,12 @@ def test_the_same_command_again_and_eval_only_evaluate(small, straight):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(folder, small):
     workdir = folder / "diverged"
-    rate = "--config.optimizer.learning_rate=1e30"
-    _, err = serve("features.py", "--workdir", workdir, *small, rate, code=1)
+    line = ["features.py", "--workdir", workdir, *small, "--config.model.coreset_size=1"]
+    _, err = serve(*line, "--config.optimizer.learning_rate=1e30", code=1)
     assert len([line for line in err.splitlines() if line.startswith("fpsset: step ")]) == 1
     assert "Traceback" not in err and not (workdir / "results.json").exists()
     # Nothing was saved, so the fix may be tried in the same workdir.
-    serve("features.py", "--workdir", workdir, *small, "--config.steps=10", "--config.evaluation.resamples=0")
+    serve(*line, "--config.steps=10", "--config.evaluation.resamples=0")
     assert (workdir / "results.json").exists()
 
 

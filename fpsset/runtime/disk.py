@@ -58,10 +58,10 @@ def kept_on_error(what: str) -> Callable[[Callable], Callable]:
 
 
 def remove_tree(folder: pathlib.Path) -> None:
-    """Removes a folder, which threads of a write that failed may create again for a moment."""
+    """Removes a folder, which threads of a write that failed may create again for a moment; never a link."""
     gone = _PAUSES if not folder.exists() else 0
     for _ in range(_TRIES):
-        if gone == _PAUSES:
+        if gone == _PAUSES or folder.is_symlink():
             return
         shutil.rmtree(folder, ignore_errors=True)
         time.sleep(_PAUSE_SECONDS)

@@ -25,6 +25,12 @@ from tests.damage import bits
 CARD = AggregatorCard(coreset_size=2, num_heads=4, dim=16, norm_scale=1.5, train_fingerprint="abc")
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_being_deleted(monkeypatch):
+    """So what is damaged is not looked at again a moment later."""
+    monkeypatch.setattr(trained, "_DELETION_SECONDS", 0)
+
+
 def make_state(step: int) -> TrainState:
     params = {"aggregator": {"gamma": jnp.float32(step)}, "head": {"kernel": jnp.ones((2, 3))}}
     return TrainState(jnp.int32(step), params, {"mean": jnp.float32(20)}, (jnp.zeros(3),))
@@ -170,9 +176,8 @@ def test_one_of_an_earlier_version_is_used_but_not_resumed(workdir):
 
 @late_ends
 @pytest.mark.parametrize("name", ["card/metadata", "metrics/metrics", "data/metadata", "state/d/*", "rest"])
-def test_single_bits_and_cuts_are_passed_over_or_change_nothing(workdir, tmp_path, monkeypatch, capsys, name):
+def test_single_bits_and_cuts_are_passed_over_or_change_nothing(workdir, tmp_path, capsys, name):
     """In every file of the newest checkpoint, for reading the model and for resuming."""
-    monkeypatch.setattr(trained, "_DELETION_SECONDS", 0)
     newest = workdir / "checkpoints/2"
     listed = {"card/metadata", "metrics/metrics", "data/metadata", *map(str, newest.glob("state/d/*"))}
     files = [path for path in newest.rglob("*") if path.is_file() and str(path) not in listed]
@@ -257,9 +262,8 @@ def test_a_checkpoint_that_is_being_deleted_is_left_for_the_next(workdir, monkey
     assert not capsys.readouterr().err
 
 
-def test_checkpoints_without_seals_are_checked_by_the_sums_they_have(workdir, monkeypatch):
+def test_checkpoints_without_seals_are_checked_by_the_sums_they_have(workdir):
     """As 0.1 wrote them."""
-    monkeypatch.setattr(trained, "_DELETION_SECONDS", 0)
     for name, change in (("card", lambda card: {"format": 2, **card["card"]}), ("data", dict)):
         path = workdir / f"checkpoints/2/{name}/metadata"
         fields = change(json.loads(path.read_text()))

@@ -52,6 +52,7 @@ def from_images(folder: pathlib.Path, workdir: str) -> list[str]:
         f"--config.backbone.weights={folder}/tiny.pth",
         "--config.backbone.batch_size=3",
         "--config.backbone.check_color_order=False",
+        "--config.head.init=random",  # the model's is computed from images
         f"--config.data.eval={folder}/clips.npz",
         *FEW,
     ]
