@@ -180,7 +180,7 @@ def test_batches_that_do_not_split_are_refused():
 @pytest.fixture(scope="module")
 def sixty_four():
     """On devices that do not exist."""
-    return Trainer(meshes.abstract_mesh(64), 1000, num_heads=4)
+    return Trainer(meshes.abstract_mesh(64), 1000, coreset_size=1)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
