@@ -24,6 +24,7 @@ SERVER.set_forkserver_preload(
         *("fpsset.commands.group", "fpsset.commands.runs", "fpsset.commands.config_flags"),
         *("fpsset.images.extract", "fpsset.inference.loading", "fpsset.reports.report"),
         *("fpsset.training.fitting", "fpsset.training.loop"),
+        *("fpsset.commands.people_inputs", "fpsset.people.people"),
         *("jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure"),  # imported where they are used
     ]
 )

@@ -1,21 +1,15 @@
-"""Edits of a store that are killed at random moments: it holds the state before or after, never between.
+"""Edits of a store that are killed at random moments: it holds the state before or after, never between."""
 
-A server, which has imported the package but started no device, forks one process for each edit, so that a
-kill costs no imports.
-"""
-
-import json
-import os
+import contextlib
 import pathlib
 import random
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from typing import NamedTuple
 
+from tests.forked import Forked
 from tests.people.edited import enrolled, make_table, name_of, read
-from tests.runs import ROOT
 
 EDITS = {
     "enrol": ["enrol", "{given}/more.npz"],
@@ -23,51 +17,16 @@ EDITS = {
     "merge": ["merge", name_of(2), name_of(3), "--into", name_of(4)],
     "forget": ["forget", name_of(5)],
 }
-_SERVER = """
-import json, os, sys
-import fpsset.commands.people_inputs, fpsset.people.people, fpsset.inference.loading
-from fpsset.commands import cli
-
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = cli.main(json.loads(line))
-        os._exit(code)
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
 
 
-class Server:
-    """Runs command lines of `fpsset` in processes of their own, which can be killed."""
-
-    def __init__(self):
-        """Starts the server."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER],
-            cwd=ROOT,
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        )
-
-    def run(self, arguments: list, moment=None) -> int:
-        """Runs a command, and kills it when `moment` returns; returns its wait status."""
-        print(json.dumps(list(map(str, arguments))), file=self._process.stdin, flush=True)
-        child = int(self._process.stdout.readline())
-        if moment is not None:
-            moment(child)
-            try:
-                os.kill(child, 9)
-            except ProcessLookupError:
-                pass
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        """Ends the server."""
-        self._process.communicate(timeout=60)
+def run(arguments: list, moment=None) -> int:
+    """Runs a command line of `fpsset`, and kills it when `moment` returns; returns its exit code."""
+    process = Forked("fpsset.commands.cli", *arguments)
+    if moment is not None:
+        moment()
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            process.send_signal(signal.SIGKILL)
+    return process.ended().code
 
 
 class Moment(NamedTuple):
@@ -85,7 +44,7 @@ class Moment(NamedTuple):
     when: str
     share: float
 
-    def __call__(self, child: int) -> None:
+    def __call__(self) -> None:
         """Waits for the moment."""
         if self.when == "any":
             return time.sleep(self.share * self.whole)
@@ -108,7 +67,7 @@ def prepare(given: pathlib.Path) -> None:
     write_features(given / "more.npz", make_table(people=60, seed=0))
 
 
-def trial(server: Server, given: pathlib.Path, place: pathlib.Path, kills: int, seed: int = 0):
+def trial(given: pathlib.Path, place: pathlib.Path, kills: int, seed: int = 0):
     """Kills edits at random moments of their work.
 
     Returns:
@@ -121,7 +80,7 @@ def trial(server: Server, given: pathlib.Path, place: pathlib.Path, kills: int, 
         arguments = ["people", path, *(word.format(given=given) for word in EDITS[name])]
         shutil.copy(given / "a.fps", path)
         began = time.monotonic()
-        assert server.run(arguments) == 0, name
+        assert run(arguments) == 0, name
         seconds[name] = time.monotonic() - began
         after[name] = read(path)
         assert after[name] != before
@@ -131,7 +90,7 @@ def trial(server: Server, given: pathlib.Path, place: pathlib.Path, kills: int, 
         shutil.copy(given / "a.fps", path)
         journal = path.with_name("a.fps-journal")
         moment = Moment(journal, seconds[name], draw.choice(["any", "begin", "middle", "end"]), draw.random())
-        server.run(arguments, moment)
+        run(arguments, moment)
         undo = journal.exists() and journal.stat().st_size > 0
         state = read(path)
         assert state in (before, after[name]), name

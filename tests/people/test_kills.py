@@ -4,24 +4,17 @@ import os
 
 import pytest
 
-from tests.people.kills import Server, prepare, trial
-
-
-@pytest.fixture(scope="module")
-def server():
-    server = Server()
-    yield server
-    server.close()
+from tests.people.kills import prepare, trial
 
 
 @pytest.mark.parametrize(
     "kills", [8, pytest.param(int(os.environ.get("FPSSET_KILLS", 50)), marks=pytest.mark.kills)]
 )
-def test_a_killed_edit_took_place_or_did_not(kills, server, tmp_path, capsys):
+def test_a_killed_edit_took_place_or_did_not(kills, tmp_path, capsys):
     given = tmp_path / "given"
     given.mkdir()
     prepare(given)
-    before, after, undone = trial(server, given, tmp_path, kills)
+    before, after, undone = trial(given, tmp_path, kills)
     assert before
     assert kills <= 8 or (after and undone)  # of so many, some come late, and some within a change
     with capsys.disabled():
