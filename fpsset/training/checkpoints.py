@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from fpsset.errors import InputError, first_line
 from fpsset.runtime import hosts
 from fpsset.runtime.digests import seal
+from fpsset.runtime.disk import remove_tree
 from fpsset.runtime.files import as_path, flush_tree, read_json
 from fpsset.runtime.interrupts import stops_held
 from fpsset.runtime.progress import StepProgress
@@ -55,7 +56,7 @@ class Checkpoints:
         self._folder = as_path(workdir, absolute=True) / "checkpoints"
         self._logs = contextlib.ExitStack()
         self._aside: list[int] = []  # steps, on the first process
-        hosts.on_first_process(self._move_unreadable_aside)  # Orbax would stop at any of them
+        hosts.on_first_process(self._tidy)  # Orbax would stop at any of them
         policies = ocp.checkpoint_managers
         best = policies.BestN(get_metric_fn=score_of, n=1, keep_checkpoints_without_metrics=False)
         # The second newest is there in case the newest turns out to be damaged.
@@ -185,6 +186,13 @@ class Checkpoints:
         if isinstance(self._folder, pathlib.Path):  # not in a bucket
             for unfinished in self._folder.glob("*.orbax-checkpoint-tmp*"):
                 flush_tree(unfinished)
+
+    def _tidy(self) -> None:
+        """Removes what interrupted saves left, and moves what cannot be read aside."""
+        if isinstance(self._folder, pathlib.Path):  # in a bucket, Orbax removes it
+            for unfinished in self._folder.glob("*.orbax-checkpoint-tmp*"):
+                remove_tree(unfinished)  # to which threads of a save that failed may still write
+        self._move_unreadable_aside()
 
     def _move_unreadable_aside(self) -> None:
         """Moves checkpoints aside of which Orbax would read a damaged score or description when it starts."""

@@ -1,8 +1,11 @@
 """Checkpoints: which are kept, resuming, damage, and reading a model without its run."""
 
+import contextlib
 import json
 import resource
 import shutil
+import threading
+import time
 
 import grain
 import jax
@@ -328,6 +331,25 @@ def test_a_full_disk_is_said_and_what_was_saved_stays(tmp_path, capfd):
         jax.tree.map(np.testing.assert_array_equal, state, large(1))
         checkpoints.save(large(2), batches, CARD, 0.2)
     assert kept(tmp_path) == [1, 2]
+
+
+def test_threads_of_a_failed_save_that_still_write_stop_no_run(workdir):
+    unfinished = workdir / "checkpoints/3.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+
+    def write() -> None:
+        for number in range(100):
+            with contextlib.suppress(OSError):
+                unfinished.mkdir(exist_ok=True)
+                (unfinished / str(number)).write_text("")
+            time.sleep(0.003)
+
+    late = threading.Thread(target=write)
+    late.start()
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save(make_state(3), make_batches(), CARD, 0.4)
+    late.join()
+    assert kept(workdir) == [2, 3] and not unfinished.exists()
 
 
 def test_another_number_of_devices_takes_a_checkpoint(tmp_path):
