@@ -1,11 +1,9 @@
 """Checkpoints: which are kept, resuming, damage, and reading a model without its run."""
 
-import contextlib
 import json
 import resource
 import shutil
-import threading
-import time
+import types
 
 import grain
 import jax
@@ -17,7 +15,7 @@ import pytest
 import fpsset
 from fpsset.errors import InputError
 from fpsset.parallel.mesh import data_mesh, padded_classes, state_shardings
-from fpsset.runtime import hosts
+from fpsset.runtime import disk, hosts
 from fpsset.training.checkpoints import Checkpoints
 from fpsset.training.step import TrainState
 from fpsset.weights import trained
@@ -333,23 +331,25 @@ def test_a_full_disk_is_said_and_what_was_saved_stays(tmp_path, capfd):
     assert kept(tmp_path) == [1, 2]
 
 
-def test_threads_of_a_failed_save_that_still_write_stop_no_run(workdir):
-    unfinished = workdir / "checkpoints/3.orbax-checkpoint-tmp"
+def test_threads_of_a_failed_save_that_still_write_stop_no_run(workdir, monkeypatch):
+    """What they leave, and make again while it is removed, is gone before Orbax looks."""
+    unfinished, writes = workdir / "checkpoints/3.orbax-checkpoint-tmp", iter(range(3))
     unfinished.mkdir()
+    manager = ocp.CheckpointManager
 
-    def write() -> None:
-        for number in range(100):
-            with contextlib.suppress(OSError):
-                unfinished.mkdir(exist_ok=True)
-                (unfinished / str(number)).write_text("")
-            time.sleep(0.003)
+    def write_late(_seconds) -> None:
+        if next(writes, None) is not None:
+            (unfinished / "late").mkdir(parents=True)
 
-    late = threading.Thread(target=write)
-    late.start()
+    def start(*arguments, **options):
+        assert next(writes, None) is None and not unfinished.exists()
+        return manager(*arguments, **options)
+
+    monkeypatch.setattr(disk, "time", types.SimpleNamespace(sleep=write_late))
+    monkeypatch.setattr(ocp, "CheckpointManager", start)
     with Checkpoints(workdir) as checkpoints:
         checkpoints.save(make_state(3), make_batches(), CARD, 0.4)
-    late.join()
-    assert kept(workdir) == [2, 3] and not unfinished.exists()
+    assert kept(workdir) == [2, 3]
 
 
 def test_another_number_of_devices_takes_a_checkpoint(tmp_path):
