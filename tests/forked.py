@@ -3,6 +3,7 @@
 For importing takes a process as long as a short command line runs.
 """
 
+import functools
 import itertools
 import multiprocessing
 import os
@@ -26,18 +27,24 @@ SERVER.set_forkserver_preload(
         *("fpsset.training.fitting", "fpsset.training.loop"),
         *("fpsset.commands.people_inputs", "fpsset.people.people"),
         *("jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure"),  # imported where they are used
+        "tests.forked",
     ]
 )
 
 
-_SAID = tempfile.TemporaryDirectory(prefix="fpsset-said-")  # what processes print
 _NUMBERS = itertools.count()
+
+
+@functools.cache
+def _said() -> tempfile.TemporaryDirectory:
+    # Not made at import, which forked processes do too, and they end without removing anything.
+    return tempfile.TemporaryDirectory(prefix="fpsset-said-")
 
 
 def said_by_next() -> list[pathlib.Path]:
     """Files for what the next command prints on stdout and stderr."""
     number = next(_NUMBERS)
-    return [pathlib.Path(_SAID.name, f"{number}.{end}") for end in ("out", "err")]
+    return [pathlib.Path(_said().name, f"{number}.{end}") for end in ("out", "err")]
 
 
 class Ended(NamedTuple):
