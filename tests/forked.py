@@ -122,13 +122,17 @@ def run_forked(lines: dict[str, list]) -> dict[str, Ended]:
     }
 
 
-def run_two(module: str, *arguments, **environment: str) -> list[Ended]:
-    """Runs two processes of one JAX program to their end; the arguments are those of `Forked`."""
+def start_two(module: str, *arguments, **environment: str) -> list[Forked]:
+    """Starts two processes of one JAX program; the arguments are those of `Forked`."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         together = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free.getsockname()[1]}", "JAX_NUM_PROCESSES": "2"}
-    both = [Forked(module, *arguments, **together, **environment, JAX_PROCESS_ID=number) for number in "01"]
-    return [process.ended() for process in both]
+    return [Forked(module, *arguments, **together, **environment, JAX_PROCESS_ID=number) for number in "01"]
+
+
+def run_two(module: str, *arguments, **environment: str) -> list[Ended]:
+    """`start_two`, and their end."""
+    return [process.ended() for process in start_two(module, *arguments, **environment)]
 
 
 def assert_refused(ended: Ended, problem: str) -> list[str]:

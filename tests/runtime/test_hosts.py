@@ -17,7 +17,7 @@ from fpsset.errors import InputError
 from fpsset.parallel.mesh import data_mesh
 from fpsset.runtime import hosts
 from tests.compiling import FLAGS
-from tests.forked import run_two
+from tests.forked import Forked, run_two, start_two
 from tests.runs import ROOT, few_people, saved_state, steps_logged
 
 STEPS = 28
@@ -48,62 +48,48 @@ def run_to_end(workdir: pathlib.Path) -> tuple[str, str]:
     return "".join(process.out for process in ended), "".join(process.err for process in ended)
 
 
-@pytest.fixture
-def launch():
-    """Has the launcher start two processes; kills those that a failed test leaves."""
-    started = []
-
-    def start(workdir: pathlib.Path) -> subprocess.Popen:
-        command = [ROOT / "launch/local_processes.sh", "2", sys.executable, "-m", *line(workdir)]
-        environment = {**os.environ, **SETTINGS, "GRACE": "1"}
-        with (workdir.parent / f"{workdir.name}.err").open("w") as stderr:
-            process = subprocess.Popen(command, text=True, stderr=stderr, env=environment)
-        started.append((workdir, process))
-        return process
-
-    yield start
-    for workdir, process in started:
-        if process.poll() is None:
-            for pid in re.findall(r"process \d+: pid (\d+)", error_of(workdir)):
-                os.kill(int(pid), signal.SIGKILL)
-        process.wait()
-
-
-def error_of(workdir: pathlib.Path) -> str:
-    return (workdir.parent / f"{workdir.name}.err").read_text()
-
-
-def finish(process: subprocess.Popen, workdir: pathlib.Path, code: int) -> str:
-    """Waits for launched processes to end; returns what they printed on stderr."""
-    process.wait(timeout=300)
-    err = error_of(workdir)
-    assert process.returncode == code, err
-    return err
-
-
-def signal_one(process: subprocess.Popen, workdir: pathlib.Path, step: int, number: int) -> None:
-    """Sends a signal to the second process once a step is logged."""
+def wait_for_step(process: subprocess.Popen | Forked, workdir: pathlib.Path, step: int) -> None:
+    """Returns once a step is logged, or else when the process ends or has had its time."""
     deadline = time.monotonic() + 240
     while max(steps_logged(workdir), default=0) < step:
-        assert process.poll() is None and time.monotonic() < deadline, error_of(workdir)
+        if process.poll() is not None or time.monotonic() > deadline:
+            return
         time.sleep(0.02)
-    os.kill(int(re.search(r"process 1: pid (\d+)", error_of(workdir))[1]), number)
 
 
-def test_killed_and_stopped_processes_resume_to_the_same_state(tmp_path, launch):
+def kill_one_of_the_launched(workdir: pathlib.Path, step: int) -> None:
+    """Has the launcher start two processes, and kills the second once a step is logged."""
+    command = [ROOT / "launch/local_processes.sh", "2", sys.executable, "-m", *line(workdir)]
+    said = workdir.parent / "launcher.err"
+    with said.open("w") as stderr:
+        process = subprocess.Popen(command, stderr=stderr, env={**os.environ, **SETTINGS, "GRACE": "0.2"})
+    wait_for_step(process, workdir, step)
+    if process.poll() is None:
+        os.kill(int(re.search(r"process 1: pid (\d+)", said.read_text())[1]), signal.SIGKILL)
+    process.wait()  # the launcher ends what is left
+    assert process.returncode == 128 + signal.SIGKILL, said.read_text()
+
+
+def stop_one(workdir: pathlib.Path, step: int) -> str:
+    """Stops the second of two processes once a step is logged; returns what the first printed on stderr."""
+    both = start_two(*line(workdir), **SETTINGS)
+    wait_for_step(both[0], workdir, step)
+    both[1].send_signal(signal.SIGTERM)
+    ended = [process.ended() for process in both]
+    assert [process.code for process in ended] == [130, 130], ended
+    return ended[0].err
+
+
+def test_killed_and_stopped_processes_resume_to_the_same_state(tmp_path):
     straight, disturbed = tmp_path / "straight", tmp_path / "disturbed"
     out, err = run_to_end(straight)
     assert (
         out.count("achieved FAR") == 1 and err.count("validation_tar") == STEPS // 7
     )  # one of the two writes
 
-    process = launch(disturbed)
-    signal_one(process, disturbed, 12, signal.SIGKILL)
-    finish(process, disturbed, 128 + signal.SIGKILL)
+    kill_one_of_the_launched(disturbed, 12)
     assert not (disturbed / f"checkpoints/{STEPS}").exists()
-    process = launch(disturbed)
-    signal_one(process, disturbed, 16, signal.SIGTERM)
-    err = finish(process, disturbed, 130)
+    err = stop_one(disturbed, 16)
     assert "from step" in err
     stopped = int(re.search(r"stopped at step (\d+) of", err)[1])
     assert 16 <= stopped < STEPS and (disturbed / f"checkpoints/{stopped}").is_dir()
@@ -133,7 +119,9 @@ def test_every_script_says_how_it_is_used_and_is_clean(script):
         subprocess.run(["shellcheck", script], check=True)
 
 
-@pytest.mark.parametrize(("command", "code"), [("exit 0", 0), ('exit "$((JAX_PROCESS_ID * 3))"', 3)])
+@pytest.mark.parametrize(
+    ("command", "code"), [("exit 0", 0), ('exit "$((JAX_PROCESS_ID * 3))"', 3), ("exit 130", 130)]
+)
 def test_the_launcher_gives_the_code_of_the_first_that_failed(command, code):
     done = subprocess.run(
         [ROOT / "launch/local_processes.sh", "2", "bash", "-c", command], capture_output=True, check=False
