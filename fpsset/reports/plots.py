@@ -231,10 +231,17 @@ def _draw(
 
 
 def write_png(figure, path: pathlib.Path) -> None:
-    """Draws a figure to a file, once; `savefig` would draw it twice, first for its layout."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Draws a figure to a PNG file, once; `savefig` would draw it twice, first for its layout.
 
-    FigureCanvasAgg(figure).print_png(path)
+    Without the alpha channel, which says nothing here, the file is smaller and encoded in half the time.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image  # on which matplotlib depends
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    Image.fromarray(pixels).save(path, "PNG", dpi=(figure.dpi, figure.dpi))
 
 
 def wrapped(title: str) -> str:
