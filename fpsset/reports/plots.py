@@ -125,7 +125,7 @@ def draw_discard(path: pathlib.Path, curves: Points, title: str, norm: str) -> N
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.set_xlabel(f"templates discarded, lowest {norm} first")
         axes.set_ylabel("false reject rate")
-        _legend(axes, "best")
+        _legend(axes)  # lines may run anywhere
 
     _draw(path, curves, title, shape, drawstyle="default")
 
@@ -183,7 +183,7 @@ def draw_bins(path: pathlib.Path, bins: dict[str, dict[str, Stratum]], title: st
         axes.set_xticks(range(len(counts)), ticks, fontsize=10)
         axes.set_xlabel(label)
         axes.set_ylabel("true accept rate")
-        _legend(axes, "best")
+        _legend(axes)  # lines may run anywhere
 
     lines = {method: (x, y) for method, (x, y, _) in points.items()}
     _draw(path, lines, title, shape, drawstyle="default", marker="o", markersize=4)
@@ -206,10 +206,11 @@ def _styles(names: Iterable[str]) -> dict[str, tuple]:
 
 def _legend(axes, place: str = "") -> None:
     """Puts the legend at `place` inside the axes if its names are short, otherwise below them."""
-    if place and all(len(name) <= _SHORT for name in axes.get_legend_handles_labels()[1]):
+    short = all(len(name) <= _SHORT for name in axes.get_legend_handles_labels()[1])
+    if place and short:
         axes.legend(loc=place, frameon=False)
     else:
-        axes.figure.legend(loc="outside lower center", frameon=False)
+        axes.figure.legend(loc="outside lower center", ncols=2 if short else 1, frameon=False)
 
 
 def _draw(
